@@ -1,0 +1,62 @@
+"""GSM8K: tiny (generated, embedded checkpoints) and on real checkpoints.
+
+    python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 4 minutes
+    python -m experiments.gsm8k --workdir=/tmp/smollm2 --config=configs/gsm8k.py:smollm2_135m \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: 45 minutes
+"""
+
+from ml_collections import ConfigDict
+
+
+def search(method, stages=(), verified=True, settings=None, **points):
+    """One search: see `mdl.measurement.Search`."""
+    return ConfigDict(
+        {
+            "method": method,
+            "stages": stages,
+            "settings": settings or {},
+            "search": points,
+            "source": "verified" if verified else "estimated",
+        }
+    )
+
+
+def tiny():
+    """Generated word problems, three embedded checkpoints of 260,032 parameters."""
+    config = ConfigDict()
+    config.task = ConfigDict({"name": "gsm8k", "size": "tiny", "seed": 0})
+    config.checkpoints = (
+        ConfigDict({"source": "stories260k-random", "stage": "random", "seed": 0}),
+        ConfigDict({"source": "stories260k", "stage": "pretrained", "seed": 0}),
+        ConfigDict({"source": "stories260k-chat", "stage": "posttrained", "seed": 0}),
+    )
+    config.searches = (
+        search("zero_shot"),
+        search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+        search("icl", shots=(1, 2, 4)),
+        search("urial", shots=(0, 2)),
+        search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0, 2)),
+        search(
+            "prequential",
+            settings={"train": "full", "learning_rate": 3e-3, "max_tokens": 127},
+            examples=(8, 16, 32, 64, 128, 256, 512),
+            epochs=(0, 8),
+        ),
+    )
+    config.dev = 128
+    config.test = 512
+    config.batch_size = 128
+    return config
+
+
+SIZES = {"tiny": tiny}
+
+
+def get_config(size="tiny"):
+    """The config of a named size."""
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}; configs/gsm8k.py has {', '.join(SIZES)}")
+    config = SIZES[size]()
+    config.targets = ()
+    config.choose_on = "dev"
+    return config

@@ -1,0 +1,62 @@
+"""What every task binary does: measure the searches of a config, then report."""
+
+import pathlib
+import sys
+import time
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from mdl import measurement, report, startup
+from mdl.verification import Setup
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def define_flags(config: str) -> None:
+    """Defines --workdir and --config, with this default."""
+    flags.DEFINE_string("workdir", None, "Where results, programs and pictures go; a second run resumes there.")
+    flags.mark_flag_as_required("workdir")
+    default = str(_ROOT / config)
+    config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
+
+
+def run() -> None:
+    """Measures and reports; exits with code 1 and one line on wrong input."""
+    try:
+        config = flags.FLAGS.config
+        measure(config, flags.FLAGS.workdir)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def measure(config: ConfigDict, workdir: str) -> None:
+    """Runs all searches of a config on all its checkpoints and writes the report."""
+    started = time.monotonic()
+    startup.start()
+    searches = [measurement.Search(**_plain(search)) for search in config.searches]
+    setups = [
+        Setup(
+            **_plain(checkpoint),
+            task=_plain(config.task),
+            dev=config.dev,
+            test=config.test,
+            batch_size=config.batch_size,
+        )
+        for checkpoint in config.checkpoints
+    ]
+    record = measurement.Measurement(workdir)
+    record.measure(setups, searches)
+    points = record.results()
+    if not points:
+        raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
+    report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
+    report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
+    print(report.table(points, choose_on=config.choose_on))
+    logging.info("%d points in %s, %.0f s", len(points), record.results_path, time.monotonic() - started)
+
+
+def _plain(config: ConfigDict) -> dict:
+    """A ConfigDict as a dictionary of plain values."""
+    return config.to_dict()

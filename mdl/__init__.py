@@ -1,0 +1,1 @@
+"""Bits of program it takes to make a language model good at a task."""

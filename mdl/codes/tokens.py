@@ -1,0 +1,217 @@
+"""Arithmetic coding of token sequences under a model (Delétang et al. 2023, arXiv 2309.10668).
+
+Rows are coded in lock-step: at time t one symbol of every unfinished row, in row order, all in one entropy-coded
+stream. Encoder and decoder call the same compiled step, token by token, since a parallel pass differs in the last
+bits.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdl.checkpoints import transformer
+from mdl.checkpoints.config import ModelConfig
+from mdl.codes.coder import Coder, Meter, natural
+
+_SLOTS = 64  # the cache grows by this many tokens: one compilation each
+
+
+@functools.lru_cache(maxsize=16)
+def _step(config: ModelConfig) -> Callable:
+    """Compiled (params, cache, tokens [B], position) -> ([B, V] float32 log-probabilities, cache)."""
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def step(params, cache, tokens, position):
+        model = transformer.bind(config, params)
+        positions = jnp.full((tokens.shape[0], 1), position)
+        hidden, cache = model(tokens[:, None], positions, cache)
+        return jax.nn.log_softmax(model.logits(hidden[:, 0])), cache
+
+    return step
+
+
+class Context:
+    """Next-token distributions of B rows that are read side by side.
+
+    A row begins with the tokenizer's BOS; where there is none its first token is uniform over the vocabulary.
+    """
+
+    def __init__(self, config: ModelConfig, params: transformer.Params, rows: int, bos: int | None):
+        self.config, self.params, self.rows = config, params, rows
+        self._cache = transformer.empty_cache(config, rows, min(_SLOTS, config.max_length), _dtype(params))
+        self._position = 0
+        self.log_probs = np.full((rows, config.vocab_size), -math.log(config.vocab_size), np.float32)
+        if bos is not None:
+            self.advance(np.full(rows, bos))
+
+    def advance(self, tokens: np.ndarray) -> None:
+        """Reads one token a row, [B] integers, and sets `log_probs`, [B, V] float32, to what may follow."""
+        slots = self._cache[0][0].shape[1]
+        if self._position == slots:
+            more = min(_SLOTS, self.config.max_length - slots)
+            if more <= 0:
+                raise ValueError(f"a sequence is longer than the model's {self.config.max_length} tokens")
+            grow = lambda x: jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0)))
+            self._cache = jax.tree.map(grow, self._cache)
+        tokens, position = np.asarray(tokens, np.int32), np.int32(self._position)
+        log_probs, self._cache = _step(self.config)(self.params, self._cache, tokens, position)
+        self.log_probs = np.asarray(log_probs)
+        self._position += 1
+
+
+def _dtype(params: transformer.Params):
+    return params["embed_tokens"].dtype
+
+
+def code(
+    coder: Coder,
+    config: ModelConfig,
+    params: transformer.Params,
+    sequences: Sequence[Sequence[int]] | None,
+    *,
+    rows: int,
+    bos: int | None,
+    eos: int | None,
+    max_tokens: int,
+) -> list[list[int]]:
+    """Codes token sequences and their ends.
+
+    A sequence ends with `eos` (or where there is none, at a length coded before it), or on reaching `max_tokens`.
+
+    Args:
+        coder: either direction, or a `Meter`, for which one parallel pass suffices.
+        sequences: `rows` sequences of at most max_tokens ids, without bos and eos; None when decoding.
+        max_tokens: at most config.max_length, less one where there is a bos.
+
+    Returns:
+        The sequences.
+
+    Raises:
+        ValueError: a sequence that is too long, or that contains `eos`.
+    """
+    if sequences is not None:
+        for sequence in sequences:
+            if len(sequence) > max_tokens:
+                raise ValueError(f"a sequence of {len(sequence)} tokens is longer than max_tokens={max_tokens}")
+            if eos is not None and eos in sequence:
+                raise ValueError(f"a sequence contains the end token {eos}, which only ends sequences")
+    if eos is None:
+        lengths = [natural(coder, None if sequences is None else len(sequences[i])) for i in range(rows)]
+    else:
+        lengths = [max_tokens] * rows
+    if isinstance(coder, Meter):
+        scores = log_likelihoods(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
+        coder.add(-float(scores.sum()) / math.log(2))
+        return [list(sequence) for sequence in sequences]
+    out = [[] for _ in range(rows)]
+    active = [i for i in range(rows) if lengths[i] > 0]
+    context = Context(config, params, rows, bos)
+    while active:
+        symbols = None
+        if sequences is not None:
+            symbols = [sequences[i][len(out[i])] if len(out[i]) < len(sequences[i]) else eos for i in active]
+        read = np.zeros(rows, np.int32)
+        read[active] = coder.categorical(context.log_probs[active], symbols)
+        for i in active:
+            if read[i] != eos:
+                out[i].append(int(read[i]))
+        active = [i for i in active if read[i] != eos and len(out[i]) < lengths[i]]
+        if active:
+            context.advance(read)
+    return out
+
+
+def arrays(
+    sequences: Sequence[Sequence[int]], *, bos: int | None, eos: int | None, max_tokens: int, multiple: int = 32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right-padded inputs, targets and target mask for a parallel pass, each [B, T]; T a multiple of `multiple`.
+
+    Where there is no bos the first token is no target: it is uniform whatever the model.
+    """
+    full = []
+    for sequence in sequences:
+        start = [] if bos is None else [bos]
+        end = [] if eos is None or len(sequence) >= max_tokens else [eos]
+        full.append(start + list(sequence) + end)
+    longest = max(max(map(len, full)) - 1, 1)
+    length = -(-longest // multiple) * multiple
+    inputs = np.zeros((len(full), length), np.int32)
+    targets, mask = np.zeros_like(inputs), np.zeros(inputs.shape, np.float32)
+    for i, tokens in enumerate(full):
+        size = max(len(tokens) - 1, 0)
+        inputs[i, :size], targets[i, :size], mask[i, :size] = tokens[:size], tokens[1:], 1
+    return inputs, targets, mask
+
+
+@functools.lru_cache(maxsize=16)
+def _score(config: ModelConfig) -> Callable:
+    @jax.jit
+    def score(params, inputs, targets):
+        model = transformer.bind(config, params)
+        log_probs = jax.nn.log_softmax(model.logits(model(inputs)[0]))
+        return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+
+    return score
+
+
+def log_likelihoods(
+    config: ModelConfig,
+    params: transformer.Params,
+    sequences: Sequence[Sequence[int]],
+    *,
+    bos: int | None,
+    eos: int | None,
+    max_tokens: int,
+    batch_size: int = 8,
+) -> np.ndarray:
+    """Log-likelihood of each sequence and its end under a frozen model, by parallel passes.
+
+    Returns:
+        [n] float64 nats; −log2 p is the ideal codelength. The first token counts log V where there is no bos.
+    """
+    total = np.zeros(len(sequences))
+    for start in range(0, len(sequences), batch_size):
+        inputs, targets, mask = arrays(sequences[start : start + batch_size], bos=bos, eos=eos, max_tokens=max_tokens)
+        scores = np.asarray(_score(config)(params, inputs, targets), np.float64)
+        total[start : start + batch_size] = (scores * mask).sum(axis=1)
+    if bos is None:
+        coded = [eos is not None or len(sequence) > 0 for sequence in sequences]
+        total -= math.log(config.vocab_size) * np.array(coded, np.float64)
+    return total
+
+
+def grow(
+    coder: Coder,
+    config: ModelConfig,
+    params: transformer.Params,
+    pieces: Iterable[Sequence[int]],
+    *,
+    bos: int | None,
+    eos: int | None,
+    max_tokens: int,
+) -> Iterator[Coder]:
+    """Codes one sequence that grows piece by piece, in one pass.
+
+    Yields:
+        After each piece a coder in which the sequence ends there; `code` with rows=1 decodes it.
+    """
+    rules = {"bos": bos, "eos": eos, "max_tokens": max_tokens}
+    written: list[int] = []
+    context = None
+    for piece in pieces:
+        written += piece
+        if isinstance(coder, Meter) or eos is None:
+            end = coder.fork()
+            code(end, config, params, [written], rows=1, **rules)
+        else:
+            context = context or Context(config, params, 1, bos)
+            for token in piece:
+                coder.categorical(context.log_probs, [token])
+                context.advance([token])
+            end = coder.fork()
+            end.categorical(context.log_probs, [eos])
+        yield end

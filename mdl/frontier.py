@@ -1,0 +1,227 @@
+"""From results to task complexity: Pareto frontiers, intervals, targets.
+
+Choosing is not free: among many programs the one that scores best on the test split scores there
+partly by luck. So points are chosen on the dev split (non-dominated in bits and dev performance)
+and reported on the test split. `choose_on="test"` is the paper's way, kept to compare with it.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mdl.results import Result
+
+CHOOSE_ON = ("dev", "test")
+STAGES = ("random", "pretrained", "midtrained", "posttrained")
+
+
+def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Groups the results of one task by what they are conditioned on; a group has one frontier.
+
+    Complexity is conditional on one checkpoint, so two checkpoints never share a frontier even
+    where they share a stage.
+
+    Args:
+        results: points of one task.
+
+    Returns:
+        Label -> points, in order of training. The label is the stage; where that is ambiguous
+        also the checkpoint, and where that is, the beginning of its fingerprint.
+
+    Raises:
+        ValueError: the points belong to more than one task or metric.
+    """
+    results = list(results)
+    tasks = sorted({(r.task, r.metric) for r in results})
+    if len(tasks) > 1:
+        raise ValueError(f"points of several tasks cannot be compared: {tasks}; pass one task's")
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        groups.setdefault((r.stage, r.checkpoint, r.fingerprint), []).append(r)
+
+    def order(group: tuple[str, str, str]) -> tuple:
+        stage = group[0]
+        return (STAGES.index(stage) if stage in STAGES else len(STAGES), group)
+
+    labelled = {}
+    for group in sorted(groups, key=order):
+        stage, checkpoint, fingerprint = group
+        label = stage
+        if sum(g[0] == stage for g in groups) > 1:
+            label += f" {checkpoint}"
+        if sum(g[:2] == group[:2] for g in groups) > 1:
+            label += f" {fingerprint[:8]}"
+        labelled[label] = groups[group]
+    return labelled
+
+
+def _non_dominated(results: Iterable[Result], field: str) -> list[Result]:
+    # The key settles exact ties, so that the choice does not depend on the order of the file.
+    def order(r: Result) -> tuple:
+        return (r.bits["total"], -getattr(r, field), r.key)
+
+    frontier, best = [], -math.inf
+    for r in sorted(results, key=order):
+        if getattr(r, field) > best:
+            frontier.append(r)
+            best = getattr(r, field)
+    return frontier
+
+
+def pareto(results: Iterable[Result]) -> list[Result]:
+    """Returns the points that no other beats in bits and test performance: the paper's frontier.
+
+    Args:
+        results: points conditioned on one checkpoint.
+
+    Returns:
+        The non-dominated points by increasing bits.total and strictly increasing performance; of
+        several equal points one stays.
+    """
+    return _non_dominated(results, "performance")
+
+
+def select_on_dev(results: Iterable[Result]) -> list[Result]:
+    """Returns the points that no other beats in bits and dev performance.
+
+    The test split has no say in the choice, so test performance may fall along the selection.
+
+    Args:
+        results: points conditioned on one checkpoint, each with a dev performance.
+
+    Returns:
+        The selected points by increasing bits.total and strictly increasing dev_performance.
+
+    Raises:
+        ValueError: a point has no dev performance.
+    """
+    results = list(results)
+    missing = [r.key for r in results if r.dev_performance is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} points have no dev_performance (the first: {missing[0]!r}); score them"
+            ' on the dev split, or choose the paper\'s way with choose_on="test"'
+        )
+    return _non_dominated(results, "dev_performance")
+
+
+def select(results: Iterable[Result], *, choose_on: str = "dev") -> list[Result]:
+    """Returns the frontier of one checkpoint.
+
+    Args:
+        results: points conditioned on one checkpoint.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Returns:
+        The chosen points by increasing bits.total.
+    """
+    if choose_on not in CHOOSE_ON:
+        raise ValueError(f"choose_on is {choose_on!r}; use one of {', '.join(CHOOSE_ON)}")
+    return select_on_dev(results) if choose_on == "dev" else pareto(results)
+
+
+def task_complexity(results: Iterable[Result], target: float, *, choose_on: str = "dev") -> tuple[float, Result] | None:
+    """Returns an upper bound of C(T_target | M) = min { length(P) : P performs T at the target }.
+
+    The programs are those selected by `choose_on`; the target is held against their *test*
+    performance. With "test" this is the least bits among all points at or above the target.
+
+    Args:
+        results: points conditioned on one checkpoint M.
+        target: performance to reach, in the unit of the metric.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Returns:
+        (bits, the point that has them), or None where no selected point reaches the target.
+    """
+    for r in select(results, choose_on=choose_on):  # By increasing bits: the first is the least.
+        if r.performance >= target:
+            return r.bits["total"], r
+    return None
+
+
+def bootstrap_interval(
+    per_example_scores: Sequence[float] | np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over examples (Efron 1979).
+
+    Of scores that are all equal the interval has no width, however few they are.
+
+    Args:
+        per_example_scores: [n] finite scores.
+        seed: seed of the resampling; equal seeds give equal intervals.
+        level: probability that the interval shall cover, in (0, 1).
+        resamples: number of bootstrap samples.
+
+    Returns:
+        (lo, hi) in the unit of the scores.
+
+    Raises:
+        ValueError: no scores, scores that are not finite, or arguments out of range.
+    """
+    scores = np.asarray(per_example_scores, np.float64)
+    if scores.ndim != 1 or scores.size == 0:
+        raise ValueError(f"need a non-empty list of scores, got shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores not finite")
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level {level} must lie in (0, 1) and resamples {resamples} be positive")
+    rng = np.random.default_rng(seed)
+    rows = max(1, 2**22 // scores.size)  # At most 32 MiB of indices at a time.
+    means = np.concatenate(
+        [
+            scores[rng.integers(scores.size, size=(min(rows, resamples - i), scores.size))].mean(axis=1)
+            for i in range(0, resamples, rows)
+        ]
+    )
+    lo, hi = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(lo), float(hi)
+
+
+def _round_down(value: float, step: float) -> float:
+    """The greatest multiple of a step (1, 2 or 5 times a power of ten) at or below a value."""
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    multiple = math.floor(value / step)
+    for m in (multiple + 1, multiple):  # 0.3 / 0.1 is a little less than 3.
+        if round(m * step, digits) <= value:
+            return round(m * step, digits)
+    return round((multiple - 1) * step, digits)
+
+
+def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev") -> list[float]:
+    """Round performances at which to read task complexity off the frontiers of one task.
+
+    Multiples of a round step above the worst selected point and up to the best; and for each
+    group that reaches none of them, its best performance rounded down to one digit.
+
+    Args:
+        results: points of one task, all stages.
+        count: the most multiples there may be, at least 2.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Returns:
+        Increasing targets in the unit of the metric; empty without results.
+    """
+    frontiers = [select(group, choose_on=choose_on) for group in by_stage(results).values()]
+    values = [r.performance for frontier in frontiers for r in frontier]
+    chosen: set[float] = set()
+    if values and max(values) > min(values):
+        lo, hi = min(values), max(values)
+        scale = 10.0 ** math.floor(math.log10(hi - lo))
+        for step in (0.5 * scale, scale, 2 * scale, 5 * scale):
+            target, chosen = _round_down(hi, step), set()
+            while target > lo:
+                chosen.add(target)
+                target = _round_down(target - step / 2, step)
+            if len(chosen) <= count:
+                break
+    for frontier in frontiers:
+        best = max(r.performance for r in frontier)
+        if best != 0 and not any(t <= best for t in chosen):
+            chosen.add(_round_down(best, 10.0 ** math.floor(math.log10(abs(best)))))
+    return sorted(chosen)

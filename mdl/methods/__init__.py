@@ -1,0 +1,13 @@
+"""Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
+
+from mdl.methods import icl, prequential, urial, zero_shot
+from mdl.methods.method import Adapted, Encoded, Method
+
+METHODS: dict[str, Method] = {
+    "zero_shot": zero_shot,
+    "icl": icl,
+    "urial": urial,
+    "prequential": prequential,
+}
+
+__all__ = ["METHODS", "Adapted", "Encoded", "Method"]

@@ -1,0 +1,23 @@
+"""Tasks: examples, prompts and metrics. `load(name, **settings)` builds one by its name."""
+
+from mdl.tasks.gsm8k import gsm8k
+from mdl.tasks.task import Example, Score, Task
+
+__all__ = ["TASKS", "Example", "Score", "Task", "load"]
+
+TASKS = {"gsm8k": gsm8k}
+
+
+def load(name: str, **settings) -> Task:
+    """Builds a task.
+
+    Args:
+        name: A key of `TASKS`.
+        **settings: Passed to the task's builder, such as `size="tiny", seed=0`.
+
+    Raises:
+        ValueError: No task has that name.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; known tasks: {', '.join(sorted(TASKS))}")
+    return TASKS[name](**settings)

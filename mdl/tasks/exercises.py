@@ -1,0 +1,292 @@
+"""Seeded exercises for instruction tuning: a small analogue of an instruct mix.
+
+They make the post-trained embedded checkpoint. The names and objects are those of `word_problems`;
+the phrasings and the answer format are not: no exercise is a question of the evaluation task, and
+`overlap` checks it. About half are sums and differences, spelled out or inside a word problem,
+always worked as "5+3=8" and closed with "The answer is 8."
+
+Randomness comes only from `Random.random()`, as in `word_problems`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+from typing import NamedTuple
+
+from mdl.tasks.gsm8k import question_of
+from mdl.tasks.task import Example, normalised
+from mdl.tasks.word_problems import NAMES, POOLS, fields, pick, read_templates
+
+
+class Exercise(NamedTuple):
+    """One turn of an instruction and its answer.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        user: The instruction.
+        assistant: The answer.
+    """
+
+    kind: str
+    user: str
+    assistant: str
+
+
+def exercises(seed: int = 0) -> Iterator[Exercise]:
+    """Yields exercises without end, the same for the same seed.
+
+    Args:
+        seed: At least 0.
+
+    Raises:
+        ValueError: The seed is not an integer of at least 0; raised at the call.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    return _draw(Random(seed))
+
+
+def overlap(exercises: Iterable[Exercise], examples: Iterable[Example]) -> set[str]:
+    """Returns the normalised questions that occur both as an exercise and as an example.
+
+    Args:
+        exercises: A finite number of exercises (`itertools.islice` of the iterator).
+        examples: Examples of `gsm8k`, of any size.
+    """
+    asked = {normalised(exercise.user) for exercise in exercises}
+    return asked & {normalised(question_of(example)) for example in examples}
+
+
+def _draw(rng: Random) -> Iterator[Exercise]:
+    bag = [kind for kind, (weight, _) in KINDS.items() for _ in range(weight)]
+    while True:
+        kind = pick(rng, bag)
+        yield Exercise(kind, *KINDS[kind][1](rng))
+
+
+_PLUS = (
+    "What is {a} plus {b}?", "What is {a}+{b}?", "Add {a} and {b}.", "{a}+{b} is what?",
+    "How much is {a} and {b}?", "Can you add {b} to {a}?", "Tell me {a} plus {b}.",
+    "Start at {a} and go up {b}.", "What number is {b} more than {a}?", "Work out {a}+{b}.",
+)  # fmt: skip
+_MINUS = (
+    "What is {a} minus {b}?", "What is {a}-{b}?", "Take {b} from {a}.", "{a}-{b} is what?",
+    "How much is {a} take away {b}?", "Can you take {b} away from {a}?", "Tell me {a} minus {b}.",
+    "Start at {a} and go down {b}.", "What number is {b} less than {a}?", "Work out {a}-{b}.",
+)  # fmt: skip
+
+_WORD_PROBLEMS = read_templates("""
+a+b|things|0|How many {things} do {A} and {B} own? {A} owns {a} and {B} owns {b}.
+    |They own {w} {things:r}.
+a+b|things|0|Here {are:a} {a} {things:a}. Here come {b} more. Count all the {things}.
+    |I count {w} {things:r}.
+a+b|toys|0|{A} was happy. {He} got {a} new {things:a} and kept {his} {b} old {ones:b}. Count them.
+    |{A} has {w} {things:r}.
+a+b|foods|0|First {A} ate {a} {things:a}, next {he} ate {b}. Tell me how many {he} ate.
+    |{He} ate {w} {things:r}.
+a+b|finds|0|One day {A} found {a} {things:a}. {B} found {b}. What did they find in all?
+    |They found {w} {things:r}.
+a+b|animals|0|{A} has a farm with {a} {things:a}. {He} gets {b} more. How big is the farm now?
+    |The farm has {w} {things:r}.
+a+b|fliers|0|Look, {a} {things:a}! And {b} more up in the sky! How many is that?
+    |That is {w} {things:r}.
+a+b|kids|0|We are {a} {things:a} and {b} more want to play. How many will play?
+    |Now {w} {things:r} will play.
+a+b|treats|0|{P} made {a} {things:a} for {A} and {b} for {B}. How many did {P} make?
+    |{P} made {w} {things:r}.
+a+b|years|0|{A} is {a}. {B} is {b} {things:b} older. How old is {B}?|{B} is {w} {things:r} old.
+a+b|things|0|{A} has {a} {things:a} in one hand and {b} in the other. How many in both?
+    |{He} has {w} {things:r}.
+a+b|things|0|If {A} has {a} {things:a} and gets {b} from {P}, how many is that?
+    |{A} has {w} {things:r}.
+a+b|things|0|{B} took {a} of my {things} and left me {b}. How many did I have?
+    |You had {w} {things:r}.
+a-b|things|0|{A} owns {a} {things:a}. Away go {b}. Tell me what stays.|{A} keeps {w} {things:r}.
+a-b|treats|0|{P} made {a} {things:a} and {A} ate {b}. How many can {B} still eat?
+    |{B} can eat {w} {things:r}.
+a-b|things|0|If {A} gives {b} of {his} {a} {things:a} to {B}, what does {he} keep?
+    |{He} keeps {w} {things:r}.
+a-b|fliers|0|Look, {a} {things:a}! Oh no, {b} flew off. How many can you see?
+    |I can see {w} {things:r}.
+a-b|toys|0|Out of {a} {things:a}, {b} got wet. How many stayed dry?|So {w} {things:r} stayed dry.
+a-b|balloons|0|{P} has {a} {things:a}. The wind takes {b}. What is left for {A}?
+    |{A} gets {w} {things:r}.
+a-b|things|0|{A} dropped {b} {things:b}. {He} had {a} in {his} bag. How many are in it now?
+    |It has {w} {things:r}.
+a-b|kids|0|We were {a} {things:a} at the party. {b} fell asleep. How many were still up?
+    |Still up: {w} {things:r}.
+a-b|animals|0|{A} has {a} {things:a} and {b} ran off. Count the ones that stayed.
+    |I count {w} {things:r}.
+a-b|books|0|{A} must read {a} {things:a}. {He} is done with {b}. How many to go?
+    |{A} must read {w} {things:r}.
+a-b|finds|0|{A} threw {b} of {a} {things:a} into the pond. What is still here?|I see {w} {things:r}.
+a-b|steps|0|It is {a} {things:a} to the door. {A} took {b}. How far is it now?|It is {w} {things:r}.
+a-b|things|0|{A} and {B} shared {a} {things:a}. {B} got {b}. What did {A} get?
+    |{A} got {w} {things:r}.
+a-b|eggs|0|We need {a} {things:a} and {P} brought {b}. How many must {A} bring?
+    |{A} must bring {w} {things:r}.
+""")
+
+_ADJECTIVES = ("big", "red", "little", "new", "round", "blue", "soft", "nice", "pretty", "funny")
+_PLACES = ("park", "house", "garden", "school", "store", "lake", "farm", "beach")
+# past tense, infinitive
+_VERBS = (("saw", "see"), ("found", "find"), ("lost", "lose"), ("got", "get"), ("had", "have"),
+          ("took", "take"), ("liked", "like"), ("wanted", "want"), ("made", "make"),
+          ("hid", "hide"))  # fmt: skip
+_SENTENCES = (
+    "{A} {verb} a {adjective} {things:one} at the {place}.",
+    "One day, {A} {verb} a {adjective} {things:one}.",
+    "{A} and {B} went to the {place} with a {things:one}.",
+    "The {adjective} {things:one} was at the {place}.",
+    "{B} said, \"I like your {things:one}, {A}!\"",
+    "{P} gave {A} a {adjective} {things:one}.",
+    "{A} was sad, but {B} had a {things:one} for {him}.",
+    "{He} ran to the {place} to play with the {things:one}.",
+)  # fmt: skip
+_REPEAT = ("Repeat: {x}", "Say this again: {x}", "Copy this: {x}", "Please repeat this. {x}",
+           "Write the same words: {x}")  # fmt: skip
+_INCLUDE = ("Write a sentence with the word {x}.", "Use the word {x} in a sentence.",
+            "Say something with {x} in it.", "Make up a line that has {x}.")  # fmt: skip
+_COUNT = ("How many words are in this list: {x}?", "Count these: {x}.", "Count the things: {x}.",
+          "How many do you see: {x}?")  # fmt: skip
+_WORD = ("What is the {which} word here: {x}", "Tell me the {which} word: {x}",
+         "Say only the {which} word of this: {x}")  # fmt: skip
+_PATTERN = ("What comes next: {x},", "Go on: {x},", "Finish the list: {x},")
+_NUMBERS = ("Keep counting: {x},", "Count on: {x},", "What numbers come next: {x},")
+
+
+def _sum(rng: Random) -> tuple[str, dict[str, int], str]:
+    """Draws the operation, its numbers with result r, and the working such as "5+3=8"."""
+    largest = pick(rng, (10, 10, 10, 20))
+    a, b = 1 + int(rng.random() * largest), 1 + int(rng.random() * 10)
+    if rng.random() < 0.5:
+        return "a+b", {"a": a, "b": b, "r": a + b}, f"{a}+{b}={a + b}"
+    a, b = max(a, b), min(a, b)
+    return "a-b", {"a": a, "b": b, "r": a - b}, f"{a}-{b}={a - b}"
+
+
+def _arithmetic(rng: Random) -> tuple[str, str]:
+    operation, numbers, working = _sum(rng)
+    form = pick(rng, _PLUS if operation == "a+b" else _MINUS)
+    return form.format(**numbers), f"{working}. The answer is {numbers['r']}."
+
+
+def _word_problem(rng: Random) -> tuple[str, str]:
+    operation, numbers, working = _sum(rng)
+    template = pick(rng, [t for t in _WORD_PROBLEMS if t.operation == operation])
+    holes = fields(rng, template.pool, numbers) | {"w": working}
+    answer = f"{template.answer.format(**holes)} The answer is {numbers['r']}."
+    return template.question.format(**holes), answer
+
+
+def _scene(rng: Random) -> dict[str, object]:
+    """Draws what fills the holes of a sentence."""
+    past, verb = pick(rng, _VERBS)
+    return fields(rng, pick(rng, ("things", "animals")), {}) | {
+        "adjective": pick(rng, _ADJECTIVES),
+        "place": pick(rng, _PLACES),
+        "verb": past,
+        "do": verb,
+    }
+
+
+def _fill(form: str, scene: dict[str, object]) -> str:
+    """Fills a form and makes "a apple" "an apple"."""
+    return re.sub(r"\ba (?=[aei])", "an ", form.format(**scene))
+
+
+def _repeat(rng: Random) -> tuple[str, str]:
+    sentence = _fill(pick(rng, _SENTENCES), _scene(rng))
+    return pick(rng, _REPEAT).format(x=sentence), sentence
+
+
+def _include(rng: Random) -> tuple[str, str]:
+    scene = _scene(rng)
+    form = pick(rng, [s for s in _SENTENCES if not s.startswith("{He}")])
+    return pick(rng, _INCLUDE).format(x=f"{scene['things']:one}"), _fill(form, scene)
+
+
+def _story(rng: Random) -> tuple[str, str]:
+    """Who, what or where, about a story of two sentences in either order."""
+    one, two = _scene(rng), _scene(rng)
+    while two["A"] == one["A"] or f"{two['things']}" == f"{one['things']}":
+        two = _scene(rng)
+    two |= {"verb": one["verb"]}
+    told = "{A} {verb} a {things:one} at the {place}."
+    user, assistant = pick(
+        rng,
+        (
+            ("Who {verb} the {things:one}?", "{A} {verb} the {things:one}."),
+            ("What did {A} {do}?", "{A} {verb} a {things:one}."),
+            ("Where was {A}?", "{A} was at the {place}."),
+        ),
+    )
+    first, second = (one, two) if rng.random() < 0.5 else (two, one)
+    story = f"{_fill(told, first)} {_fill(told, second)}"
+    return f"{story} {_fill(user, one)}", _fill(assistant, one)
+
+
+def _words(rng: Random, number: int) -> list[str]:
+    """Draws different nouns."""
+    nouns, drawn = POOLS["things"] + POOLS["animals"], []
+    while len(drawn) < number:
+        noun = pick(rng, nouns)[0]
+        drawn += [] if noun in drawn else [noun]
+    return drawn
+
+
+def _count(rng: Random) -> tuple[str, str]:
+    words = _words(rng, 2 + int(rng.random() * 4))
+    counted = ", ".join(f"{i} {word}" for i, word in enumerate(words, 1))
+    user = pick(rng, _COUNT).format(x=", ".join(words))
+    return user, f"{counted}. The answer is {len(words)}."
+
+
+def _compare(rng: Random) -> tuple[str, str]:
+    a, b = (int(rng.random() * 21) for _ in range(2))
+    b = b + 1 if a == b else b
+    word = pick(rng, ("bigger", "smaller", "more", "less"))
+    answer = max(a, b) if word in ("bigger", "more") else min(a, b)
+    other = a + b - answer
+    user = pick(rng, ("Which is {x}, {a} or {b}?", "{a} or {b}: which one is {x}?"))
+    assistant = f"{answer} is {word} than {other}. The answer is {answer}."
+    return user.format(x=word, a=a, b=b), assistant
+
+
+def _word(rng: Random) -> tuple[str, str]:
+    which = pick(rng, ("first", "last"))
+    text = " ".join(_words(rng, 3 + int(rng.random() * 3)))
+    if rng.random() < 0.5:
+        text = _fill("{A} {verb} a {adjective} {things:one}", _scene(rng))
+    return pick(rng, _WORD).format(which=which, x=text), text.split()[0 if which == "first" else -1]
+
+
+def _counting(rng: Random) -> tuple[str, str]:
+    step = pick(rng, (1, 1, -1, 2))
+    start = int(rng.random() * 15) + (5 if step < 0 else 0)
+    numbers = [str(start + step * i) for i in range(6)]
+    return pick(rng, _NUMBERS).format(x=", ".join(numbers[:3])), ", ".join(numbers[3:])
+
+
+def _pattern(rng: Random) -> tuple[str, str]:
+    words = _words(rng, pick(rng, (2, 3)))
+    if rng.random() < 0.3:
+        words[0], words[1] = pick(rng, NAMES[:8]), pick(rng, NAMES[8:])
+    length = len(words) + 1 + int(rng.random() * len(words))
+    shown = [words[i % len(words)] for i in range(length)]
+    return pick(rng, _PATTERN).format(x=", ".join(shown)), words[length % len(words)]
+
+
+# kind -> (weight out of 40, draw)
+KINDS: dict[str, tuple[int, Callable[[Random], tuple[str, str]]]] = {
+    "word_problem": (12, _word_problem),
+    "arithmetic": (9, _arithmetic),
+    "count": (3, _count),
+    "repeat": (3, _repeat),
+    "story_question": (3, _story),
+    "compare": (2, _compare),
+    "first_last_word": (2, _word),
+    "continue_counting": (2, _counting),
+    "continue_pattern": (2, _pattern),
+    "include_word": (2, _include),
+}

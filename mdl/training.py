@@ -1,0 +1,121 @@
+"""The jitted update step: one batch, one optimiser step, over the trainable part of a model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mdl.checkpoints import transformer
+from mdl.checkpoints.config import Lora, ModelConfig
+from mdl.checkpoints.transformer import Params
+
+Tree = Any
+
+
+def _is_adapter(path: tuple) -> bool:
+    return path[-1].key in ("lora_a", "lora_b")
+
+
+def split(params: Params) -> tuple[Params, Params]:
+    """Parameters as (trainable, frozen), None in place of the other's leaves.
+
+    Adapters are trainable where there are any, otherwise everything is.
+    """
+    adapters = any(_is_adapter(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    pick = lambda wanted: jax.tree_util.tree_map_with_path(
+        lambda path, x: x if wanted == (not adapters or _is_adapter(path)) else None, params
+    )
+    return pick(True), pick(False)
+
+
+def join(trainable: Params, frozen: Params) -> Params:
+    """The inverse of `split`."""
+    return jax.tree.map(lambda x, y: y if x is None else x, trainable, frozen, is_leaf=lambda x: x is None)
+
+
+def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> tuple[ModelConfig, Params]:
+    """A model with fresh adapters: A drawn from the seed, B zero; the function computed is unchanged."""
+    adapted = dataclasses.replace(config, lora=lora)
+
+    @jax.jit
+    def fresh():  # the unused initial weights are never computed: the compiler drops them
+        return split(transformer.initialise(adapted, seed))[0]
+
+    return adapted, join(fresh(), _with_gaps(transformer.shapes(adapted), params))
+
+
+def _with_gaps(shapes: Params, params: Params) -> Params:
+    """`params` laid out as `shapes`, None where it has no leaf."""
+    if not isinstance(shapes, dict):
+        return params
+    return {key: _with_gaps(value, params.get(key) if params is not None else None) for key, value in shapes.items()}
+
+
+@functools.lru_cache(maxsize=32)
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015); the same object for the same rate, so that compiled steps are shared."""
+    return optax.adam(learning_rate)
+
+
+@functools.lru_cache(maxsize=32)
+def _update(config: ModelConfig, optimiser: optax.GradientTransformation) -> tuple[Callable, Callable]:
+    def loss(trainable, frozen, inputs, targets, weights):
+        model = transformer.bind(config, join(trainable, frozen))
+        logits = model.logits(model(inputs)[0])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return (losses * weights).sum() / jnp.maximum(weights.sum(), 1.0)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 2))
+    def update(trainable, frozen, state, inputs, targets, weights):
+        value, gradients = jax.value_and_grad(loss)(trainable, frozen, inputs, targets, weights)
+        changes, state = optimiser.update(gradients, state, trainable)
+        return optax.apply_updates(trainable, changes), state, value
+
+    return jax.jit(optimiser.init), update
+
+
+class Learner:
+    """A model being trained: parameters and optimiser state, updated in place, copied by `fork`."""
+
+    def __init__(self, config: ModelConfig, params: Params, optimiser: optax.GradientTransformation):
+        self.config = config
+        trainable, self.frozen = split(params)
+        self.trainable = jax.tree.map(jnp.copy, trainable)  # the step donates it; the checkpoint's own must survive
+        init, self._step = _update(config, optimiser)
+        self.state = init(self.trainable)
+
+    @property
+    def params(self) -> Params:
+        """All parameters. Valid until the next `update`, which reuses their memory."""
+        return join(self.trainable, self.frozen)
+
+    def fork(self) -> "Learner":
+        """An independent learner in the same state."""
+        other = object.__new__(Learner)
+        other.__dict__.update(self.__dict__)
+        other.trainable, other.state = jax.tree.map(jnp.copy, (self.trainable, self.state))
+        return other
+
+    def update(self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> jax.Array:
+        """One optimiser step on the weighted mean of next-token losses.
+
+        Args:
+            inputs, targets: [B, T] int32 token ids.
+            weights: [B, T] float32.
+
+        Returns:
+            The loss before the step, nats a unit of weight.
+        """
+        self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, inputs, targets, weights)
+        return loss
+
+
+def batches(items: Sequence, size: int, order: np.ndarray):
+    """Items in the given order, `size` at a time; the last batch may be shorter."""
+    for start in range(0, len(order), size):
+        yield [items[i] for i in order[start : start + size]]

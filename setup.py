@@ -1,0 +1,39 @@
+"""Installs `mdl` and the experiment binaries."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mdl-frontier",
+    version="0.1.0",
+    description="Task complexity of language models as minimum description length, measured by programs that decode",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["mdl", "mdl.*", "experiments", "experiments.*"]),
+    package_data={"mdl.checkpoints": ["embedded/*/*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "constriction>=0.5",
+        "flax>=0.12.8",
+        "gguf>=0.17",
+        "jax>=0.10.2",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "safetensors>=0.6",
+        "tokenizers>=0.22",
+        "transformers>=5.0",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "ruff==0.17.5"],
+        "parity": ["torch==2.13.0"],  # only tests compare with it; nothing in mdl imports it
+        "gpu": ["jax[cuda13]>=0.10.2"],
+        "tpu": ["jax[tpu]>=0.10.2"],
+    },
+)

@@ -1,0 +1,59 @@
+"""Names, stages and fingerprints of checkpoints."""
+
+import jax
+import numpy as np
+import pytest
+
+from mdl.checkpoints import EMBEDDED, huggingface, load
+
+
+def test_embedded_checkpoint_is_the_published_one(shared):
+    ours, published = load("stories260k"), load(shared / "weights" / "stories260K")
+    assert (ours.stage, published.stage) == ("pretrained", "pretrained")
+    assert ours.fingerprint == published.fingerprint
+    assert ours.config.vocab_size == ours.tokenizer.vocab_size == 512
+    assert sum(leaf.size for leaf in jax.tree.leaves(ours.params)) == 260032
+
+
+def test_random_stage_keeps_config_and_tokenizer_only(tmp_path):
+    trained, random = load("stories260k"), load("stories260k-random")
+    assert (random.name, random.stage, random.config) == ("stories260k-random", "random", trained.config)
+    assert random.tokenizer.fingerprint() == trained.tokenizer.fingerprint()
+    assert load("stories260k", stage="random").fingerprint == random.fingerprint
+    other = load("stories260k", stage="random", seed=1)
+    assert other.name == "stories260k-random-seed1"
+    assert len({trained.fingerprint, random.fingerprint, other.fingerprint}) == 3
+    assert 0.019 < np.std(random.params["embed_tokens"]) < 0.021
+
+    huggingface.save(tmp_path / "here", trained.config, trained.params, trained.tokenizer)
+    (tmp_path / "here" / "model.safetensors").unlink()  # a random checkpoint does not read the weights
+    assert load(tmp_path / "here", stage="random").fingerprint == random.fingerprint
+
+
+def test_fingerprint_sees_one_bit(tmp_path):
+    ours = load("stories260k")
+    params = jax.tree.map(np.array, ours.params)
+    params["norm"]["weight"][3] = np.nextafter(params["norm"]["weight"][3], np.float32(np.inf))
+    huggingface.save(tmp_path / "changed", ours.config, params, ours.tokenizer)
+    assert load(tmp_path / "changed").fingerprint != ours.fingerprint
+
+
+def test_unknown_names_are_refused_with_what_is_possible(tmp_path):
+    with pytest.raises(ValueError, match=r"checkpoint 'gpt5' is unknown.*directory.*\.gguf") as error:
+        load("gpt5")
+    assert all(name in str(error.value) for name in EMBEDDED)
+    with pytest.raises(ValueError, match="stage 'finished' is unknown; stages: random, pretrained"):
+        load("stories260k", stage="finished")
+    (tmp_path / "weights.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"weights\.bin: neither a directory nor a \.gguf file"):
+        load(tmp_path / "weights.bin")
+    with pytest.raises(ValueError, match="no tokenizer.json"):
+        load(tmp_path)
+
+
+def test_tokenizer_larger_than_the_model_is_refused(tmp_path):
+    ours = load("stories260k")
+    ours.tokenizer.backend.add_tokens(["<|one_more|>"])
+    huggingface.save(tmp_path / "a", ours.config, ours.params, ours.tokenizer)
+    with pytest.raises(ValueError, match="has 513 tokens, the model only 512"):
+        load(tmp_path / "a")

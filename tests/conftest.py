@@ -1,0 +1,25 @@
+"""What every test shares: compiled functions kept between runs, and where the real data lies."""
+
+import os
+import pathlib
+import tempfile
+
+import jax
+import pytest
+
+jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder with real data and checkpoints; without it the test is skipped."""
+    path = pathlib.Path(os.environ.get("MDL_SHARED", _REPOSITORY.parent / "shared"))
+    if not path.is_dir():
+        reason = f"no real data: {path} is not a directory; set MDL_SHARED"
+        print(reason)
+        pytest.skip(reason)
+    return path

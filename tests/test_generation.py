@@ -1,0 +1,190 @@
+"""Completions: parity with transformers, and indifference to how prompts are laid out in batches."""
+
+import dataclasses
+import random
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from mdl import generation
+from mdl.checkpoints import Tokenizer, huggingface, load, transformer
+from mdl.checkpoints.config import Lora, ModelConfig
+
+TEXT = "Once upon a time there was a girl named Lily who loved to play in the park with her big red ball"
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return load("stories260k")
+
+
+@pytest.fixture(scope="module")
+def prompts(stories) -> list[list[int]]:
+    """Twenty prompts of different lengths, in no order."""
+    source, words = random.Random(0), TEXT.split()
+    return [stories.tokenizer.encode(" ".join(source.choices(words, k=source.randint(1, 14)))) for _ in range(20)]
+
+
+def complete(checkpoint, prompts, **settings) -> list[str]:
+    settings = {"prefix": [checkpoint.tokenizer.bos_id], "max_new_tokens": 48} | settings
+    return generation.generate(checkpoint.config, checkpoint.params, checkpoint.tokenizer, prompts, **settings)
+
+
+def plain_tokenizer(size: int, eos_id: int | None = None) -> Tokenizer:
+    """Token i is written "i": text and ids say the same."""
+    vocab = {str(i): i for i in range(size)}
+    return Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="0")), eos_id=eos_id)
+
+
+def tiny_model(**fields) -> tuple[ModelConfig, dict]:
+    config = ModelConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=4, num_kv_heads=2, head_dim=4,
+        max_length=64, initializer_range=0.5,
+    )  # fmt: skip
+    config = dataclasses.replace(config, **fields)
+    return config, transformer.initialise(config, 0)
+
+
+def greedy(config, params, tokens: list[int], steps: int) -> list[int]:
+    """The slow way: no cache, no batch."""
+
+    @jax.jit
+    def forward(params, tokens):
+        model = transformer.bind(config, params)
+        return model.logits(model(tokens)[0])
+
+    tokens = list(tokens)
+    start = len(tokens)
+    for _ in range(steps):
+        padded = np.zeros((1, config.max_length), np.int32)
+        padded[0, : len(tokens)] = tokens
+        tokens.append(int(np.argmax(forward(params, padded)[0, len(tokens) - 1])))
+    return tokens[start:]
+
+
+@pytest.mark.parametrize("name", ["stories260K", "stories15M"])
+def test_greedy_tokens_agree_with_transformers(shared, name):
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    ours = load(shared / "weights" / name)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(shared / "weights" / name, dtype=torch.float32)
+    ids = [ours.tokenizer.encode(text) for text in ("Once upon a time", "Tom and his dog", "The sun")]
+    texts = complete(ours, ids)
+    for prompt, text in zip(ids, texts, strict=True):
+        start = torch.tensor([[1, *prompt]])
+        with torch.no_grad():
+            full = theirs.generate(start, do_sample=False, max_new_tokens=48, attention_mask=torch.ones_like(start))[0]
+        assert len(full) == start.shape[1] + 48  # no EOS among them
+        new = full[start.shape[1] :].tolist()
+        assert ours.tokenizer.decode(prompt) + text == ours.tokenizer.decode(prompt + new)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_every_token_is_the_most_probable_one(kv_heads):
+    config, params = tiny_model(num_layers=2, num_kv_heads=kv_heads)
+    prompts = [[3], [7, 8, 9, 10], list(range(5, 30))]
+    texts = generation.generate(config, params, plain_tokenizer(50), prompts, max_new_tokens=20)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert [int(word) for word in text.split()] == greedy(config, params, prompt, 20)
+
+
+def test_batches_do_not_change_the_text(stories, prompts):
+    want = complete(stories, prompts, batch_size=32)
+    assert complete(stories, prompts, batch_size=1) == want
+    assert complete(stories, prompts, batch_size=3) == want
+    assert complete(stories, prompts[::-1], batch_size=3) == want[::-1]
+    assert len(set(want)) > 10
+
+
+def test_prefix_is_the_same_as_longer_prompts(stories, prompts, monkeypatch):
+    monkeypatch.setattr(generation, "_PREFIX_CHUNK", 32)  # so that the prefix takes several
+    prefix = [stories.tokenizer.bos_id, *prompts[0] * 2, *prompts[1]]
+    some = [*prompts[2:6], []]
+    assert len(prefix) > 40
+    together = complete(stories, [prefix + prompt for prompt in some], prefix=[], max_new_tokens=30)
+    assert complete(stories, some, prefix=prefix, max_new_tokens=30) == together
+
+
+def test_first_space_is_kept(stories):
+    (text,) = complete(stories, [stories.tokenizer.encode("Once upon a")], max_new_tokens=2)
+    assert text.startswith(" time")
+
+
+def test_text_ends_before_the_first_stop_string(stories, prompts):
+    whole = complete(stories, prompts)
+    stop = (" the", ". ", "zzz")
+    for text, cut in zip(whole, complete(stories, prompts, stop=stop), strict=True):
+        ends = [text.find(s) for s in stop if s in text]
+        assert cut == (text[: min(ends)] if ends else text)
+    assert any(" the" in text for text in whole)
+
+
+def test_stop_strings_save_work(stories, prompts, monkeypatch):
+    calls = []
+    original = generation._decode
+    monkeypatch.setattr(generation, "_decode", lambda config: calls.append(config) or original(config))
+    complete(stories, prompts, stop=(" ", ".", ","), max_new_tokens=160)
+    assert len(calls) == 1  # each text has a space in its first sixteen tokens
+
+
+def test_eos_ends_the_text():
+    config, params = tiny_model()
+    prompts = [[3], [7, 8, 9, 10], [11, 12]]
+    ids = [greedy(config, params, prompt, 40) for prompt in prompts]
+    eos = ids[1][5]
+    got = generation.generate(config, params, plain_tokenizer(50, eos), prompts, max_new_tokens=40)
+    for text, new in zip(got, ids, strict=True):
+        want = new[: new.index(eos)] if eos in new else new
+        assert [int(word) for word in text.split()] == want
+
+
+def test_max_length_bounds_the_text():
+    config, params = tiny_model(max_length=40)
+    tokenizer = plain_tokenizer(50)
+    prompts = [[3] * 10, [3] * 35, [3] * 39, [3] * 40, [3] * 60]
+    texts = generation.generate(config, params, tokenizer, prompts, max_new_tokens=20)
+    assert [len(text.split()) for text in texts] == [20, 5, 1, 0, 0]
+    assert [int(word) for word in texts[1].split()] == greedy(config, params, prompts[1], 5)
+    texts = generation.generate(config, params, tokenizer, [[4]], prefix=[3] * 37, max_new_tokens=20)
+    assert [len(text.split()) for text in texts] == [2]
+
+
+def test_adapters_are_used():
+    config, _ = tiny_model()
+    config = dataclasses.replace(config, lora=Lora(2, 4.0))
+    params = jax.tree.map(lambda x: x + 0.3, transformer.initialise(config, 0))
+    (text,) = generation.generate(config, params, plain_tokenizer(50), [[3, 4]], max_new_tokens=12)
+    assert [int(word) for word in text.split()] == greedy(config, params, [3, 4], 12)
+
+
+def test_saved_and_read_back_gives_the_same_text(stories, prompts, tmp_path):
+    huggingface.save(tmp_path / "a", stories.config, stories.params, stories.tokenizer)
+    assert complete(load(tmp_path / "a"), prompts[:3]) == complete(stories, prompts[:3])
+
+
+def test_progress_counts_to_the_end(stories, prompts):
+    seen = []
+    complete(stories, prompts, batch_size=8, max_new_tokens=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(8, 20), (16, 20), (20, 20)]
+    assert complete(stories, []) == []
+
+
+def test_senseless_arguments_are_refused(stories):
+    for settings, message in (
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"stop": "\n"}, "give a sequence of texts"),
+        ({"stop": ("",)}, "not empty"),
+        ({"prefix": []}, "needs a prefix"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            complete(stories, [[]], **settings)
+
+
+def test_bucket_holds_the_size_with_little_waste():
+    sizes = [generation._bucket(n, 32) for n in range(1, 2000)]
+    assert all(n <= size <= max(32, 1.5 * n + 32) for n, size in enumerate(sizes, 1))
+    assert sorted(set(sizes)) == [32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]

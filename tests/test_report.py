@@ -1,0 +1,161 @@
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+
+import matplotlib.image
+import pytest
+from test_results import make_result
+
+from mdl.report import draw, human_bytes, table, write_csv
+
+
+def some_results():
+    results = []
+    for stage, base in (("random", 0.0), ("pretrained", 0.1), ("posttrained", 0.5)):
+        for k in range(5):
+            source = "estimated" if k == 4 else "verified"
+            results.append(
+                make_result(
+                    10.0 ** (k + 3),
+                    base + 0.05 * k,
+                    base + 0.05 * k,
+                    stage=stage,
+                    source=source,
+                    checkpoint=f"tiny-{stage}",
+                    key=f"{stage}{k}",
+                    method=("icl", "lora", "new")[k % 3],
+                    settings={"lr": 1e-4, "rank": k},
+                )
+            )
+        results.append(make_result(2e6, base, base, stage=stage, checkpoint=f"tiny-{stage}", key=f"{stage} off"))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [
+        (0, "0 B"),
+        (8, "1 B"),
+        (2240, "280 B"),
+        (7999, "1 kB"),
+        (8000, "1 kB"),
+        (30_400, "3.8 kB"),
+        (799_999, "100 kB"),
+        (7_999_999, "1 MB"),
+        (7.5e6, "938 kB"),
+        (8e15, "1000 TB"),
+    ],
+)
+def test_human_bytes(bits, text):
+    assert human_bytes(bits) == text
+
+
+def test_csv_holds_every_point_and_its_frontier(tmp_path):
+    path = tmp_path / "out" / "frontier.csv"
+    results = [*some_results(), make_result(task="flores", metric="BLEU", key="other", dev=0.1)]
+    write_csv(path, results)
+    with path.open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["key"] for row in rows] == [r.key for r in results]
+    for row, r in zip(rows, results, strict=True):
+        assert row["on_frontier"] == str(not r.key.endswith("off"))
+        assert float(row["bits_total"]) == r.bits["total"] and row["bits_ideal"] == ""
+        assert (float(row["interval_lo"]), float(row["interval_hi"])) == r.interval
+        assert json.loads(row["settings"]) == r.settings
+        assert row["source"] == r.source and row["seconds_encode"] == "1.5"
+    assert [p.name for p in path.parent.iterdir()] == ["frontier.csv"]
+
+
+def test_csv_frontier_follows_the_split_that_chooses(tmp_path):
+    results = [make_result(200, 0.5, 0.5, key="a"), make_result(300, 0.9, 0.4, key="b")]
+    for choose_on, expected in (("dev", ["True", "False"]), ("test", ["True", "True"])):
+        write_csv(tmp_path / "f.csv", results, choose_on=choose_on)
+        with (tmp_path / "f.csv").open(newline="") as f:
+            assert [row["on_frontier"] for row in csv.DictReader(f)] == expected
+
+
+def colours_in(path):
+    """The number of pixels of each exact colour, as hexadecimal."""
+    image = (matplotlib.image.imread(path)[..., :3] * 255).round().astype(int).reshape(-1, 3)
+    counts = {}
+    for r, g, b in image[(image < 250).any(axis=1)]:
+        colour = f"#{r:02X}{g:02X}{b:02X}"
+        counts[colour] = counts.get(colour, 0) + 1
+    return counts
+
+
+def test_the_picture_shows_every_stage(tmp_path):
+    path = tmp_path / "out" / "frontier.png"
+    draw(path, some_results(), "title")
+    assert matplotlib.image.imread(path).shape[1] == 1350
+    counts = colours_in(path)
+    assert all(counts.get(c, 0) > 200 for c in ("#7F7F7F", "#0072B2", "#D55E00"))
+    assert "#009E73" not in counts  # No midtrained checkpoint.
+    assert [p.name for p in path.parent.iterdir()] == ["frontier.png"]
+
+
+def test_estimated_points_are_hollow(tmp_path):
+    ink = {}
+    for source in ("verified", "estimated"):
+        draw(tmp_path / source, [make_result(source=source)], "")
+        ink[source] = colours_in(tmp_path / source)["#0072B2"]
+    assert ink["estimated"] < ink["verified"] - 50
+
+
+def test_drawing_is_deterministic_and_survives_odd_points(tmp_path):
+    zero = dict.fromkeys(("payload", "header", "decoder", "total", "ideal"), 0)
+    points = [make_result(1e3 * 10**k, key=str(k), method=f"m{k}", stage=f"s{k}") for k in range(9)]
+    results = [make_result(key="zero")] + points
+    results[0] = dataclasses.replace(results[0], bits=zero)
+    for name in ("a", "b"):
+        draw(tmp_path / name, results, "odd $_ {$ title")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with pytest.raises(ValueError, match="no results to draw"):
+        draw(tmp_path / "c", [], "")
+    with pytest.raises(ValueError, match="several tasks"):
+        draw(tmp_path / "c", [make_result(), make_result(task="flores")], "")
+
+
+def test_the_report_needs_neither_jax_nor_pyplot():
+    code = "import sys, mdl.report; print('jax' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_table_in_full():
+    results = [
+        make_result(2240, 0.31, 0.30, key="a", method="lora", settings={"lr": 1e-4, "r": 8}),
+        make_result(
+            80_000, 0.52, 0.50, key="b", method="lora", settings={"lr": 1e-5, "r": 8}, examples=2048, source="estimated"
+        ),
+        make_result(90_000, 0.99, 0.40, key="lucky on test"),
+        make_result(2240, 0.014, 0.02, key="c", stage="random", method="zero_shot"),
+    ]
+    assert (
+        table(results)
+        == """\
+gsm8k (exact match): frontiers, chosen on dev, reported on test
+
+stage       method          source       bits  bytes  examples    dev   test            95 %
+random      zero_shot       verified    2,240  280 B         8  0.020  0.014  [0.004, 0.024]
+pretrained  lora lr=0.0001  verified    2,240  280 B         8  0.300  0.310  [0.300, 0.320]
+            lora lr=1e-05   estimated  80,000  10 kB     2,048  0.500  0.520  [0.510, 0.530]
+
+gsm8k: task complexity at test exact match (- not reached, ~ estimated)
+
+stage       >= 0.01  >= 0.1  >= 0.2  >= 0.3  >= 0.4  >= 0.5
+random        280 B       -       -       -       -       -
+pretrained    280 B   280 B   280 B   280 B  ~10 kB  ~10 kB
+"""
+    )
+    assert table([]) == ""
+
+
+def test_the_table_has_a_section_a_task():
+    results = [*some_results(), make_result(task="flores", metric="BLEU", performance=31.25)]
+    text = table(results, choose_on="test")
+    assert text.count("chosen on test, the paper's way") == 2
+    assert text.index("flores (BLEU)") < text.index("gsm8k (exact match)")
+    assert "31.2 " in text
