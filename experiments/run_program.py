@@ -20,7 +20,10 @@ from mdl.frontier import bootstrap_interval
 
 _PROGRAM = flags.DEFINE_string("program", None, "The program file; its sidecar lies beside it.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "An embedded checkpoint's name, a directory in Hugging Face layout or a .gguf file.", required=True
+    "checkpoint",
+    None,
+    "An embedded checkpoint's name, a directory in Hugging Face layout or a .gguf file.",
+    required=True,
 )
 _STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "`random` initialises the weights from --seed.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of a random checkpoint.")

@@ -17,12 +17,10 @@ import numpy as np
 from absl import logging
 
 from mdl import programs, results, startup
-from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Encoder, Meter
 from mdl.codes import settings as settings_code
 from mdl.frontier import bootstrap_interval
 from mdl.methods import METHODS, Encoded
-from mdl.tasks.task import Task
 from mdl.verification import Setup, Verdict, Verifier
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "numpy")
