@@ -36,15 +36,20 @@ def measure(config: ConfigDict, workdir: str) -> None:
     started = time.monotonic()
     startup.start()
     searches = [measurement.Search(**_plain(search)) for search in config.searches]
+    checkpoints = [_plain(checkpoint) for checkpoint in config.checkpoints]
+    for checkpoint in checkpoints:
+        checkpoint["source"] = checkpoint["source"] or config.source
+        if not checkpoint["source"]:
+            raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
     setups = [
         Setup(
-            **_plain(checkpoint),
+            **checkpoint,
             task=_plain(config.task),
             dev=config.dev,
             test=config.test,
             batch_size=config.batch_size,
         )
-        for checkpoint in config.checkpoints
+        for checkpoint in checkpoints
     ]
     record = measurement.Measurement(workdir)
     record.measure(setups, searches)

@@ -16,6 +16,7 @@ from absl import app, flags
 from mdl import execution, programs, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.evaluation import complete, evaluate
+from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 
 _PROGRAM = flags.DEFINE_string("program", None, "The program file; its sidecar lies beside it.", required=True)
@@ -49,7 +50,7 @@ def main(_) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     if _OUTPUT.value:
-        programs.write_atomically(pathlib.Path(_OUTPUT.value), content)
+        write_then_rename(pathlib.Path(_OUTPUT.value), content)
     else:
         sys.stdout.write(content.decode())
 

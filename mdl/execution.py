@@ -10,6 +10,7 @@ from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder
 from mdl.evaluation import complete
+from mdl.files import write_then_rename
 from mdl.methods import METHODS, Adapted
 
 MAX_NEW_TOKENS = 256
@@ -97,4 +98,4 @@ def run(
     loaded = checkpoints.load(checkpoint, stage=stage, seed=int(seed))
     adapted = decode(program, loaded)
     completions = complete(adapted, loaded.tokenizer, texts, max_new_tokens=max_new_tokens, stop=stop)
-    programs.write_atomically(pathlib.Path(output), completions_file(texts, completions))
+    write_then_rename(pathlib.Path(output), completions_file(texts, completions))

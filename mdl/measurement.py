@@ -19,6 +19,7 @@ from absl import logging
 from mdl import programs, results, startup
 from mdl.codes import Encoder, Meter
 from mdl.codes import settings as settings_code
+from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.methods import METHODS, Encoded
 from mdl.verification import Setup, Verdict, Verifier
@@ -119,7 +120,7 @@ class Measurement:
     def record_done(self, keys: Sequence[str]) -> None:
         """Marks searches as complete: all their points are in the record."""
         self._done.update(keys)
-        programs.write_atomically(self._done_path, (json.dumps(sorted(self._done), indent=1) + "\n").encode())
+        write_then_rename(self._done_path, (json.dumps(sorted(self._done), indent=1) + "\n").encode())
 
     def is_done(self, key: str) -> bool:
         """Whether all points of a search are in the record."""

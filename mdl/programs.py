@@ -9,9 +9,10 @@ refused instead of being decoded into noise.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
+
+from mdl.files import write_then_rename
 
 VERSION = 1
 METHODS = ("zero_shot", "icl", "urial", "prequential")  # the order is part of the format: append only
@@ -55,17 +56,6 @@ def decoder_bits() -> int:
     return 8 * DECODER.stat().st_size
 
 
-def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """Writes beside the file, then renames: a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def write(path: pathlib.Path, program: Program, sidecar: dict[str, Any]) -> None:
     """Writes a program and its sidecar."""
     path = pathlib.Path(path)
@@ -76,8 +66,8 @@ def write(path: pathlib.Path, program: Program, sidecar: dict[str, Any]) -> None
         "bytes": len(program.data),
         "sha256": hashlib.sha256(program.data).hexdigest(),
     }
-    write_atomically(path.with_name(path.name + SIDECAR), json.dumps(sidecar, indent=1).encode() + b"\n")
-    write_atomically(path, program.data)
+    write_then_rename(path.with_name(path.name + SIDECAR), json.dumps(sidecar, indent=1).encode() + b"\n")
+    write_then_rename(path, program.data)
 
 
 def read(path: pathlib.Path, fingerprint: str) -> tuple[str, bytes, dict[str, Any]]:

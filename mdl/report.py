@@ -17,8 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mdl.files import write_then_rename
 from mdl.frontier import by_stage, select, targets, task_complexity
-from mdl.results import Result, write_then_rename
+from mdl.results import Result
 
 # Okabe & Ito's palette: told apart with any kind of colour vision, and in print.
 STAGE_COLOURS = {

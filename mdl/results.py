@@ -11,6 +11,8 @@ import os
 import pathlib
 from typing import Any
 
+from mdl.files import write_then_rename
+
 SOURCES = ("verified", "estimated")
 BITS = ("payload", "header", "decoder", "total", "ideal")
 SECONDS = ("encode", "decode", "evaluate")
@@ -238,20 +240,3 @@ def repair(path: str | os.PathLike) -> bool:
     start, cut = _tail(data)
     write_then_rename(path, data[:start] if cut else data + b"\n")
     return True
-
-
-def write_then_rename(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file so that a reader, or a kill, sees the old one or the new one, never half.
-
-    Args:
-        path: file to write; its folder is made if need be.
-        data: what it shall hold.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """What a process does first: logging, and a compilation cache on disk."""
 
+import logging as standard_logging
 import os
 import pathlib
 import platform
@@ -15,6 +16,7 @@ def start() -> None:
     """
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
+    standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     if not jax.config.jax_compilation_cache_dir:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(base / "mdl" / "xla"))

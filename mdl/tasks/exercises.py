@@ -3,7 +3,8 @@
 They make the post-trained embedded checkpoint. The names and objects are those of `word_problems`;
 the phrasings and the answer format are not: no exercise is a question of the evaluation task, and
 `overlap` checks it. About half are sums and differences, spelled out or inside a word problem,
-always worked as "5+3=8" and closed with "The answer is 8."
+always worked as "5+3=8" and closed with "The answer is 8.", or in the form that the instruction asks for or shows.
+Forms are many, and the evaluation's (`####`, `<<5+3=8>>`, `Question:`, `Response:`) is not among them.
 
 Randomness comes only from `Random.random()`, as in `word_problems`.
 """
@@ -278,6 +279,43 @@ def _pattern(rng: Random) -> tuple[str, str]:
 
 
 # kind -> (weight out of 40, draw)
+_MARKS = ("#", "##", "###", "=>", "->", "-->", "*", "**", "***", "@", "@@", "%", "%%", "~", "~~", "$$", "$$$$", "+++",
+          "::", "::::", "##:", "#:", "&&", "&&&", "====", "==", "****", "----", "????", "!!!!", "@@@@", "%%%%", "~~~~",
+          "Answer:", "So:", "It is", "Total:")  # fmt: skip
+_ASK_MARK = (
+    "End with a new line that has {m} and the number.", "On the last line write {m} and the answer.",
+    "Finish with a line that has {m} and the number.", "Show your work. Put {m} before the answer on a new line.",
+    "Work it out. The last line must be {m} and the number.", "Close with {m} and the answer on a line of its own.",
+)  # fmt: skip
+_WRAPPERS = ("{x}", "Problem: {x}", "Problem: {x}\nSolution:", "Q: {x}\nA:", "Puzzle: {x}\nReply:",
+             "Task: {x}\nWork:", "Riddle: {x}\nSay:", "Input: {x}\nOutput:", "Sum: {x}\nResult:")  # fmt: skip
+
+
+def _solved(rng: Random, mark: str) -> tuple[str, str]:
+    """Draws a problem and its working, ended by a line that begins with the mark."""
+    problem, answer = (_word_problem if rng.random() < 0.75 else _arithmetic)(rng)
+    working, _, number = answer.partition(" The answer is ")
+    return problem, f"{working}\n{mark} {number.rstrip('.')}"
+
+
+def _format(rng: Random) -> tuple[str, str]:
+    """The answer's form is asked for in words."""
+    mark, wrapper = pick(rng, _MARKS), pick(rng, _WRAPPERS)
+    problem, answer = _solved(rng, mark)
+    asked, problem = pick(rng, _ASK_MARK).format(m=mark), wrapper.format(x=problem)
+    gap = pick(rng, ("\n\n", "\n\n", "\n", " "))
+    if rng.random() < 0.2 and "\n" not in problem:
+        return f"{problem}{gap}{asked}", answer
+    return f"{asked}{gap}{problem}", answer
+
+
+def _example(rng: Random) -> tuple[str, str]:
+    """The answer's form is shown by a solved problem."""
+    mark, wrapper = pick(rng, _MARKS), pick(rng, _WRAPPERS)
+    (shown, solved), (problem, answer) = _solved(rng, mark), _solved(rng, mark)
+    return f"{wrapper.format(x=shown)} {solved}\n\n{wrapper.format(x=problem)}", answer
+
+
 KINDS: dict[str, tuple[int, Callable[[Random], tuple[str, str]]]] = {
     "word_problem": (12, _word_problem),
     "arithmetic": (9, _arithmetic),
@@ -289,4 +327,6 @@ KINDS: dict[str, tuple[int, Callable[[Random], tuple[str, str]]]] = {
     "continue_counting": (2, _counting),
     "continue_pattern": (2, _pattern),
     "include_word": (2, _include),
+    "asked_format": (15, _format),
+    "shown_format": (6, _example),
 }

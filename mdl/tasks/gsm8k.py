@@ -103,7 +103,7 @@ def gsm8k(
         FileNotFoundError: `data_dir` lacks a file.
     """
     if size == "tiny":
-        if data_dir is not None:
+        if data_dir:
             raise ValueError(f"data_dir={str(data_dir)!r} is for size='full'; tiny is generated")
         problems = word_problems.splits(seed)
         return Gsm8k(
@@ -113,7 +113,7 @@ def gsm8k(
         )
     if size != "full":
         raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
-    if data_dir is None:
+    if not data_dir:
         raise ValueError(
             "size='full' needs data_dir, a folder with GSM8K's train.jsonl and test.jsonl; "
             "pass data_dir=…, or size='tiny' which needs no files"

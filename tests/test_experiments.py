@@ -1,0 +1,248 @@
+"""The binaries, run as a user runs them: a frontier of verified programs, resume, single programs, wrong input."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from absl import flags
+
+from experiments import run_program
+from mdl import programs, results
+from mdl.tasks import load
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIG = """
+from configs.gsm8k import get_config as tiny, search
+def get_config():
+    config = tiny("tiny")
+    config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
+    config.searches = (
+        search("zero_shot"),
+        search("icl", shots=(1,)),
+        search("prequential", settings={"batch": 4, "rank": 2, "max_tokens": 127}, examples=(4, 8), epochs=(0, 1)),
+        search("prequential", verified=False, settings={"batch": 4, "rank": 1}, examples=(4,), epochs=(0,)),
+    )
+    config.dev, config.test = 8, 16
+    return config
+"""
+
+
+def _command(workdir, config):
+    return [sys.executable, "-m", "experiments.gsm8k", f"--workdir={workdir}", f"--config={config}"]
+
+
+def _environment():
+    import jax
+
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+    }
+
+
+def _run(*command):
+    return subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, config):
+    """A finished working directory and what the run printed."""
+    workdir = tmp_path_factory.mktemp("finished")
+    done = _run(*_command(workdir, config))
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def _points(workdir):
+    return {result.key: result for result in results.read(workdir / "results.jsonl")}
+
+
+def test_every_point_is_a_file_that_was_decoded_and_scored(finished):
+    workdir, done = finished
+    points = _points(workdir).values()
+    assert [p.source for p in points].count("verified") == 6
+    assert [p.source for p in points].count("estimated") == 1
+    for point in points:
+        assert point.n == 16 and point.dev_n == 8
+        assert point.bits["decoder"] == programs.decoder_bits()
+        if point.source == "verified":
+            size = (workdir / point.program).stat().st_size
+            assert point.bits["total"] == 8 * size + programs.decoder_bits()
+            assert 8 * size <= 1.005 * point.bits["ideal"] + 64
+    assert "verified" in done.stdout and "zero_shot" in done.stdout
+    assert (workdir / "frontier.csv").read_text().count("\n") == 8
+    assert (workdir / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_finds_nothing_to_do(finished, config):
+    workdir, _ = finished
+    before = (workdir / "results.jsonl").read_bytes()
+    again = _run(*_command(workdir, config))
+    assert again.returncode == 0, again.stderr
+    assert "0 searches to do" in again.stderr
+    assert (workdir / "results.jsonl").read_bytes() == before
+
+
+def test_a_killed_run_resumes_without_loss_and_writes_the_same_bytes(finished, config, tmp_path):
+    process = subprocess.Popen(
+        _command(tmp_path, config), cwd=ROOT, env=_environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    record = tmp_path / "results.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") >= 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "frontier.png").exists()
+    with record.open("ab") as file:
+        file.write(b'{"task": "gsm8k_ti')  # the kill came while a line was written
+    kept = record.read_bytes().splitlines()[:2]
+    resumed = _run(*_command(tmp_path, config))
+    assert resumed.returncode == 0, resumed.stderr
+    lines = record.read_bytes().splitlines()
+    assert lines[:2] == kept
+    assert len(lines) == 7
+    first, second = _points(finished[0]), _points(tmp_path)
+    assert set(first) == set(second)
+    for key, point in first.items():
+        assert point.performance == second[key].performance
+        if point.program:
+            one, two = (root / point.program for root in (finished[0], tmp_path))
+            assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
+
+
+def _main(*arguments):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["run_program", *arguments])
+    run_program.main([])
+
+
+@pytest.fixture
+def prequential(finished):
+    workdir, _ = finished
+    found = [p for p in _points(workdir).values() if p.method == "prequential" and p.program and p.examples == 8]
+    point = max(found, key=lambda p: p.settings["epochs"])
+    return workdir / point.program, point
+
+
+@pytest.fixture(autouse=True)
+def _clean_flags():
+    yield
+    for name in ("prompts", "output", "task", "stage", "limit", "size", "data_dir"):
+        flags.FLAGS[name].unparse()
+
+
+def test_a_program_scores_what_its_record_says_on_one_core(prequential, tmp_path):
+    program, point = prequential
+    output = tmp_path / "score.json"
+    arguments = [f"--program={program}", "--checkpoint=stories260k", "--task=gsm8k", "--limit=16", f"--output={output}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.run_program", *arguments],
+        cwd=ROOT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    )
+    assert done.returncode == 0, done.stderr
+    score = json.loads(output.read_text())
+    assert score["performance"] == point.performance
+    assert score["n"] == 16
+
+
+def test_the_counted_decoder_script_runs_the_program(prequential, tmp_path, capsys):
+    program, _ = prequential
+    prompts, output = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    texts = [example.prompt for example in load("gsm8k", size="tiny").test()[:3]]
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    done = _run(sys.executable, "-m", "mdl.decoder", str(program), "stories260k", str(prompts), str(output))
+    assert done.returncode == 0, done.stderr
+    _main(f"--program={program}", "--checkpoint=stories260k", f"--prompts={prompts}")
+    assert capsys.readouterr().out == output.read_text()
+    assert [json.loads(line)["prompt"] for line in output.read_text().splitlines()] == texts
+
+
+def test_a_program_is_described(finished, capsys):
+    workdir, _ = finished
+    point = next(p for p in _points(workdir).values() if p.method == "icl")
+    _main(f"--program={workdir / point.program}", "--checkpoint=stories260k")
+    about = json.loads(capsys.readouterr().out)
+    assert load("gsm8k", size="tiny").train()[0].prompt in about["prefix"]
+
+
+@pytest.mark.parametrize(
+    "damage, checkpoint, extra, message",
+    [
+        (None, "stories260k-random", [], "made for checkpoint stories260k"),
+        (None, "no-such-checkpoint", [], "no-such-checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-3]), "stories260k", [], "truncated or altered"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\xaa"), "stories260k", [], "altered"),
+        (lambda p: p.write_bytes(b"\x1e" + p.read_bytes()[1:]), "stories260k", [], "unknown method number 14"),
+        (lambda p: p.write_bytes(b"\x53" + p.read_bytes()[1:]), "stories260k", [], "version 5 is newer than 1"),
+        (lambda p: p.unlink(), "stories260k", [], "No such file"),
+        (None, "stories260k", ["--prompts=/no/such/file"], "/no/such/file"),
+        (None, "stories260k", ["--task=nosuch"], "unknown task 'nosuch'"),
+        (None, "stories260k", ["--task=gsm8k", "--data_dir=/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line_and_code_1(prequential, tmp_path, capsys, damage, checkpoint, extra, message):
+    program = tmp_path / "a.program"
+    shutil.copy(prequential[0], program)
+    shutil.copy(f"{prequential[0]}.json", f"{program}.json")
+    if damage:
+        damage(program)
+    output = tmp_path / "output"
+    arguments = [f"--program={program}", f"--checkpoint={checkpoint}", f"--output={output}"]
+    with pytest.raises(SystemExit) as error:
+        _main(*arguments, *(extra or ["--task=gsm8k", "--limit=1"]))
+    assert error.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n\n", '{"prompt": 3}\n', "not json\n", '["prompt"]\n', b"\xff\xfe\n"], ids=repr
+)
+def test_malformed_prompts_are_named(prequential, tmp_path, capsys, content):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit):
+        _main(f"--program={prequential[0]}", "--checkpoint=stories260k", f"--prompts={prompts}")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "prompts.jsonl" in line
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("config.searches = (search('zeroshot'),)", "unknown method 'zeroshot'"),
+        ("config.searches = (search('icl', settings={'chad': True}),)", "unknown setting 'chad'"),
+        ("config.searches = (search('icl', shoots=(1,)),)", "unknown search field 'shoots'"),
+        ("config.checkpoints[0].source = 'nothing'", "checkpoint 'nothing' is unknown"),
+        ("config.task.size = 'huge'", "size must be 'tiny' or 'full', got 'huge'"),
+    ],
+)
+def test_a_wrong_config_is_one_line_and_code_1(tmp_path, line, message):
+    path = tmp_path / "wrong.py"
+    path.write_text(CONFIG.replace("    return config", f"    {line}\n    return config"))
+    done = _run(*_command(tmp_path / "work", path))
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
