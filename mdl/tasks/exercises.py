@@ -54,7 +54,8 @@ def overlap(exercises: Iterable[Exercise], examples: Iterable[Example]) -> set[s
         exercises: A finite number of exercises (`itertools.islice` of the iterator).
         examples: Examples of `gsm8k`, of any size.
     """
-    asked = {normalised(exercise.user) for exercise in exercises}
+    # A problem may stand alone, on a line of its own, or behind "Problem: ".
+    asked = {normalised(part) for e in exercises for part in (e.user, *re.split(r"\n+|: ", e.user))}
     return asked & {normalised(question_of(example)) for example in examples}
 
 

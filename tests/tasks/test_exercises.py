@@ -14,7 +14,8 @@ from mdl.tasks.gsm8k import example, gsm8k
 
 SHARED = Path(os.environ.get("MDL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 TOKENIZER = SHARED / "weights" / "stories260K" / "tokenizer.json"
-GOLDEN = "2e719e7dc5b2b49846e3b9f31674d43010084223cfd163e629d4c77907bca0ec"
+FORMATS = ("asked_format", "shown_format")
+GOLDEN = "cad1341a1e92a65de1198fb5c2f20833ce479a9fe7ca21be172c18e434d11d78"
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,15 @@ def test_overlap_finds_what_is_shared():
     other = Exercise("word_problem", "Tim has 6 balls.", "The answer is 6.")
     examples = [example("Tim has 5 balls.", "#### 5"), example("Tim has 7 balls.", "#### 7")]
     assert overlap([shared, other], examples) == {"tim has 5 balls"}
+    wrapped = Exercise("asked_format", "End with => and the number.\n\nProblem: Tim has 7 balls.\nSolution:", "=> 7")
+    assert overlap([wrapped, other], examples) == {"tim has 7 balls"}
 
 
 def test_the_format_is_not_that_of_the_task(drawn):
     for exercise in drawn:
         text = exercise.user + exercise.assistant
-        assert not re.search(r"####|<<|>>|Question|Response|\n|[{}]|  ", text), exercise
+        assert not re.search(r"####|<<|>>|Question|Response|[{}]|  ", text), exercise
+        assert "\n" not in text or exercise.kind in FORMATS
         assert exercise.user.strip() == exercise.user
         assert exercise.assistant.strip() == exercise.assistant != ""
 
@@ -56,8 +60,9 @@ def test_mix(drawn):
     assert len(KINDS) >= 7
     share = Counter(e.kind for e in drawn)
     assert set(share) == set(KINDS)
-    assert 0.45 < (share["word_problem"] + share["arithmetic"]) / len(drawn) < 0.6
-    assert min(share.values()) > 0.03 * len(drawn)
+    sums = sum(share[kind] for kind in ("word_problem", "arithmetic", *FORMATS))
+    assert 0.6 < sums / len(drawn) < 0.75
+    assert min(share.values()) > 0.025 * len(drawn)
     assert len(set(drawn)) > 0.7 * len(drawn)
 
 
@@ -70,6 +75,20 @@ def test_sums_are_right(drawn, kind):
         assert exercise.assistant.endswith(f"The answer is {right}.")
         assert sorted(numbers(exercise.user)) == sorted(numbers(left)), exercise
         assert exercise.assistant.count("=") == working.count("=") == 1
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_formats_are_kept_and_sums_right(drawn, kind):
+    marks = set()
+    for _, user, assistant in of(drawn, kind):
+        working, last = assistant.split("\n")
+        mark, number = last.rsplit(" ", 1)
+        first, second, right = re.search(r"([0-9]+)([-+][0-9]+)=([0-9]+)", working).groups()
+        assert int(first) + int(second) == int(right) == int(number)
+        assert f" {mark} " in f" {user.replace(chr(10), ' ')} ", (user, assistant)
+        marks.add(mark)
+    assert len(marks) > 20
+    assert "####" not in marks
 
 
 def test_arithmetic_asks_for_the_operation_it_answers(drawn):
@@ -171,4 +190,4 @@ def test_length_in_tokens(drawn):
         pytest.skip(f"no tokenizer at {TOKENIZER}; set MDL_SHARED to the folder with weights/")
     tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(str(TOKENIZER))
     texts = [f"{exercise.user} {exercise.assistant}" for exercise in drawn]
-    assert max(len(e.ids) for e in tokenizer.encode_batch(texts)) <= 90
+    assert max(len(e.ids) for e in tokenizer.encode_batch(texts)) <= 190
