@@ -32,7 +32,7 @@ setup(
     ],
     extras_require={
         "test": ["hypothesis>=6.100", "pytest>=8.0", "ruff==0.17.5"],
-        "parity": ["torch==2.13.0"],  # only tests compare with it; nothing in mdl imports it
+        "parity": ["torch==2.13.0", "accelerate>=1.10"],  # only tests compare with it; nothing in mdl imports it
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },

@@ -64,7 +64,7 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sequence:
+class Tokenised:
     """One example's tokens, and how many of them are the prompt."""
 
     tokens: list[int]
@@ -88,10 +88,10 @@ class _Run:
             "eos": checkpoint.tokenizer.eos_id,
             "max_tokens": _limit(checkpoint, settings),
         }
-        self.seen: list[_Sequence] = []
+        self.seen: list[Tokenised] = []
         self.epoch = 0
 
-    def batch(self, coder: Coder, sequences: list[_Sequence] | None) -> None:
+    def batch(self, coder: Coder, sequences: list[Tokenised] | None) -> None:
         """Codes one batch with the weights as they are, then takes one step on it."""
         given = None if sequences is None else [sequence.tokens for sequence in sequences]
         config, params, rows = self.learner.config, self.learner.params, self.settings.batch
@@ -101,13 +101,13 @@ class _Run:
             implied = find_boundary(self.checkpoint.tokenizer, ids, self.separator)
             boundary = None if sequences is None else sequences[i].boundary
             if flag(coder, None if boundary is None else boundary == implied, _PLAIN):
-                new.append(_Sequence(ids, implied))
+                new.append(Tokenised(ids, implied))
             else:
-                new.append(_Sequence(ids, coder.uniform(len(ids) + 1, boundary)))
+                new.append(Tokenised(ids, coder.uniform(len(ids) + 1, boundary)))
         self.seen += new
         self._learn(new)
 
-    def _learn(self, sequences: list[_Sequence]) -> None:
+    def _learn(self, sequences: list[Tokenised]) -> None:
         inputs, targets, weights = tokens.arrays([s.tokens for s in sequences], **self.rules)
         shift = self.rules["bos"] is None  # without BOS the first target is the second token
         for row, sequence in enumerate(sequences):
@@ -138,7 +138,7 @@ def _limit(checkpoint: Checkpoint, settings: Settings) -> int:
     return min(settings.max_tokens, text.max_tokens(checkpoint))
 
 
-def _ending(tokenizer: Tokenizer, sequences: list[_Sequence], separator: str) -> str:
+def _ending(tokenizer: Tokenizer, sequences: list[Tokenised], separator: str) -> str:
     """The shortest end of the separator that marks every prompt's end, so that no more of it need be coded."""
     for size in range(1, len(separator)):
         ending = separator[-size:]
@@ -159,12 +159,12 @@ def find_boundary(tokenizer: Tokenizer, ids: list[int], separator: str) -> int:
     return low
 
 
-def sequence(tokenizer: Tokenizer, prompt: str, completion: str, max_tokens: int) -> _Sequence:
+def sequence(tokenizer: Tokenizer, prompt: str, completion: str, max_tokens: int) -> Tokenised:
     """Tokens of an example. The prompt's are those that generation will start from."""
     head, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + completion)
     if whole[: len(head)] != head:
         whole = head + tokenizer.encode(completion)
-    return _Sequence(whole[:max_tokens], min(len(head), max_tokens))
+    return Tokenised(whole[:max_tokens], min(len(head), max_tokens))
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

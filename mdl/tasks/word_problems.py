@@ -1,6 +1,7 @@
 """A seeded generator of word problems in GSM8K's form that a very small language model can learn.
 
-Nine in ten have one step, a sum or a difference with a result in 0..20; one in ten has two.
+Nine in ten have one step, a sum or a difference of numbers to 6 (a quarter of the differences start
+from 7..12) with a result in 0..12; one in ten has two.
 The words are those of TinyStories, and the same verb may call for either operation ("gave" in
 "how many did Tim give away" and in "how many are left"), so that knowing English helps.
 
@@ -193,7 +194,7 @@ _SUMS, _DIFFERENCES = (
 _TWO_STEPS = tuple(i for i, t in enumerate(TEMPLATES) if len(t.operation) > len("a+b"))
 _TWO_STEP_SHARE = 0.1
 _BIG_MINUEND_SHARE = 0.25
-_LARGEST_ANSWER_SHARE = 0.1  # of one answer in a split: the most a constant guess can score
+_LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
 
 
 class Problem(NamedTuple):
@@ -268,7 +269,7 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
 
     Each (template, numbers) belongs to one split, by its hash and in proportion to the sizes:
     neither a question nor the same sum in the same template is in two splits. No answer fills more
-    than a tenth of a split.
+    than an eighth of a split.
 
     Args:
         seed: At least 0.
@@ -323,16 +324,16 @@ def _owners(seed: int, sizes: Mapping[str, int]) -> dict[tuple[int, tuple[int, .
 
 @cache
 def _operands(operation: str, least: int, big: bool) -> tuple[tuple[int, ...], ...]:
-    """Returns all numbers for an operation; `big` concerns differences, of 11..20 or of 1..10."""
+    """Returns all numbers for an operation; `big` concerns differences, from 7..12 or from 1..6."""
     if operation == "a-b":
-        rows = product(range(11, 21) if big else range(1, 11), range(1, 11))
-        return tuple((a, b) for a, b in rows if least <= a - b <= 10)
+        rows = product(range(7, 13) if big else range(1, 7), range(1, 7))
+        return tuple((a, b) for a, b in rows if least <= a - b)
     if operation == "a+b":
-        return tuple(product(range(1, 11), repeat=2))
+        return tuple(product(range(1, 7), repeat=2))
     rows = []
-    for row in product(range(1, 11), range(1, 7), range(1, 7)):
+    for row in product(range(1, 7), range(1, 5), range(1, 5)):
         *between, last = (value for _, value in _steps(operation, row))
-        if all(1 <= value <= 20 for value in between) and least <= last <= 20:
+        if all(1 <= value <= 12 for value in between) and least <= last <= 12:
             rows.append(row)
     return tuple(rows)
 

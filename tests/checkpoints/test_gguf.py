@@ -16,6 +16,10 @@ from mdl.checkpoints import Tokenizer, load, transformer
 from mdl.checkpoints import gguf as our_gguf
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.huggingface import tensor_name
+from mdl.codes import Encoder
+from mdl.codes import tokens as token_codes
+from mdl.methods.prequential import sequence
+from mdl.tasks.gsm8k import example as gsm8k_example
 
 CONFIG = ModelConfig(
     vocab_size=64, hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
@@ -258,3 +262,32 @@ def test_smollm2_agrees_with_transformers(smollm2, shared):
         [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]
     )
     assert [reference.encode(question) for question in questions] == ours
+
+
+def test_smollm2_codelength_is_that_of_transformers(smollm2, shared):
+    """Questions, answers and ends of 32 GSM8K training examples, to 1e-3: a parallel pass and the coding step."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    from transformers import AutoModelForCausalLM
+
+    config, params, tokenizer = our_gguf.load(smollm2)
+    lines = (shared / "data" / "gsm8k" / "train.jsonl").read_text().splitlines()[:32]
+    examples = [gsm8k_example(**json.loads(line)) for line in lines]
+    ids = [sequence(tokenizer, e.prompt, e.completion, 512).tokens for e in examples]
+    rules = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "max_tokens": 512}
+    ours = -token_codes.log_likelihoods(config, params, ids, **rules).sum() / np.log(2)
+
+    theirs = AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32)
+    expected = 0.0
+    with torch.no_grad():
+        for tokens in ids:
+            whole = torch.tensor([[*tokens, tokenizer.eos_id]])
+            log_probs = torch.log_softmax(theirs(whole).logits[0, :-1].double(), dim=-1)
+            expected -= float(log_probs.gather(1, whole[0, 1:, None]).sum()) / np.log(2)
+            expected += np.log2(config.vocab_size)  # the first token, which no BOS precedes, is uniform
+    encoder = Encoder()
+    token_codes.code(encoder, config, params, ids[:1], rows=1, **rules)
+    one = -token_codes.log_likelihoods(config, params, ids[:1], **rules).sum() / np.log(2)
+    print(f"SmolLM2: 32 examples take {ours:.2f} bits here, {expected:.2f} in transformers")
+    assert ours == pytest.approx(expected, rel=1e-3)
+    assert encoder.bits == pytest.approx(one, rel=1e-4)
