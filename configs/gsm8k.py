@@ -30,17 +30,26 @@ def tiny():
         ConfigDict({"source": "stories260k", "stage": "pretrained", "seed": 0}),
         ConfigDict({"source": "stories260k-chat", "stage": "posttrained", "seed": 0}),
     )
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
     config.searches = (
         search("zero_shot"),
         search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-        search("icl", shots=(1, 2, 4)),
-        search("urial", shots=(0, 2)),
+        search("icl", shots=(1, 3)),
+        search("urial", stages=("pretrained",), shots=(2,)),
         search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0, 2)),
         search(
             "prequential",
-            settings={"train": "full", "learning_rate": 3e-3, "max_tokens": 127},
-            examples=(8, 16, 32, 64, 128, 256, 512),
-            epochs=(0, 8),
+            stages=("random", "pretrained"),
+            settings={**full, "learning_rate": 2e-3},
+            examples=(32, 128, 512),
+            epochs=(6,),
+        ),
+        search(
+            "prequential",
+            stages=("posttrained",),
+            settings={**full, "learning_rate": 1e-3},
+            examples=(8, 16, 32, 64, 128),
+            epochs=(12,),
         ),
     )
     config.dev = 128
