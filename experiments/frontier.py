@@ -34,7 +34,7 @@ def run() -> None:
 def measure(config: ConfigDict, workdir: str) -> None:
     """Runs all searches of a config on all its checkpoints and writes the report."""
     started = time.monotonic()
-    startup.start()
+    startup.start(config.threads)
     searches = [measurement.Search(**_plain(search)) for search in config.searches]
     checkpoints = [_plain(checkpoint) for checkpoint in config.checkpoints]
     for checkpoint in checkpoints:

@@ -43,7 +43,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Prompts completed at a tim
 
 def main(_) -> None:
     """One line and exit code 1 on wrong input, with nothing written."""
-    startup.start()
+    startup.start(programs.threads(pathlib.Path(_PROGRAM.value)))
     try:
         content = _run()
     except (ValueError, OSError) as error:

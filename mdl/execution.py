@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from mdl import programs
+from mdl import programs, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder
@@ -29,8 +29,8 @@ def decode(path: str | os.PathLike, checkpoint: Checkpoint) -> Adapted:
         raise programs.ProgramError(f"{path}: does not decode with {checkpoint.name}: {error}") from error
     if adapted.digest() != sidecar.get("adapted", adapted.digest()):
         raise programs.ProgramError(
-            f"{path}: decoded to another model than was encoded: the arithmetic differs here from that of "
-            f"{sidecar.get('device')}, {sidecar.get('versions')}; decode it there"
+            f"{path}: decoded to another model than was encoded: the arithmetic here differs from that of "
+            f"{sidecar.get('device')} with {sidecar.get('versions')}; decode it with the same"
         )
     return adapted
 
@@ -94,6 +94,7 @@ def run(
     Raises:
         ValueError: something given cannot be used; nothing was written.
     """
+    startup.start(programs.threads(pathlib.Path(program)))
     texts = read_prompts(prompts)
     loaded = checkpoints.load(checkpoint, stage=stage, seed=int(seed))
     adapted = decode(program, loaded)

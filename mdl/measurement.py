@@ -197,6 +197,7 @@ class _Run:
             "settings": encoded.settings,
             "adapted": adapted,
             "device": startup.device(),
+            "threads": startup.threads(),
             "versions": versions(),
         }
         programs.write(path, encoded.program, about)

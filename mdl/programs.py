@@ -70,6 +70,16 @@ def write(path: pathlib.Path, program: Program, sidecar: dict[str, Any]) -> None
     write_then_rename(path, program.data)
 
 
+def threads(path: pathlib.Path) -> int | None:
+    """How many CPU threads a program is to be decoded with, by its sidecar; None where that does not say."""
+    path = pathlib.Path(path)
+    try:
+        count = json.loads(path.with_name(path.name + SIDECAR).read_text())["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # `read` will say what is wrong
+    return count if isinstance(count, int) and 0 < count <= 4096 else None
+
+
 def read(path: pathlib.Path, fingerprint: str) -> tuple[str, bytes, dict[str, Any]]:
     """Reads a program that is to be run with the checkpoint of this fingerprint.
 

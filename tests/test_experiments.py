@@ -29,7 +29,7 @@ def get_config():
         search("prequential", settings={"batch": 4, "rank": 2, "max_tokens": 127}, examples=(4, 8), epochs=(0, 1)),
         search("prequential", verified=False, settings={"batch": 4, "rank": 1}, examples=(4,), epochs=(0,)),
     )
-    config.dev, config.test = 8, 16
+    config.dev, config.test, config.threads = 8, 16, 2
     return config
 """
 

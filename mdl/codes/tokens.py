@@ -126,7 +126,7 @@ def code(
 
 
 def arrays(
-    sequences: Sequence[Sequence[int]], *, bos: int | None, eos: int | None, max_tokens: int, multiple: int = 32
+    sequences: Sequence[Sequence[int]], *, bos: int | None, eos: int | None, max_tokens: int, multiple: int = 16
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right-padded inputs, targets and target mask for a parallel pass, each [B, T]; T a multiple of `multiple`.
 
