@@ -8,7 +8,7 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mdl import measurement, report, startup
-from mdl.verification import Setup
+from mdl.verification import Setup, VerificationError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -26,7 +26,7 @@ def run() -> None:
     try:
         config = flags.FLAGS.config
         measure(config, flags.FLAGS.workdir)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

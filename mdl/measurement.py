@@ -22,7 +22,7 @@ from mdl.codes import settings as settings_code
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.methods import METHODS, Encoded
-from mdl.verification import Setup, Verdict, Verifier
+from mdl.verification import Setup, Verdict, VerificationError, Verifier
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "numpy")
 
@@ -216,7 +216,7 @@ class _Run:
 
     def _accept(self, point: _Pending, verdict: Verdict) -> None:
         if verdict.digest != point.digest or not np.array_equal(verdict.dev, point.dev):
-            raise RuntimeError(
+            raise VerificationError(
                 f"{point.path}: decoded in another process it is another model "
                 f"(dev {np.mean(point.dev):.4f} when encoded, {verdict.dev_value:.4f} when decoded); "
                 "the arithmetic of this machine is not repeatable"

@@ -24,6 +24,10 @@ from mdl.execution import decode
 from mdl.tasks.task import Task
 
 
+class VerificationError(RuntimeError):
+    """A program that did not come back as it was encoded, or a worker that ended."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """What a program is run with. JSON all through, since a process receives it.
@@ -100,17 +104,17 @@ class Verifier:
         """The next verdict, or None where there is none yet and `wait` is False.
 
         Raises:
-            RuntimeError: the program failed to decode there, or the process ended.
+            VerificationError: the program failed to decode there, or the process ended.
         """
         try:
             line = self._answers.get(block=wait)
         except queue.Empty:
             return None
         if line is None:
-            raise RuntimeError(f"the verifying process ended with code {self._process.wait()}; see {self._log}")
+            raise VerificationError(f"the verifying process ended with code {self._process.wait()}; see {self._log}")
         content = json.loads(line)
         if "error" in content:
-            raise RuntimeError(f"verification failed: {content['error']}")
+            raise VerificationError(f"verification failed: {content['error']}")
         return Verdict(**content)
 
     def close(self) -> None:
@@ -131,7 +135,7 @@ class Verifier:
             self._process.stdin.write(json.dumps(content) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise RuntimeError(f"the verifying process ended; see {self._log}") from None
+            raise VerificationError(f"the verifying process ended; see {self._log}") from None
 
     def _listen(self) -> None:
         for line in self._process.stdout:
