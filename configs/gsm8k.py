@@ -34,15 +34,14 @@ def tiny():
     config.searches = (
         search("zero_shot"),
         search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-        search("icl", shots=(1, 3)),
-        search("urial", stages=("pretrained",), shots=(2,)),
+        search("icl", stages=("pretrained", "posttrained"), shots=(1, 3)),
         search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0, 2)),
         search(
             "prequential",
             stages=("random", "pretrained"),
             settings={**full, "learning_rate": 2e-3},
             examples=(32, 128, 512),
-            epochs=(6,),
+            epochs=(8,),
         ),
         search(
             "prequential",

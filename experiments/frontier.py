@@ -29,6 +29,9 @@ def run() -> None:
     except (ValueError, FileNotFoundError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def measure(config: ConfigDict, workdir: str) -> None:
