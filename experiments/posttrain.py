@@ -57,7 +57,8 @@ def main(_) -> None:
         sys.exit(1)
     base = checkpoints.load("stories260k")
     tokenizer = dataclasses.replace(base.tokenizer, chat_template=TEMPLATE)
-    schedule = optax.warmup_cosine_decay_schedule(0, _RATE.value, 100, _STEPS.value, _RATE.value * 0.02)
+    warmup = min(100, _STEPS.value // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0, _RATE.value, warmup, _STEPS.value, _RATE.value * 0.02)
     learner = Learner(base.config, base.params, optax.adam(schedule))
     started, losses, trained = time.monotonic(), [], 0
     for step, batch in enumerate(itertools.islice(_batches(tokenizer), _STEPS.value), start=1):

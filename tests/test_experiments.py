@@ -151,15 +151,11 @@ def test_a_program_scores_what_its_record_says_on_one_core(prequential, tmp_path
     program, point = prequential
     output = tmp_path / "score.json"
     arguments = [f"--program={program}", "--checkpoint=stories260k", "--task=gsm8k", "--limit=16", f"--output={output}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.run_program", *arguments],
-        cwd=ROOT,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    script = (
+        "import os, runpy; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "runpy.run_module('experiments.run_program', run_name='__main__', alter_sys=True)"
     )
+    done = _run(sys.executable, "-c", script, *arguments)
     assert done.returncode == 0, done.stderr
     score = json.loads(output.read_text())
     assert score["performance"] == point.performance
