@@ -34,11 +34,18 @@ def tiny():
     config.searches = (
         search("zero_shot"),
         search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-        search("icl", stages=("pretrained", "posttrained"), shots=(1, 3)),
-        search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0, 2)),
+        search("icl", stages=("pretrained", "posttrained"), shots=(2,)),
+        search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
         search(
             "prequential",
-            stages=("random", "pretrained"),
+            stages=("random",),
+            settings={**full, "learning_rate": 2e-3},
+            examples=(512,),
+            epochs=(8,),
+        ),
+        search(
+            "prequential",
+            stages=("pretrained",),
             settings={**full, "learning_rate": 2e-3},
             examples=(32, 128, 512),
             epochs=(8,),
@@ -47,11 +54,11 @@ def tiny():
             "prequential",
             stages=("posttrained",),
             settings={**full, "learning_rate": 1e-3},
-            examples=(8, 16, 32, 64, 128),
-            epochs=(12,),
+            examples=(8, 32, 64, 128),
+            epochs=(10,),
         ),
     )
-    config.dev = 128
+    config.dev = 64
     config.test = 512
     config.batch_size = 128
     config.threads = 1  # small steps: two processes, encoding and verifying, use two cores better than threads do
