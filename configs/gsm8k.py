@@ -2,7 +2,7 @@
 
     python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 4 minutes
     python -m experiments.gsm8k --workdir=/tmp/smollm2 --config=configs/gsm8k.py:smollm2_135m \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: 45 minutes
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: an hour
 """
 
 from ml_collections import ConfigDict
