@@ -71,7 +71,7 @@ def smollm2_135m():
     Tests on the first 32 questions: accuracy is coarse, the bits are exact.
     """
     config = ConfigDict()
-    config.task = ConfigDict({"name": "gsm8k", "size": "full", "seed": 0, "data_dir": ""})
+    config.task = ConfigDict({"name": "gsm8k", "size": "full", "seed": 0, "data_dir": "", "max_new_tokens": 160})
     config.checkpoints = (
         ConfigDict({"source": "", "stage": "random", "seed": 0}),
         ConfigDict({"source": "", "stage": "posttrained", "seed": 0}),

@@ -89,6 +89,7 @@ def gsm8k(
     seed: int = 0,
     data_dir: str | Path | None = None,
     dev_size: int = 500,
+    max_new_tokens: int | None = None,
 ) -> Gsm8k:
     """Builds the task.
 
@@ -97,6 +98,7 @@ def gsm8k(
         seed: Of the generated problems (tiny) or of the train/dev split (full).
         data_dir: Folder with `train.jsonl` and `test.jsonl`; full only.
         dev_size: Questions taken out of train for dev; full only.
+        max_new_tokens: Tokens that a completion may take; 56 (tiny) or 256 (full) by default.
 
     Raises:
         ValueError: A setting or a line of a file is wrong.
@@ -109,7 +111,7 @@ def gsm8k(
         return Gsm8k(
             "gsm8k_tiny",
             {k: [example(p.question, p.answer) for p in v] for k, v in problems.items()},
-            max_new_tokens=56,
+            max_new_tokens=max_new_tokens or 56,
         )
     if size != "full":
         raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
@@ -120,7 +122,7 @@ def gsm8k(
         )
     test = _read(Path(data_dir) / "test.jsonl")
     train = _read(Path(data_dir) / "train.jsonl")
-    return Gsm8k("gsm8k", _split(train, test, seed, dev_size), max_new_tokens=256)
+    return Gsm8k("gsm8k", _split(train, test, seed, dev_size), max_new_tokens=max_new_tokens or 256)
 
 
 def example(question: str, answer: str) -> Example:

@@ -209,3 +209,8 @@ def test_real_gsm8k():
         assert task.score([e.completion for e in split], split).aggregate == 1.0
         for each in split:
             assert final_number(each.completion) == Decimal(each.reference.replace(",", ""))
+
+
+def test_the_length_of_completions_is_a_setting():
+    assert gsm8k().max_new_tokens == 56
+    assert gsm8k(max_new_tokens=160).max_new_tokens == 160
