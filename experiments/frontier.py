@@ -55,8 +55,8 @@ def measure(config: ConfigDict, workdir: str) -> None:
         for checkpoint in checkpoints
     ]
     record = measurement.Measurement(workdir)
-    record.measure(setups, searches)
-    points = record.results()
+    record.measure(setups, searches, verifiers=config.verifiers)
+    points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)

@@ -74,7 +74,7 @@ def _run() -> bytes:
         return execution.completions_file(prompts, completions)
     if task is not None:
         examples = (task.test() if _SPLIT.value == "test" else task.dev())[: _LIMIT.value]
-        performance = evaluate(adapted, checkpoint.tokenizer, task, examples, batch_size=_BATCH_SIZE.value)
+        (performance,) = evaluate(adapted, checkpoint.tokenizer, task, [examples], batch_size=_BATCH_SIZE.value)
         low, high = bootstrap_interval(performance.scores, seed=0)
         score = {
             "task": task.name,

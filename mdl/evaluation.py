@@ -56,21 +56,24 @@ def evaluate(
     adapted: Adapted,
     tokenizer: Tokenizer,
     task: Task,
-    examples: Sequence[Example],
+    splits: Sequence[Sequence[Example]],
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
-) -> Performance:
-    """Scores an adapted model on examples of a task."""
-    prompts = [example.prompt for example in examples]
+) -> list[Performance]:
+    """Scores an adapted model on lists of a task's examples, such as its dev and test split, completed together."""
     completions = complete(
         adapted,
         tokenizer,
-        prompts,
+        [example.prompt for examples in splits for example in examples],
         max_new_tokens=task.max_new_tokens,
         stop=task.stop,
         batch_size=batch_size,
         progress=progress,
     )
-    score = task.score(completions, examples)
-    return Performance(score.aggregate, score.per_example, tuple(completions))
+    performances = []
+    for examples in splits:
+        own, completions = completions[: len(examples)], completions[len(examples) :]
+        score = task.score(own, examples)
+        performances.append(Performance(score.aggregate, score.per_example, tuple(own)))
+    return performances

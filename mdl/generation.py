@@ -66,14 +66,23 @@ def generate(
     order = sorted((i for i in range(len(prompts)) if limits[i] > 0), key=lambda i: (len(prompts[i]), i))
     done = len(prompts) - len(order)
     cache = _run_prefix(config, params, prefix) if order else None
+    rows = _bucket(min(batch_size, max(len(order), 1)), 1)  # of every batch; rows added are done from the start
     for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+        batch = order[start : start + batch_size]
         completed = _complete(
-            config, params, tokenizer, cache, len(prefix), [prompts[i] for i in rows], [limits[i] for i in rows], stop
+            config,
+            params,
+            tokenizer,
+            cache,
+            len(prefix),
+            [prompts[i] for i in batch],
+            [limits[i] for i in batch],
+            stop,
+            rows,
         )
-        for i, text in zip(rows, completed, strict=True):
+        for i, text in zip(batch, completed, strict=True):
             texts[i] = text
-        done += len(rows)
+        done += len(batch)
         if progress is not None:
             progress(done, len(prompts))
     return texts
@@ -88,11 +97,11 @@ def _complete(
     prompts: list[list[int]],
     limits: list[int],
     stop: Sequence[str],
+    rows: int,
 ) -> list[str]:
-    """Completes one batch."""
-    rows = 1 << (len(prompts) - 1).bit_length()  # a power of two; the rows added are done from the start
+    """Completes one batch, padded to `rows`."""
     width = _bucket(max(map(len, prompts)), _TOKENS)
-    prefix_slots = prefix_cache[0][0].shape[1]
+    prefix_slots = transformer.cache_slots(prefix_cache)
     slots = _bucket(max(prefix_slots, prefix_length + width, prefix_length + len(prompts[-1]) + max(limits)), _SLOTS)
     tokens, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
     for row, prompt in enumerate(prompts):
@@ -139,7 +148,7 @@ def _bucket(size: int, unit: int) -> int:
 
 
 def _run_prefix(config: ModelConfig, params: Params, prefix: list[int]) -> Cache:
-    """Keys and values of the prefix, [1, S, K, H]; slots after it hold nothing of use and are overwritten."""
+    """Keys and values of the prefix, one row; slots after it hold nothing of use and are overwritten."""
     slots = _bucket(len(prefix), _SLOTS) if prefix else 0
     cache = transformer.empty_cache(config, 1, slots, params["embed_tokens"].dtype)
     for start in range(0, len(prefix), _PREFIX_CHUNK):
@@ -154,12 +163,7 @@ def _run_prefix(config: ModelConfig, params: Params, prefix: list[int]) -> Cache
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _spread(cache: Cache, rows: int, slots: int) -> Cache:
     """A copy of a one-row cache for every row, with room for more slots."""
-
-    def spread(x):
-        x = jnp.pad(x, ((0, 0), (0, slots - x.shape[1]), (0, 0), (0, 0)))
-        return jnp.broadcast_to(x, (rows, *x.shape[1:]))
-
-    return jax.tree.map(spread, cache)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), transformer.grow_cache(cache, slots))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,15 +1,16 @@
 """Checkpoints × searches to points: encode, write, verify, score, record; resumable at every point."""
 
-import collections
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import os
 import pathlib
+import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -22,7 +23,7 @@ from mdl.codes import settings as settings_code
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.methods import METHODS, Encoded
-from mdl.verification import Setup, Verdict, VerificationError, Verifier
+from mdl.verification import Setup, Verdict, VerificationError, Verifiers
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "numpy")
 
@@ -68,19 +69,6 @@ class Search:
         return settings_code.parse(method.Settings, self.settings), search
 
 
-@dataclasses.dataclass
-class _Pending:
-    """A program that was written and waits for its verdict."""
-
-    key: str
-    encoded: Encoded
-    path: pathlib.Path
-    digest: str
-    dev: np.ndarray
-    seconds_encode: float
-    seconds_evaluate: float
-
-
 class Measurement:
     """A working directory being filled: `results.jsonl`, `programs/`, `logs/`, and which searches are done."""
 
@@ -95,32 +83,53 @@ class Measurement:
         self.keys = {result.key for result in results.read(self.results_path, missing_ok=True)}
         self._done_path = self.workdir / "searches.json"
         self._done = set(json.loads(self._done_path.read_text())) if self._done_path.exists() else set()
+        self._lock = threading.Lock()  # verdicts come in threads of their own
+        self._waiting = 0  # points taken on and not recorded yet
 
-    def results(self) -> list[results.Result]:
+    def points(self) -> list[results.Result]:
         """All points recorded so far."""
         return results.read(self.results_path, missing_ok=True)
 
-    def measure(self, setups: Sequence[Setup], searches: Sequence[Search], resamples: int = 2000) -> None:
+    def measure(
+        self, setups: Sequence[Setup], searches: Sequence[Search], verifiers: int = 1, resamples: int = 2000
+    ) -> None:
         """Runs the searches on each checkpoint; what is there already is skipped.
 
-        The last programs of one checkpoint are verified while the next is being encoded.
+        Programs are verified in a process beside the encoder, and once it is done in up to `verifiers` processes.
         """
-        runs: list[_Run] = []
+        pool = Verifiers(self.workdir / "logs")
         try:
             for setup in setups:
-                run = _Run(self, setup, resamples)
-                runs.append(run)
-                run.start(searches)
-            for run in runs:
-                run.finish()
+                _Run(self, setup, pool, resamples).run(searches)
+            waiting = self._waiting
+            if waiting:
+                logging.info("all is encoded; waiting for %d programs to be verified", waiting)
+                for _ in range(min(verifiers, waiting) - 1):
+                    pool.start()
+            pool.wait()
         finally:
-            for run in runs:
-                run.close()
+            pool.kill()
 
-    def record_done(self, keys: Sequence[str]) -> None:
-        """Marks searches as complete: all their points are in the record."""
-        self._done.update(keys)
-        write_then_rename(self._done_path, (json.dumps(sorted(self._done), indent=1) + "\n").encode())
+    def add(self, key: str) -> bool:
+        """Takes a point on, unless it is in the record or was taken on already; says whether it did."""
+        with self._lock:
+            if key in self.keys:
+                return False
+            self.keys.add(key)
+            self._waiting += 1
+            return True
+
+    def record(self, result: results.Result) -> None:
+        """Appends a point that was taken on to the record."""
+        with self._lock:
+            results.append(self.results_path, result)
+            self._waiting -= 1
+
+    def record_done(self, key: str) -> None:
+        """Marks a search as complete: all its points are in the record."""
+        with self._lock:
+            self._done.add(key)
+            write_then_rename(self._done_path, (json.dumps(sorted(self._done), indent=1) + "\n").encode())
 
     def is_done(self, key: str) -> bool:
         """Whether all points of a search are in the record."""
@@ -137,17 +146,33 @@ def _scope(setup: Setup) -> dict[str, Any]:
     return {"task": setup.task, "dev": setup.dev, "test": setup.test}
 
 
+class _Progress:
+    """Counts what a search still waits for, and calls `done` once: when it has ended and nothing is left."""
+
+    def __init__(self, done: Callable[[], None]):
+        self._left, self._done, self._lock = 1, done, threading.Lock()
+
+    def begin(self) -> None:
+        """One more to wait for."""
+        with self._lock:
+            self._left += 1
+
+    def end(self) -> None:
+        """One less; the search's own end counts as one."""
+        with self._lock:
+            self._left -= 1
+            if self._left == 0:
+                self._done()
+
+
 class _Run:
     """The searches of one checkpoint; verification goes on beside encoding."""
 
-    def __init__(self, owner: Measurement, setup: Setup, resamples: int):
-        self.owner, self.setup, self.resamples = owner, setup, resamples
+    def __init__(self, owner: Measurement, setup: Setup, pool: Verifiers, resamples: int):
+        self.owner, self.setup, self.pool, self.resamples = owner, setup, pool, resamples
         self.checkpoint, self.task = setup.load_checkpoint(), setup.load_task()
-        self.verifier: Verifier | None = None
-        self.pending: collections.deque[_Pending] = collections.deque()
-        self.searched: list[str] = []
 
-    def start(self, searches: Sequence[Search]) -> None:
+    def run(self, searches: Sequence[Search]) -> None:
         """Runs the searches that are not done, submitting each new program for verification."""
         stage = self.checkpoint.stage
         todo = {}
@@ -158,10 +183,11 @@ class _Run:
         logging.info("%s (%s): %d searches to do", self.checkpoint.name, stage, len(todo))
         for number, (key, search) in enumerate(todo.items(), start=1):
             logging.info("%s, search %d of %d: %s", stage, number, len(todo), search.method)
-            self._search(search)
-            self.searched.append(key)
+            progress = _Progress(functools.partial(self.owner.record_done, key))
+            self._search(search, progress)
+            progress.end()
 
-    def _search(self, search: Search) -> None:
+    def _search(self, search: Search, progress: _Progress) -> None:
         settings, points = search.parsed()
         coder = Encoder() if search.source == "verified" else Meter()
         started = time.monotonic()
@@ -170,23 +196,22 @@ class _Run:
             key = digest(
                 self.checkpoint.fingerprint, _scope(self.setup), search.method, encoded.settings, search.source
             )
-            if key not in self.owner.keys:
-                self.owner.keys.add(key)
-                self._point(search, key, encoded, seconds)
-            self._collect(wait=False)
+            if self.owner.add(key):
+                point = self._verify if search.source == "verified" else self._estimate
+                point(key, encoded, seconds, progress)
+            self.pool.check()
             started = time.monotonic() - seconds  # scoring is not encoding
 
-    def _point(self, search: Search, key: str, encoded: Encoded, seconds: float) -> None:
-        score = lambda split: self.setup.score(encoded.adapted, self.checkpoint.tokenizer, self.task, split)
+    def _estimate(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
+        del progress  # nothing to wait for
         started = time.monotonic()
-        dev = score("dev")
-        if search.source == "estimated":
-            test = score("test")
-            bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
-            spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
-            self._record(key, encoded, bits, "estimated", dev.value, test.value, dev.scores, test.scores, spent, "")
-            return
-        path = self.owner.workdir / "programs" / f"{self.checkpoint.name}-{search.method}-{key}.program"
+        dev, test = self.setup.score(encoded.adapted, self.checkpoint.tokenizer, self.task)
+        bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
+        spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
+        self._record(key, encoded, bits, "estimated", dev.value, test.value, dev.scores, test.scores, spent, "")
+
+    def _verify(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
+        path = self.owner.workdir / "programs" / f"{self.checkpoint.name}-{encoded.program.method}-{key}.program"
         adapted = encoded.adapted.digest()
         about = {
             "fingerprint": self.checkpoint.fingerprint,
@@ -201,46 +226,22 @@ class _Run:
             "versions": versions(),
         }
         programs.write(path, encoded.program, about)
-        if self.verifier is None:
-            self.verifier = Verifier(self.setup, self.owner.workdir / "logs" / f"verify-{self.checkpoint.name}.log")
-        self.verifier.submit(path.resolve())
         slim = dataclasses.replace(encoded, adapted=None)  # its weights are about to be reused
-        self.pending.append(_Pending(key, slim, path, adapted, dev.scores, seconds, time.monotonic() - started))
 
-    def _collect(self, wait: bool) -> None:
-        while self.pending:
-            verdict = self.verifier.answer(wait)
-            if verdict is None:
-                return
-            self._accept(self.pending.popleft(), verdict)
+        def accept(verdict: Verdict) -> None:
+            if verdict.digest != adapted:
+                raise VerificationError(
+                    f"{path}: decoded in another process it is another model; the arithmetic here is not repeatable"
+                )
+            bits = _bits(slim, 8 * path.stat().st_size)
+            spent = {"encode": seconds, "decode": verdict.seconds_decode, "evaluate": verdict.seconds_evaluate}
+            program = str(path.relative_to(self.owner.workdir))
+            dev, test = np.array(verdict.dev), np.array(verdict.test)
+            self._record(key, slim, bits, "verified", verdict.dev_value, verdict.value, dev, test, spent, program)
+            progress.end()
 
-    def _accept(self, point: _Pending, verdict: Verdict) -> None:
-        if verdict.digest != point.digest or not np.array_equal(verdict.dev, point.dev):
-            raise VerificationError(
-                f"{point.path}: decoded in another process it is another model "
-                f"(dev {np.mean(point.dev):.4f} when encoded, {verdict.dev_value:.4f} when decoded); "
-                "the arithmetic of this machine is not repeatable"
-            )
-        bits = _bits(point.encoded, 8 * point.path.stat().st_size)
-        spent = {
-            "encode": point.seconds_encode,
-            "decode": verdict.seconds_decode,
-            "evaluate": verdict.seconds_evaluate,
-        }
-        program = str(point.path.relative_to(self.owner.workdir))
-        test = np.array(verdict.test)
-        self._record(
-            point.key,
-            point.encoded,
-            bits,
-            "verified",
-            verdict.dev_value,
-            verdict.value,
-            point.dev,
-            test,
-            spent,
-            program,
-        )
+        progress.begin()
+        self.pool.submit(self.setup, path.resolve(), accept)
 
     def _record(self, key, encoded, bits, source, dev_value, value, dev, test, seconds, program) -> None:
         result = results.Result(
@@ -269,7 +270,7 @@ class _Run:
             key=key,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        results.append(self.owner.results_path, result)
+        self.owner.record(result)
         logging.info(
             "%s %s %s: %d bytes + decoder, dev %.3f, test %.3f [%.3f, %.3f] %s",
             result.stage,
@@ -282,18 +283,6 @@ class _Run:
             *result.interval,
             source,
         )  # fmt: skip
-
-    def finish(self) -> None:
-        """Waits for all verdicts and marks the searches as done."""
-        if self.pending:
-            logging.info("%s: waiting for %d programs to be verified", self.checkpoint.stage, len(self.pending))
-        self._collect(wait=True)
-        self.owner.record_done(self.searched)
-
-    def close(self) -> None:
-        """Ends the verifying process."""
-        if self.verifier is not None:
-            self.verifier.kill()
 
 
 def _bits(encoded: Encoded, file_bits: float) -> dict[str, float]:

@@ -1,10 +1,10 @@
 """Decodes and scores program files in a process of its own: what makes a point `verified`.
 
-The worker gets nothing from the encoder but the file and its sidecar. It is told which checkpoint and task, then one
-path a line, and answers one JSON line each.
+A worker gets nothing from the encoder but the file and its sidecar: it is told which checkpoint and task, and the path.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -13,14 +13,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
 
 from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
+from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.evaluation import Performance, evaluate
 from mdl.execution import decode
+from mdl.methods.method import Adapted
 from mdl.tasks.task import Task
 
 
@@ -55,13 +58,13 @@ class Setup:
         """The checkpoint."""
         return checkpoints.load(self.source, stage=self.stage, seed=self.seed)
 
-    def score(self, adapted, tokenizer, task: Task, split: str) -> Performance:
-        """Evaluates on the declared part of the dev or test split."""
-        examples = (task.dev() if split == "dev" else task.test())[: getattr(self, split)]
+    def score(self, adapted: Adapted, tokenizer: Tokenizer, task: Task) -> list[Performance]:
+        """Evaluates on the declared parts of the dev and the test split."""
+        splits = [task.dev()[: self.dev], task.test()[: self.test]]
         report = lambda done, total: logging.log_every_n_seconds(
-            logging.INFO, "completed %d of %d %s prompts", 30, done, total, split
+            logging.INFO, "completed %d of %d prompts", 30, done, total
         )
-        return evaluate(adapted, tokenizer, task, examples, batch_size=self.batch_size, progress=report)
+        return evaluate(adapted, tokenizer, task, splits, batch_size=self.batch_size, progress=report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +80,12 @@ class Verdict:
     seconds_evaluate: float
 
 
-class Verifier:
-    """A worker process, fed with program files; answers come in the order of submission."""
+class _Worker:
+    """One process that decodes and scores programs, one after another."""
 
-    def __init__(self, setup: Setup, log: pathlib.Path):
+    def __init__(self, log: pathlib.Path):
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        self._answers: queue.Queue = queue.Queue()
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mdl.verification"],
@@ -93,81 +95,120 @@ class Verifier:
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parents[1]), *sys.path])},
             )
-        self._send(dataclasses.asdict(setup))
-        threading.Thread(target=self._listen, daemon=True).start()
 
-    def submit(self, program: pathlib.Path) -> None:
-        """Queues a program file."""
-        self._send(str(program))
-
-    def answer(self, wait: bool) -> Verdict | None:
-        """The next verdict, or None where there is none yet and `wait` is False.
+    def verify(self, setup: Setup, program: pathlib.Path) -> Verdict:
+        """Waits for the verdict on a program file.
 
         Raises:
             VerificationError: the program failed to decode there, or the process ended.
         """
         try:
-            line = self._answers.get(block=wait)
-        except queue.Empty:
-            return None
-        if line is None:
+            self._process.stdin.write(json.dumps([dataclasses.asdict(setup), str(program)]) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = self._process.stdout.readline()
+        if not line:
             raise VerificationError(f"the verifying process ended with code {self._process.wait()}; see {self._log}")
         content = json.loads(line)
         if "error" in content:
             raise VerificationError(f"verification failed: {content['error']}")
         return Verdict(**content)
 
-    def close(self) -> None:
-        """Lets the process finish what is queued and end."""
-        if self._process.stdin and not self._process.stdin.closed:
-            try:
-                self._process.stdin.close()
-            except BrokenPipeError:
-                pass
-
     def kill(self) -> None:
         """Ends the process at once."""
         self._process.kill()
         self._process.wait()
 
-    def _send(self, content: Any) -> None:
-        try:
-            self._process.stdin.write(json.dumps(content) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise VerificationError(f"the verifying process ended; see {self._log}") from None
 
-    def _listen(self) -> None:
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put(None)
+class Verifiers:
+    """Worker processes and the queue of programs that they verify beside the caller's own work."""
+
+    def __init__(self, logs: pathlib.Path):
+        self._logs = logs
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
+
+    def start(self) -> None:
+        """Adds a worker process."""
+        worker = _Worker(self._logs / f"verify-{len(self._workers) + 1}.log")
+        thread = threading.Thread(target=self._serve, args=(worker,), daemon=True)
+        self._workers.append(worker)
+        self._threads.append(thread)
+        thread.start()
+
+    def submit(self, setup: Setup, program: pathlib.Path, then: Callable[[Verdict], None]) -> None:
+        """Queues a program file; `then` gets the verdict, in another thread.
+
+        Raises:
+            VerificationError: an earlier program failed.
+        """
+        self.check()
+        if not self._workers:
+            self.start()
+        self._queue.put((setup, program, then))
+
+    def check(self) -> None:
+        """Raises what went wrong so far, if anything did."""
+        if self._errors:
+            raise self._errors[0]
+
+    def wait(self) -> None:
+        """Waits until all programs that were submitted are verified; then the workers are done."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self.check()
+
+    def kill(self) -> None:
+        """Ends all processes at once."""
+        for worker in self._workers:
+            worker.kill()
+
+    def _serve(self, worker: _Worker) -> None:
+        try:
+            while (job := self._queue.get()) is not None:
+                setup, program, then = job
+                then(worker.verify(setup, program))
+        except BaseException as error:  # handed to the thread that submits or waits
+            self._errors.append(error)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(source: str, stage: str | None, seed: int, task: str) -> tuple[checkpoints.Checkpoint, Task]:
+    """The checkpoint and task in use; programs come checkpoint by checkpoint."""
+    return checkpoints.load(source, stage=stage, seed=seed), tasks.load(**json.loads(task))
+
+
+def _verify(setup: Setup, program: pathlib.Path) -> Verdict:
+    checkpoint, task = _load(setup.source, setup.stage, setup.seed, json.dumps(setup.task))
+    started = time.monotonic()
+    adapted = decode(program, checkpoint)
+    decoded = time.monotonic()
+    dev, test = setup.score(adapted, checkpoint.tokenizer, task)
+    return Verdict(
+        digest=adapted.digest(),
+        dev=dev.scores.tolist(),
+        test=test.scores.tolist(),
+        value=test.value,
+        dev_value=dev.value,
+        seconds_decode=decoded - started,
+        seconds_evaluate=time.monotonic() - decoded,
+    )
 
 
 def main() -> None:
-    """The worker: set-up on the first line of standard input, then a program's path a line."""
+    """The worker: a JSON list of set-up and program path a line of standard input; a JSON object a line of output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log
     startup.start()
-    setup = Setup(**json.loads(sys.stdin.readline()))
-    checkpoint, task = setup.load_checkpoint(), setup.load_task()
     for line in sys.stdin:
-        path = pathlib.Path(json.loads(line))
+        setup, program = json.loads(line)
         try:
-            started = time.monotonic()
-            adapted = decode(path, checkpoint)
-            decoded = time.monotonic()
-            dev = setup.score(adapted, checkpoint.tokenizer, task, "dev")
-            test = setup.score(adapted, checkpoint.tokenizer, task, "test")
-            verdict = Verdict(
-                digest=adapted.digest(),
-                dev=dev.scores.tolist(),
-                test=test.scores.tolist(),
-                value=test.value,
-                dev_value=dev.value,
-                seconds_decode=decoded - started,
-                seconds_evaluate=time.monotonic() - decoded,
-            )
-            answer = dataclasses.asdict(verdict)
+            answer = dataclasses.asdict(_verify(Setup(**setup), pathlib.Path(program)))
         except ValueError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")

@@ -14,7 +14,7 @@ from flax import nnx
 from mdl.checkpoints.config import ModelConfig
 
 Params = dict[str, Any]  # nested dictionary of arrays: a pytree that flattens fast
-Cache = list[tuple[jax.Array, jax.Array]]  # a layer: keys and values, [B, S, K, H]
+Cache = list[tuple[jax.Array, jax.Array]]  # a layer: keys [B, K, H, S] and values [B, K, S, H]: as they are multiplied
 
 
 class LoraParam(nnx.Param):
@@ -83,6 +83,24 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return out.astype(v.dtype).transpose(0, 2, 1, 3)
 
 
+def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
+    """Attention to the slots up to each query's position: q [B, T, N, H], a layer's cache, positions [B, T].
+
+    The same function as `jax.nn.dot_product_attention` with that mask. Laid out as two batched matrix products without
+    a transposition, which one-token steps on a CPU, bound by memory, take a third of the time for.
+    """
+    batch, length, heads, size = q.shape
+    groups = heads // k.shape[1]
+    q = q.reshape(batch, length, -1, groups, size).transpose(0, 2, 1, 3, 4) * size**-0.5  # [B, K, T, G, H]
+    q = q.reshape(batch, -1, length * groups, size)
+    unseen = jnp.arange(k.shape[-1]) > positions[:, :, None]  # [B, T, S]
+    mask = jnp.where(jnp.repeat(unseen, groups, axis=1), jnp.finfo(jnp.float32).min, 0.0)
+    scores = jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32) + mask[:, None]
+    weights = jax.nn.softmax(scores).astype(v.dtype)
+    out = jnp.einsum("bkqs,bksh->bkqh", weights, v, preferred_element_type=jnp.float32).astype(v.dtype)
+    return out.reshape(batch, -1, length, groups, size).transpose(0, 2, 1, 3, 4).reshape(batch, length, heads, size)
+
+
 class Attention(nnx.Module):
     """Causal grouped-query attention with an optional cache."""
 
@@ -103,11 +121,10 @@ class Attention(nnx.Module):
             out = attend(q, k, v)
         else:
             rows = jnp.arange(x.shape[0])[:, None]
-            k = cache[0].at[rows, positions].set(k)
-            v = cache[1].at[rows, positions].set(v)
+            k = cache[0].at[rows, :, :, positions].set(k)
+            v = cache[1].at[rows, :, positions].set(v)
             cache = (k, v)
-            seen = jnp.arange(k.shape[1])[None, None, None, :] <= positions[:, None, :, None]  # [B, 1, T, S]
-            out = jax.nn.dot_product_attention(q, k, v, mask=seen)
+            out = attend_cached(q, k, v, positions)
         return self.o_proj(out.reshape(*x.shape[:2], -1)), cache
 
 
@@ -179,8 +196,21 @@ class Transformer(nnx.Module):
 
 def empty_cache(config: ModelConfig, batch: int, slots: int, dtype=jnp.float32) -> Cache:
     """A cache of zeros for `batch` rows of up to `slots` tokens."""
-    shape = (batch, slots, config.num_kv_heads, config.head_dim)
-    return [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers)]
+    heads, size = config.num_kv_heads, config.head_dim
+    keys, values = (batch, heads, size, slots), (batch, heads, slots, size)
+    return [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in range(config.num_layers)]
+
+
+def cache_slots(cache: Cache) -> int:
+    """How many tokens a row of the cache holds."""
+    return cache[0][0].shape[-1]
+
+
+def grow_cache(cache: Cache, slots: int) -> Cache:
+    """The same cache with room for `slots` tokens a row."""
+    more = (0, slots - cache_slots(cache))
+    keys, values = ((0, 0), (0, 0), (0, 0), more), ((0, 0), (0, 0), more, (0, 0))
+    return [(jnp.pad(k, keys), jnp.pad(v, values)) for k, v in cache]
 
 
 @functools.lru_cache(maxsize=64)

@@ -50,13 +50,12 @@ class Context:
 
     def advance(self, tokens: np.ndarray) -> None:
         """Reads one token a row, [B] integers, and sets `log_probs`, [B, V] float32, to what may follow."""
-        slots = self._cache[0][0].shape[1]
+        slots = transformer.cache_slots(self._cache)
         if self._position == slots:
             more = min(_SLOTS, self.config.max_length - slots)
             if more <= 0:
                 raise ValueError(f"a sequence is longer than the model's {self.config.max_length} tokens")
-            grow = lambda x: jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, 0)))
-            self._cache = jax.tree.map(grow, self._cache)
+            self._cache = transformer.grow_cache(self._cache, slots + more)
         tokens, position = np.asarray(tokens, np.int32), np.int32(self._position)
         log_probs, self._cache = _step(self.config)(self.params, self._cache, tokens, position)
         self.log_probs = np.asarray(log_probs)
