@@ -12,7 +12,7 @@ demo: $(VENV)/.installed  ## frontier of the embedded checkpoints on tiny GSM8K
 test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -rs tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -3,9 +3,13 @@
     python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 3 minutes
     python -m experiments.gsm8k --workdir=/tmp/smollm2 --config=configs/gsm8k.py:smollm2_135m \
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: an hour
+    python -m experiments.gsm8k --workdir=/tmp/smollm3 --config=configs/gsm8k.py:smollm3_3b \
+        --config.task.data_dir=gsm8k                                                   # a family from the hub
 """
 
 from ml_collections import ConfigDict
+
+from configs import checkpoints
 
 
 def search(method, stages=(), verified=True, settings=None, **points):
@@ -99,14 +103,36 @@ def smollm2_135m():
     return config
 
 
+def full(family):
+    """Real GSM8K on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
+    config = ConfigDict()
+    config.task = ConfigDict({"name": "gsm8k", "size": "full", "seed": 0, "data_dir": "", "max_new_tokens": 256})
+    config.checkpoints = checkpoints.family(family)
+    config.searches = (
+        search("zero_shot"),
+        search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+        search("urial", shots=(0, 2)),
+        search("icl", shots=(1, 4, 8)),
+        search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+        search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
+    )
+    config.dev = 100
+    config.test = 1319
+    config.batch_size = 64
+    config.threads = 0
+    config.verifiers = 1
+    return config
+
+
 SIZES = {"tiny": tiny, "smollm2_135m": smollm2_135m}
 
 
 def get_config(size="tiny"):
     """The config of a named size."""
-    if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}; configs/gsm8k.py has {', '.join(SIZES)}")
-    config = SIZES[size]()
+    if size not in SIZES and size not in checkpoints.FAMILIES:
+        known = [*SIZES, *(name for name in checkpoints.FAMILIES if name not in SIZES)]
+        raise ValueError(f"unknown size {size!r}; configs/gsm8k.py has {', '.join(known)}")
+    config = SIZES[size]() if size in SIZES else full(size)
     config.source = ""  # replaces every empty checkpoint source
     config.choose_on = "dev"
     return config

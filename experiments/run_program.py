@@ -23,7 +23,7 @@ _PROGRAM = flags.DEFINE_string("program", None, "The program file; its sidecar l
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "An embedded checkpoint's name, a directory in Hugging Face layout or a .gguf file.",
+    "An embedded checkpoint's name, a directory, a .gguf file, or owner/name@revision on the hub.",
     required=True,
 )
 _STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "`random` initialises the weights from --seed.")
@@ -43,9 +43,10 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Prompts completed at a tim
 
 def main(_) -> None:
     """One line and exit code 1 on wrong input, with nothing written."""
-    startup.start(programs.threads(pathlib.Path(_PROGRAM.value)))
+    threads, dtype = programs.arithmetic(pathlib.Path(_PROGRAM.value))
+    startup.start(threads)
     try:
-        content = _run()
+        content = _run(dtype)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -55,12 +56,12 @@ def main(_) -> None:
         sys.stdout.write(content.decode())
 
 
-def _run() -> bytes:
+def _run(dtype: str) -> bytes:
     if _PROMPTS.value and _TASK.value:
         raise ValueError("--prompts and --task are both given; choose one")
     prompts = execution.read_prompts(_PROMPTS.value) if _PROMPTS.value else None
     task = _task() if _TASK.value else None
-    checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value)
+    checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=dtype)
     adapted = execution.decode(_PROGRAM.value, checkpoint)
     if prompts is not None:
         completions = complete(

@@ -94,9 +94,10 @@ def run(
     Raises:
         ValueError: something given cannot be used; nothing was written.
     """
-    startup.start(programs.threads(pathlib.Path(program)))
+    threads, dtype = programs.arithmetic(pathlib.Path(program))
+    startup.start(threads)
     texts = read_prompts(prompts)
-    loaded = checkpoints.load(checkpoint, stage=stage, seed=int(seed))
+    loaded = checkpoints.load(checkpoint, stage=stage, seed=int(seed), dtype=dtype)
     adapted = decode(program, loaded)
     completions = complete(adapted, loaded.tokenizer, texts, max_new_tokens=max_new_tokens, stop=stop)
     write_then_rename(pathlib.Path(output), completions_file(texts, completions))

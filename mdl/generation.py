@@ -1,5 +1,6 @@
-"""Greedy completions for many prompts: batched decoding with a key-value cache."""
+"""Completions of many prompts: batched decoding with a key-value cache, greedy or sampled."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,33 @@ _PREFIX_CHUNK = 512  # prefix tokens run at once: bounds the memory of attention
 _TOKENS, _SLOTS = 32, 128  # units of the bucketed shapes
 
 
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: logits are divided by it.
+        top_k: only so many of the most probable tokens; all where it is None.
+        top_p: only the most probable tokens whose probabilities reach this sum (Holtzman et al. 2019).
+        seed: the draws of a prompt depend on it and on the prompt's place in the list, not on batches.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature={self.temperature} must be positive; for the most probable token, do not sample"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k} must be 1 or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must be in (0, 1]")
+
+
 def generate(
     config: ModelConfig,
     params: Params,
@@ -27,14 +55,16 @@ def generate(
     prefix: Sequence[int] = (),
     max_new_tokens: int,
     stop: Sequence[str] = (),
+    sampling: Sampling | None = None,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Completes each prompt with the most probable token at every step.
+    """Completes each prompt.
 
-    A completion ends before the tokenizer's EOS, before the first stop string, after `max_new_tokens`, or where the
-    model's `max_length` is reached. The prefix is run once, whatever the number of prompts. Shapes are bucketed: few
-    programs are compiled, and they are kept for the next call.
+    A completion ends before one of the tokenizer's end tokens, before the first stop string, after `max_new_tokens`, or
+    where the model's `max_length` is reached. The prefix is run once, whatever the number of prompts. Prompts of like
+    length go together and are padded on the right; shapes are bucketed: few programs are compiled, and they are kept
+    for the next call.
 
     Args:
         config: the model's shape, with adapters if `params` has them.
@@ -44,6 +74,7 @@ def generate(
         prefix: token ids that stand before every prompt, the BOS first where there is one.
         max_new_tokens: at most so many new tokens a prompt.
         stop: texts that end a completion; they are not part of it.
+        sampling: how tokens are drawn; absent, the most probable one is taken at every step.
         batch_size: prompts decoded together.
         progress: called with (prompts done, prompts in all) after each batch.
 
@@ -65,71 +96,80 @@ def generate(
     texts = [""] * len(prompts)
     order = sorted((i for i in range(len(prompts)) if limits[i] > 0), key=lambda i: (len(prompts[i]), i))
     done = len(prompts) - len(order)
-    cache = _run_prefix(config, params, prefix) if order else None
-    rows = _bucket(min(batch_size, max(len(order), 1)), 1)  # of every batch; rows added are done from the start
+    if not order:
+        return texts
+    batch = _Batch(config, params, tokenizer, prefix, stop, sampling, _bucket(min(batch_size, len(order)), 1))
     for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        completed = _complete(
-            config,
-            params,
-            tokenizer,
-            cache,
-            len(prefix),
-            [prompts[i] for i in batch],
-            [limits[i] for i in batch],
-            stop,
-            rows,
-        )
-        for i, text in zip(batch, completed, strict=True):
+        rows = order[start : start + batch_size]
+        completed = batch.complete([prompts[i] for i in rows], [limits[i] for i in rows], rows)
+        for i, text in zip(rows, completed, strict=True):
             texts[i] = text
-        done += len(batch)
+        done += len(rows)
         if progress is not None:
             progress(done, len(prompts))
     return texts
 
 
-def _complete(
-    config: ModelConfig,
-    params: Params,
-    tokenizer: Tokenizer,
-    prefix_cache: Cache,
-    prefix_length: int,
-    prompts: list[list[int]],
-    limits: list[int],
-    stop: Sequence[str],
-    rows: int,
-) -> list[str]:
-    """Completes one batch, padded to `rows`."""
-    width = _bucket(max(map(len, prompts)), _TOKENS)
-    prefix_slots = transformer.cache_slots(prefix_cache)
-    slots = _bucket(max(prefix_slots, prefix_length + width, prefix_length + len(prompts[-1]) + max(limits)), _SLOTS)
-    tokens, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
-    for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt)], lengths[row] = prompt, len(prompt)
-    cache = _spread(prefix_cache, rows, slots)
-    positions = prefix_length + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
-    cache, token = _extend(config)(params, cache, tokens, positions, lengths - 1)
+class _Batch:
+    """Completes one batch after another behind the same prefix, each padded to the same number of rows."""
 
-    position = prefix_length + lengths
-    eos = -1 if tokenizer.eos_id is None else tokenizer.eos_id
-    new = [[] for _ in prompts]
-    texts = ["" for _ in prompts]
-    finished = np.arange(rows) >= len(prompts)
-    made = 0
-    while not finished.all():
-        steps = min(_CHUNK, max(limits) - made)
-        cache, token, position, chunk = _decode(config)(params, cache, token, position, finished, eos, steps)
-        made += steps
-        chunk = np.asarray(chunk)
-        for row in np.flatnonzero(~finished):
-            ids = chunk[row, : min(steps, limits[row] - len(new[row]))].tolist()
-            ended = eos in ids
-            new[row] += ids[: ids.index(eos)] if ended else ids
-            text = _new_text(tokenizer, prompts[row], new[row])
-            cuts = [at for at in map(text.find, stop) if at >= 0]
-            texts[row] = text[: min(cuts)] if cuts else text
-            finished[row] = ended or bool(cuts) or len(new[row]) >= limits[row]
-    return texts
+    def __init__(self, config, params, tokenizer, prefix, stop, sampling, rows):
+        self.config, self.params, self.tokenizer = config, params, tokenizer
+        self.stop, self.sampling, self.rows = stop, sampling, rows
+        self.start = len(prefix)
+        self.prefix_slots = _bucket(len(prefix), _SLOTS) if prefix else 0
+        self.prefix = self._run_prefix(prefix)
+        self.ends = np.array(tokenizer.end_ids or [-1], np.int32)
+
+    def complete(self, prompts: list[list[int]], limits: list[int], numbers: list[int]) -> list[str]:
+        """Texts for prompts with these limits and places in the caller's list."""
+        rows, start = self.rows, self.start
+        width = _bucket(max(map(len, prompts)), _TOKENS)
+        needed = (self.prefix_slots, start + width, start + len(prompts[-1]) + max(limits))
+        slots = _bucket(max(needed), _SLOTS)
+        tokens, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)], lengths[row] = prompt, len(prompt)
+        cache = _spread(self.config, self.prefix, rows, slots)
+        positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
+        draws = np.zeros(rows, np.int32)
+        draws[: len(numbers)] = numbers
+        cache, token = _extend(self.config, self.sampling)(self.params, cache, tokens, positions, lengths - 1, draws)
+
+        position = start + lengths
+        new = [[] for _ in prompts]
+        texts = ["" for _ in prompts]
+        finished = np.arange(rows) >= len(prompts)
+        ends = set(self.ends.tolist())
+        made = 0
+        while not finished.all():
+            steps = min(_CHUNK, max(limits) - made)
+            cache, token, position, chunk = _decode(self.config, self.sampling)(
+                self.params, cache, token, position, finished, draws, self.ends, steps
+            )
+            made += steps
+            chunk = np.asarray(chunk)
+            for row in np.flatnonzero(~finished):
+                ids = chunk[row, : min(steps, limits[row] - len(new[row]))].tolist()
+                end = next((i for i, token_id in enumerate(ids) if token_id in ends), None)
+                new[row] += ids[:end]
+                text = _new_text(self.tokenizer, prompts[row], new[row])
+                cuts = [at for at in map(text.find, self.stop) if at >= 0]
+                texts[row] = text[: min(cuts)] if cuts else text
+                finished[row] = end is not None or bool(cuts) or len(new[row]) >= limits[row]
+        return texts
+
+    def _run_prefix(self, prefix: list[int]) -> Cache:
+        """Keys and values of the prefix, one row."""
+        cache = transformer.empty_cache(self.config, 1, self.prefix_slots, self.params["embed_tokens"].dtype)
+        for start in range(0, len(prefix), _PREFIX_CHUNK):
+            part = prefix[start : start + _PREFIX_CHUNK]
+            tokens = np.zeros((1, _bucket(len(part), _TOKENS)), np.int32)
+            tokens[0, : len(part)] = part
+            positions = start + np.arange(tokens.shape[1], dtype=np.int32)[None]
+            last = np.full(1, len(part) - 1, np.int32)
+            cache, _ = _extend(self.config, None)(self.params, cache, tokens, positions, last, np.zeros(1, np.int32))
+        return cache
 
 
 def _new_text(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> str:
@@ -147,62 +187,74 @@ def _bucket(size: int, unit: int) -> int:
     return three_quarters if three_quarters >= size and three_quarters % unit == 0 else power
 
 
-def _run_prefix(config: ModelConfig, params: Params, prefix: list[int]) -> Cache:
-    """Keys and values of the prefix, one row; slots after it hold nothing of use and are overwritten."""
-    slots = _bucket(len(prefix), _SLOTS) if prefix else 0
-    cache = transformer.empty_cache(config, 1, slots, params["embed_tokens"].dtype)
-    for start in range(0, len(prefix), _PREFIX_CHUNK):
-        part = prefix[start : start + _PREFIX_CHUNK]
-        tokens = np.zeros((1, _bucket(len(part), _TOKENS)), np.int32)
-        tokens[0, : len(part)] = part
-        positions = start + np.arange(tokens.shape[1], dtype=np.int32)[None]
-        cache, _ = _extend(config)(params, cache, tokens, positions, np.zeros(1, np.int32))
-    return cache
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _spread(cache: Cache, rows: int, slots: int) -> Cache:
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _spread(config: ModelConfig, cache: Cache, rows: int, slots: int) -> Cache:
     """A copy of a one-row cache for every row, with room for more slots."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), transformer.grow_cache(cache, slots))
+    grown = transformer.grow_cache(config, cache, slots)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), grown)
+
+
+def _choose(sampling: Sampling | None, logits: jax.Array, draws: jax.Array, positions: jax.Array) -> jax.Array:
+    """The next token of each row, [B] int32, from [B, V] logits; `draws` and `positions` [B] say which draw it is."""
+    if sampling is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+        least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if sampling.top_p is not None:
+        ordered = -jnp.sort(-logits, axis=-1)
+        probabilities = jax.nn.softmax(ordered)
+        before = jnp.cumsum(probabilities, axis=-1) - probabilities
+        least = jnp.min(jnp.where(before < sampling.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+
+    def draw(logits, number, position):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(sampling.seed), number), position)
+        return jax.random.categorical(key, logits)
+
+    return jax.vmap(draw)(logits, draws, positions).astype(jnp.int32)
 
 
 @functools.lru_cache(maxsize=16)
-def _extend(config: ModelConfig):
-    """(params, cache, tokens [B, T], positions [B, T], last [B]) -> (cache, the token after column `last` [B])."""
+def _extend(config: ModelConfig, sampling: Sampling | None):
+    """(params, cache, tokens [B, T], positions [B, T], last [B], draws [B]) -> (cache, the token after `last` [B])."""
 
     @functools.partial(jax.jit, donate_argnums=1)
-    def extend(params, cache, tokens, positions, last):
+    def extend(params, cache, tokens, positions, last, draws):
         model = transformer.bind(config, params)
-        hidden, cache = model(tokens, positions, cache)
-        hidden = hidden[jnp.arange(tokens.shape[0]), last]  # [B, D]
-        return cache, jnp.argmax(model.logits(hidden), axis=-1).astype(jnp.int32)
+        hidden, cache = model(tokens, positions, cache, last)
+        rows = jnp.arange(tokens.shape[0])
+        logits = model.logits(hidden[rows, last])
+        return cache, _choose(sampling, logits, draws, positions[rows, last] + 1)
 
     return extend
 
 
 @functools.lru_cache(maxsize=16)
-def _decode(config: ModelConfig):
-    """(params, cache, token [B], position [B], finished [B], eos, steps) -> (cache, token, position, new [B, 16]).
+def _decode(config: ModelConfig, sampling: Sampling | None):
+    """(params, cache, token [B], position [B], finished [B], draws [B], ends, steps) -> (cache, token, position, new).
 
-    `token` is the next to come out. The loop ends early when every row is finished; the rest of `new` is then `eos`.
+    `token` is the next to come out. The loop ends early when every row is finished; the rest of `new`, [B, 16], is then
+    an end token.
     """
 
     @functools.partial(jax.jit, donate_argnums=1)
-    def decode(params, cache, token, position, finished, eos, steps):
+    def decode(params, cache, token, position, finished, draws, ends, steps):
         model = transformer.bind(config, params)
 
         def step(state):
             i, cache, token, position, finished, new = state
             new = new.at[:, i].set(token)
             hidden, cache = model(token[:, None], position[:, None], cache)
-            following = jnp.argmax(model.logits(hidden[:, 0]), axis=-1).astype(jnp.int32)
-            return i + 1, cache, following, position + 1, finished | (token == eos), new
+            following = _choose(sampling, model.logits(hidden[:, 0]), draws, position + 1)
+            return i + 1, cache, following, position + 1, finished | jnp.isin(token, ends), new
 
         def going(state):
             i, _, token, _, finished, _ = state
-            return (i < steps) & ~jnp.all(finished | (token == eos))
+            return (i < steps) & ~jnp.all(finished | jnp.isin(token, ends))
 
-        new = jnp.full((token.shape[0], _CHUNK), eos, jnp.int32)
+        new = jnp.full((token.shape[0], _CHUNK), ends[0], jnp.int32)
         state = (jnp.int32(0), cache, token, position, finished, new)
         _, cache, token, position, _, new = jax.lax.while_loop(going, step, state)
         return cache, token, position, new

@@ -223,6 +223,7 @@ class _Run:
             "adapted": adapted,
             "device": startup.device(),
             "threads": startup.threads(),
+            "dtype": self.setup.dtype,
             "versions": versions(),
         }
         programs.write(path, encoded.program, about)

@@ -70,14 +70,20 @@ def write(path: pathlib.Path, program: Program, sidecar: dict[str, Any]) -> None
     write_then_rename(path, program.data)
 
 
-def threads(path: pathlib.Path) -> int | None:
-    """How many CPU threads a program is to be decoded with, by its sidecar; None where that does not say."""
+def arithmetic(path: pathlib.Path) -> tuple[int | None, str]:
+    """How many CPU threads a program is to be decoded with, and the type of the weights, by its sidecar.
+
+    Returns:
+        None and "float32" where the sidecar does not say.
+    """
     path = pathlib.Path(path)
     try:
-        count = json.loads(path.with_name(path.name + SIDECAR).read_text())["threads"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # `read` will say what is wrong
-    return count if isinstance(count, int) and 0 < count <= 4096 else None
+        sidecar = json.loads(path.with_name(path.name + SIDECAR).read_text())
+        count, dtype = sidecar["threads"], sidecar.get("dtype", "float32")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, "float32"  # `read` will say what is wrong
+    known = dtype in ("float32", "bfloat16", "float16")
+    return (count if isinstance(count, int) and 0 < count <= 4096 else None), (dtype if known else "float32")
 
 
 def read(path: pathlib.Path, fingerprint: str) -> tuple[str, bytes, dict[str, Any]]:

@@ -15,6 +15,7 @@ from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.checkpoints.transformer import Params
 
 Tree = Any
+_ACTIVATIONS = 1 << 30  # bytes that the layers may keep for the backward pass
 
 
 def _is_adapter(path: tuple) -> bool:
@@ -49,6 +50,23 @@ def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> 
     return adapted, join(fresh(), _with_gaps(transformer.shapes(adapted), params))
 
 
+def merge_adapters(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
+    """The same function without adapters: each kernel W becomes W + (alpha / r) A B."""
+    if config.lora is None:
+        return config, params
+    scale = config.lora.alpha / config.lora.rank
+
+    def merge(node):
+        if not isinstance(node, dict):
+            return node
+        if "lora_a" in node:
+            update = node["lora_a"] @ node["lora_b"] * scale
+            node = {**node, "kernel": node["kernel"] + update.astype(node["kernel"].dtype)}
+        return {name: merge(child) for name, child in node.items() if name not in ("lora_a", "lora_b")}
+
+    return dataclasses.replace(config, lora=None), merge(params)
+
+
 def _with_gaps(shapes: Params, params: Params) -> Params:
     """`params` laid out as `shapes`, None where it has no leaf."""
     if not isinstance(shapes, dict):
@@ -62,19 +80,38 @@ def adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
+def _pieces(config: ModelConfig, shape: tuple[int, int]) -> int:
+    """Into how many equal parts a batch's rows are split, so that one part's activations are at most `_ACTIVATIONS`."""
+    rows, length = shape
+    row = 4 * length * config.num_layers * (10 * config.hidden_size + 5 * config.intermediate_size)
+    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and rows // n * row <= _ACTIVATIONS)
+    return next(fitting, rows)
+
+
 @functools.lru_cache(maxsize=32)
 def _update(config: ModelConfig, optimiser: optax.GradientTransformation) -> tuple[Callable, Callable]:
-    def loss(trainable, frozen, inputs, targets, weights):
+    def total(trainable, frozen, inputs, targets, weights):
         model = transformer.bind(config, join(trainable, frozen))
         logits = model.logits(model(inputs)[0])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return (losses * weights).sum() / jnp.maximum(weights.sum(), 1.0)
+        return (losses * weights).sum()
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
-    def update(trainable, frozen, state, inputs, targets, weights):
-        value, gradients = jax.value_and_grad(loss)(trainable, frozen, inputs, targets, weights)
-        changes, state = optimiser.update(gradients, state, trainable)
-        return optax.apply_updates(trainable, changes), state, value
+    def update(trainable, frozen, state, *batch):
+        pieces = _pieces(config, batch[0].shape)
+
+        def add(so_far, piece):
+            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(total)(trainable, frozen, *piece)), None
+
+        if pieces == 1:
+            value, gradients = jax.value_and_grad(total)(trainable, frozen, *batch)
+        else:
+            parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
+            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
+            (value, gradients), _ = jax.lax.scan(add, zero, parts)
+        weight = jnp.maximum(batch[2].sum(), 1.0)
+        changes, state = optimiser.update(jax.tree.map(lambda x: x / weight, gradients), state, trainable)
+        return optax.apply_updates(trainable, changes), state, value / weight
 
     return jax.jit(optimiser.init), update
 

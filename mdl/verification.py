@@ -40,6 +40,7 @@ class Setup:
         task: its name and settings, as for `tasks.load`.
         dev, test: how many examples of each split are scored, from its start; None for all.
         batch_size: prompts completed at a time.
+        dtype: type of the weights.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Setup:
     dev: int | None = None
     test: int | None = None
     batch_size: int = 128
+    dtype: str = "float32"
 
     def load_task(self) -> Task:
         """The task."""
@@ -56,7 +58,7 @@ class Setup:
 
     def load_checkpoint(self) -> checkpoints.Checkpoint:
         """The checkpoint."""
-        return checkpoints.load(self.source, stage=self.stage, seed=self.seed)
+        return checkpoints.load(self.source, stage=self.stage, seed=self.seed, dtype=self.dtype)
 
     def score(self, adapted: Adapted, tokenizer: Tokenizer, task: Task) -> list[Performance]:
         """Evaluates on the declared parts of the dev and the test split."""
@@ -178,13 +180,13 @@ class Verifiers:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(source: str, stage: str | None, seed: int, task: str) -> tuple[checkpoints.Checkpoint, Task]:
+def _load(setup: str) -> tuple[checkpoints.Checkpoint, Task]:
     """The checkpoint and task in use; programs come checkpoint by checkpoint."""
-    return checkpoints.load(source, stage=stage, seed=seed), tasks.load(**json.loads(task))
+    return Setup(**json.loads(setup)).load_checkpoint(), Setup(**json.loads(setup)).load_task()
 
 
 def _verify(setup: Setup, program: pathlib.Path) -> Verdict:
-    checkpoint, task = _load(setup.source, setup.stage, setup.seed, json.dumps(setup.task))
+    checkpoint, task = _load(json.dumps(dataclasses.asdict(setup)))
     started = time.monotonic()
     adapted = decode(program, checkpoint)
     decoded = time.monotonic()

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import tokenizers
+from tiny import tiny_config
 
 from mdl import generation
 from mdl.checkpoints import Tokenizer, huggingface, load, transformer
@@ -39,11 +40,7 @@ def plain_tokenizer(size: int, eos_id: int | None = None) -> Tokenizer:
 
 
 def tiny_model(**fields) -> tuple[ModelConfig, dict]:
-    config = ModelConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=24, num_layers=1, num_heads=4, num_kv_heads=2, head_dim=4,
-        max_length=64, initializer_range=0.5,
-    )  # fmt: skip
-    config = dataclasses.replace(config, **fields)
+    config = tiny_config(initializer_range=0.5, **fields)
     return config, transformer.initialise(config, 0)
 
 
@@ -84,7 +81,7 @@ def test_greedy_tokens_agree_with_transformers(shared, name):
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_every_token_is_the_most_probable_one(kv_heads):
-    config, params = tiny_model(num_layers=2, num_kv_heads=kv_heads)
+    config, params = tiny_model(num_hidden_layers=2, num_key_value_heads=kv_heads)
     prompts = [[3], [7, 8, 9, 10], list(range(5, 30))]
     texts = generation.generate(config, params, plain_tokenizer(50), prompts, max_new_tokens=20)
     for prompt, text in zip(prompts, texts, strict=True):
@@ -125,7 +122,7 @@ def test_text_ends_before_the_first_stop_string(stories, prompts):
 def test_stop_strings_save_work(stories, prompts, monkeypatch):
     calls = []
     original = generation._decode
-    monkeypatch.setattr(generation, "_decode", lambda config: calls.append(config) or original(config))
+    monkeypatch.setattr(generation, "_decode", lambda *key: calls.append(key) or original(*key))
     complete(stories, prompts, stop=(" ", ".", ","), max_new_tokens=160)
     assert len(calls) == 1  # each text has a space in its first sixteen tokens
 
@@ -142,7 +139,7 @@ def test_eos_ends_the_text():
 
 
 def test_max_length_bounds_the_text():
-    config, params = tiny_model(max_length=40)
+    config, params = tiny_model(max_position_embeddings=40)
     tokenizer = plain_tokenizer(50)
     prompts = [[3] * 10, [3] * 35, [3] * 39, [3] * 40, [3] * 60]
     texts = generation.generate(config, params, tokenizer, prompts, max_new_tokens=20)
@@ -188,3 +185,89 @@ def test_bucket_holds_the_size_with_little_waste():
     sizes = [generation._bucket(n, 32) for n in range(1, 2000)]
     assert all(n <= size <= max(32, 1.5 * n + 32) for n, size in enumerate(sizes, 1))
     assert sorted(set(sizes)) == [32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+
+
+def test_windowed_layers_keep_no_more_than_their_window():
+    """A ring of slots gives what the whole sequence gives: prompts, prefixes in chunks, and long completions."""
+    fields = {"model_type": "mistral", "sliding_window": 5, "num_hidden_layers": 3}
+    config, params = tiny_model(**fields)
+    cache = transformer.empty_cache(config, 2, 64)
+    assert {k.shape[-1] for k, _ in cache} == {5}
+    prompts = [[3], [7, 8, 9, 10], list(range(5, 30))]
+    texts = generation.generate(config, params, plain_tokenizer(50), prompts, max_new_tokens=30)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert [int(word) for word in text.split()] == greedy(config, params, prompt, 30)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 64])
+def test_windowed_prefixes_may_come_in_chunks(chunk, monkeypatch):
+    config, params = tiny_model(model_type="mistral", sliding_window=6, num_hidden_layers=2)
+    monkeypatch.setattr(generation, "_PREFIX_CHUNK", chunk)
+    prefix, prompts = list(range(3, 20)), [[4], [30, 31, 32, 33, 34, 35, 36, 37]]
+    texts = generation.generate(config, params, plain_tokenizer(50), prompts, prefix=prefix, max_new_tokens=20)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert [int(word) for word in text.split()] == greedy(config, params, prefix + prompt, 20)
+
+
+def test_every_end_token_ends_a_completion():
+    config, params = tiny_model()
+    whole = generation.generate(config, params, plain_tokenizer(50), [[3]], max_new_tokens=30)[0].split()
+    end = int(whole[4])
+    first = whole.index(str(end))
+    for tokenizer in (
+        plain_tokenizer(50, eos_id=end),
+        dataclasses.replace(plain_tokenizer(50, eos_id=49), other_ends=(48, end)),
+    ):
+        assert tokenizer.end_ids[-1] == end
+        assert generation.generate(config, params, tokenizer, [[3]], max_new_tokens=30)[0].split() == whole[:first]
+
+
+def sampled(sampling, prompts, **settings):
+    config, params = tiny_model()
+    settings = {"max_new_tokens": 1} | settings
+    return generation.generate(config, params, plain_tokenizer(50), prompts, sampling=sampling, **settings)
+
+
+def test_draws_follow_the_models_probabilities():
+    config, params = tiny_model()
+    model = transformer.bind(config, params)
+    logits = np.asarray(model.logits(model(np.array([[3]]))[0])[0, 0], np.float64)
+    count = 2000
+    for sampling in (
+        generation.Sampling(),
+        generation.Sampling(temperature=0.5, top_k=5),
+        generation.Sampling(top_p=0.6),
+        generation.Sampling(temperature=2.0, top_k=20, top_p=0.5, seed=3),
+    ):
+        scaled = logits / sampling.temperature
+        order = np.argsort(-scaled)
+        kept = order[: sampling.top_k]
+        p = np.zeros(50)
+        p[kept] = np.exp(scaled[kept] - scaled.max())
+        p /= p.sum()
+        if sampling.top_p is not None:
+            before = np.cumsum(p[order]) - p[order]
+            p[order[before >= sampling.top_p]] = 0
+            p /= p.sum()
+        drawn = sampled(sampling, [[3]] * count, batch_size=1024)
+        seen = np.bincount([int(text) for text in drawn], minlength=50) / count
+        assert np.all(seen[p == 0] == 0)
+        assert np.all(np.abs(seen - p) < 5 * np.sqrt(p * (1 - p) / count) + 1e-9)
+
+
+def test_draws_depend_on_the_seed_and_not_on_batches():
+    prompts = [[3], [4, 5], [6, 7, 8], [9]]
+    sampling = generation.Sampling(temperature=1.5)
+    want = sampled(sampling, prompts, max_new_tokens=20)
+    assert sampled(sampling, prompts, max_new_tokens=20, batch_size=3) == want
+    assert sampled(sampling, prompts, max_new_tokens=20, batch_size=1) == want
+    assert sampled(generation.Sampling(temperature=1.5, seed=1), prompts, max_new_tokens=20) != want
+    assert sampled(generation.Sampling(top_k=1), prompts, max_new_tokens=20) == sampled(
+        None, prompts, max_new_tokens=20
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_sampling_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        generation.Sampling(**wrong)

@@ -1,17 +1,20 @@
 """A checkpoint: what a program's length is conditioned on."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl.checkpoints import gguf, huggingface, transformer
+from mdl.checkpoints import families, gguf, hub, huggingface, store, transformer
 from mdl.checkpoints.config import ModelConfig
+from mdl.checkpoints.huggingface import Path, Placement
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 
@@ -47,53 +50,55 @@ class Checkpoint:
     fingerprint: str
 
 
-def load(
-    source: str | os.PathLike,
-    stage: str | None = None,
-    seed: int = 0,
-    dtype: jax.typing.DTypeLike = jnp.float32,
-) -> Checkpoint:
-    """Loads a checkpoint.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Where a checkpoint is read from, with its weights not read yet.
 
-    Args:
-        source: the name of an embedded checkpoint, a directory in Hugging Face layout, or a `.gguf` file.
-        stage: what the weights are; "random" initialises them instead of reading them. Absent: an embedded
-            checkpoint's own; for files "posttrained" where the tokenizer has a chat template, else "pretrained".
-        seed: of the random initialisation.
-        dtype: type of the parameters that are read.
-
-    Raises:
-        ValueError: the source or the stage is unknown, or the files cannot be read.
+    Attributes:
+        name: short name for results.
+        stage: what the weights are.
+        config, tokenizer: of the model.
+        stream: path and array of each parameter, one at a time; takes the options of `huggingface.read_params`.
     """
+
+    name: str
+    stage: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    stream: Callable[..., Iterator[tuple[Path, jax.Array]]]
+
+
+def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> Source:
+    """Finds a checkpoint and reads its config and tokenizer; arguments and errors as for `load`."""
     if stage is not None and stage not in STAGES:
         raise ValueError(f"stage {stage!r} is unknown; stages: {', '.join(STAGES)}")
-    name, path = str(source), pathlib.Path(source)
+    name, path = str(source), pathlib.Path(source).expanduser()
+    own_stage = None
     if name in EMBEDDED:
         directory, own_stage = EMBEDDED[name]
-        path, stage = _EMBEDDED_DIRECTORY / directory, stage or own_stage
-        name = name.removesuffix("-random")
+        path, name = _EMBEDDED_DIRECTORY / directory, name.removesuffix("-random")
         if not path.is_dir():
             raise ValueError(f"the embedded checkpoint {str(source)!r} is not in this installation: no {path}")
-    elif not path.exists():
-        raise ValueError(
-            f"checkpoint {name!r} is unknown; give one of {', '.join(EMBEDDED)}, "
-            "a local directory in Hugging Face layout, or a .gguf file"
-        )
-    else:
+    elif path.exists():
         name = path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
+    elif hub.is_name(name) and path.suffix != ".gguf":
+        path, name = hub.fetch(name, weights=stage != "random"), hub.short_name(name)
+    else:
+        raise ValueError(
+            f"checkpoint {name!r} is unknown; give one of {', '.join(EMBEDDED)}, a local directory in Hugging Face "
+            "layout, a .gguf file, or a name on the hub: owner/name or owner/name@revision"
+        )
 
-    params = None
-    if path.is_dir():
-        tokenizer = Tokenizer.from_directory(path)
-        if stage == "random":
-            config = huggingface.load_config(path)
-        else:
-            config, params = huggingface.load(path, dtype)
+    if path.is_dir() and store.is_store(path):
+        config, tokenizer, about = store.load_config(path)
+        name, own_stage = about["name"], about["stage"]
+        stream = functools.partial(store.stream, path)
+    elif path.is_dir():
+        config, tokenizer = huggingface.load_config(path), Tokenizer.from_directory(path)
+        stream = functools.partial(huggingface.stream, path, config)
     elif path.suffix == ".gguf":
-        if stage == "random":
-            config, tokenizer = gguf.load_config(path)
-        else:
-            config, params, tokenizer = gguf.load(path, dtype)
+        config, tokenizer = gguf.load_config(path)
+        stream = functools.partial(gguf.stream, path, config)
     else:
         raise ValueError(f"{path}: neither a directory nor a .gguf file; give a directory in Hugging Face layout")
     if tokenizer.vocab_size > config.vocab_size:
@@ -101,19 +106,70 @@ def load(
             f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; "
             "use the tokenizer that the model was trained with"
         )
-    if params is None:
-        params = jax.tree.map(lambda x: x.astype(dtype), transformer.initialise(config, seed))
-        name = f"{name}-random" if seed == 0 else f"{name}-random-seed{seed}"
-    if stage is None:
-        stage = "posttrained" if tokenizer.chat_template else "pretrained"
-    return Checkpoint(name, stage, config, params, tokenizer, _fingerprint(config, params, tokenizer))
+    if stage == "random" and own_stage != "random" or own_stage == "random" and name in EMBEDDED:
+        stream, name = functools.partial(_initialised, config, seed), f"{name}-random"
+        if seed != 0:
+            name = f"{name}-seed{seed}"
+    stage = stage or own_stage or ("posttrained" if tokenizer.chat_template else "pretrained")
+    return Source(name, stage, config, tokenizer, stream)
+
+
+def _initialised(
+    config: ModelConfig,
+    seed: int,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    place: Placement | None = None,
+    allow_nan: bool = False,
+    skip: Callable[[Path], bool] = lambda path: False,
+) -> Iterator[tuple[Path, jax.Array]]:
+    """Random weights, as a loader would read them."""
+    del allow_nan
+    for path, array in huggingface.flat(transformer.initialise(config, seed)):
+        if not skip(path):
+            array = array.astype(dtype)
+            yield path, array if place is None else jax.device_put(array, place(path, array.shape))
+
+
+def load(
+    source: str | os.PathLike,
+    stage: str | None = None,
+    seed: int = 0,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    place: Placement | None = None,
+    allow_nan: bool = False,
+) -> Checkpoint:
+    """Loads a checkpoint.
+
+    Args:
+        source: the name of an embedded checkpoint, a directory in Hugging Face layout or written by
+            `experiments.convert`, a `.gguf` file, or `owner/name@revision` on the Hugging Face hub.
+        stage: what the weights are; "random" initialises them instead of reading them. Absent: an embedded or
+            converted checkpoint's own; else "posttrained" where the tokenizer has a chat template, or "pretrained".
+        seed: of the random initialisation.
+        dtype: type of the parameters.
+        place: path and shape of a parameter to its sharding (`sharding.all_devices`); the default device where absent.
+        allow_nan: accept weights that are not finite.
+
+    Raises:
+        ValueError: the source or the stage is unknown, or the files cannot be read.
+    """
+    found = find(source, stage, seed)
+    params = huggingface.unflatten(found.config, found.stream(dtype=dtype, place=place, allow_nan=allow_nan))
+    fingerprint = _fingerprint(found.config, params, found.tokenizer)
+    return Checkpoint(found.name, found.stage, found.config, params, found.tokenizer, fingerprint)
 
 
 def _fingerprint(config: ModelConfig, params: Params, tokenizer: Tokenizer) -> str:
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    """Tensors go by their names in files, and config fields at their defaults are left out: neither changes later."""
+    fields = {field.name: (getattr(config, field.name), field.default) for field in dataclasses.fields(config)}
+    shape = {name: value for name, (value, default) in fields.items() if value != default and name != "huggingface"}
+    shape["layers"] = [dataclasses.asdict(layer) for layer in config.layers]
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     digest.update(tokenizer.fingerprint().encode())
-    for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
-        array = np.asarray(array)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8))
+    arrays = dict(huggingface.flat(params))
+    for tensor in families.tensors(config, [(path, leaf.shape) for path, leaf in arrays.items()]):
+        for part, path in enumerate(tensor.paths):
+            array = np.asarray(arrays[path])
+            digest.update(f"{tensor.name} {part} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8))
     return digest.hexdigest()[:16]

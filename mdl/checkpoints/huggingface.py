@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,63 +16,89 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from mdl.checkpoints import config as config_lib
-from mdl.checkpoints import transformer
+from mdl.checkpoints import families, transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
+Path = tuple[str | int, ...]  # keys of the nested dictionary of parameters
+Placement = Callable[[Path, tuple[int, ...]], jax.sharding.Sharding]
 _MAX_LISTED = 10  # problems listed in one message
-
-
-def tensor_name(path: tuple[str | int, ...]) -> tuple[str, bool]:
-    """Where a parameter lives in a Hugging Face file.
-
-    Args:
-        path: keys of the nested dictionary, as in `("layers", 0, "mlp", "up_proj", "kernel")`.
-
-    Returns:
-        The tensor's name, and whether it is stored transposed (torch keeps a projection as [outputs, inputs]).
-    """
-    if path == ("lm_head",):
-        return "lm_head.weight", True
-    if path == ("embed_tokens",):
-        return "model.embed_tokens.weight", False
-    *module, leaf = path  # leaf is kernel or weight
-    return ".".join(["model", *map(str, module), "weight"]), leaf == "kernel"
 
 
 def read_params(
     config: ModelConfig,
     stored: Mapping[str, tuple[int, ...]],
     read: Callable[[str], np.ndarray],
-    dtype: jax.typing.DTypeLike,
     source: str,
-) -> Params:
-    """Checks every name and shape, then reads the tensors one at a time.
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    place: Placement | None = None,
+    allow_nan: bool = False,
+    skip: Callable[[Path], bool] = lambda path: False,
+) -> Iterator[tuple[Path, jax.Array]]:
+    """Checks every name and shape, then reads, casts and places the tensors one at a time.
 
     Args:
         config: what the parameters must fit.
-        stored: shape of each tensor by its Hugging Face name.
-        read: gives a tensor by its Hugging Face name.
-        dtype: type of the parameters.
+        stored: shape of each tensor by its name in the file.
+        read: gives a tensor by its name in the file.
         source: file or directory, for error messages.
+        dtype: type of the parameters.
+        place: path and shape of a parameter to where its device array goes; the default device where absent.
+        allow_nan: accept weights that are not finite.
+        skip: parameters that are not wanted.
+
+    Yields:
+        Path and array of each parameter.
 
     Raises:
-        ValueError: tensors are missing, unexpected or of another shape; the message lists them.
+        ValueError: tensors are missing, unexpected, of another shape or not finite; the message lists them.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(transformer.shapes(config))
-    wanted = {}  # name -> (transposed, stored shape); in the order of the leaves
-    for path, leaf in leaves:
-        name, transposed = tensor_name(tuple(key.key for key in path))
-        wanted[name] = transposed, leaf.shape[::-1] if transposed else leaf.shape
-    ignored = {"lm_head.weight"} if config.tie_embeddings else set()
-    problems = [f"missing {name} {shape}" for name, (_, shape) in wanted.items() if name not in stored]
+    shapes = [(path, leaf.shape) for path, leaf in flat(transformer.shapes(config))]
+    wanted = families.tensors(config, shapes)
+    family = families.FAMILIES[config.family]
+    if not any(name.startswith(family.prefix) for name in stored):  # saved from the model without its head
+        aliases = {f"{family.prefix}{name}": name for name in stored}
+        stored, inner = {alias: stored[name] for alias, name in aliases.items()}, read
+        read = lambda name: inner(aliases[name])
+    _check_tensors(config, wanted, stored, source)
+    for tensor in wanted:
+        if all(map(skip, tensor.paths)):
+            continue
+        array = read(tensor.name)
+        if not allow_nan and not np.isfinite(array).all():
+            raise ValueError(
+                f"{source}: {tensor.name} has weights that are not finite; "
+                "copy or download it again, or pass allow_nan=True"
+            )
+        for path, piece in zip(tensor.paths, tensor.split(array), strict=True):
+            piece = np.ascontiguousarray(piece, dtype)
+            where = None if place is None else place(path, piece.shape)
+            yield path, jax.device_put(piece, where, may_alias=False)  # `piece` may be a view of the file
+
+
+def flat(params: Params) -> Iterator[tuple[Path, Any]]:
+    """Path and leaf of each parameter."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        yield tuple(key.key for key in path), leaf
+
+
+def unflatten(config: ModelConfig, params: Iterable[tuple[Path, jax.Array]]) -> Params:
+    """The nested dictionary of a config's parameters from their paths."""
+    shapes, arrays = transformer.shapes(config), dict(params)
+    return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[path] for path, _ in flat(shapes)])
+
+
+def _check_tensors(config: ModelConfig, wanted: list[families.Tensor], stored: Mapping, source: str) -> None:
+    shapes = {tensor.name: tensor.shape for tensor in wanted}
+    ignored = families.FAMILIES[config.family].buffers
+    head = families.FAMILIES[config.family].names["lm_head"] if config.tie_embeddings else None
+    problems = [f"missing {name} {shape}" for name, shape in shapes.items() if name not in stored]
     for name, shape in stored.items():
-        if name in wanted and tuple(shape) != wanted[name][1]:
-            problems.append(f"{name} has shape {tuple(shape)}, the config asks for {wanted[name][1]}")
-        elif name not in wanted and name not in ignored and not name.endswith("rotary_emb.inv_freq"):
+        if name in shapes and tuple(shape) != shapes[name]:
+            problems.append(f"{name} has shape {tuple(shape)}, the config asks for {shapes[name]}")
+        elif name not in shapes and not name.endswith(ignored) and not (head and name.endswith(head)):
             problems.append(f"unexpected {name} {tuple(shape)}")
     if problems:
         more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
@@ -78,11 +106,6 @@ def read_params(
             f"{source}: the weights do not fit the config ({len(problems)} problems): "
             f"{'; '.join(problems[:_MAX_LISTED])}{more}; use the config the weights were saved with"
         )
-    arrays = []
-    for name, (transposed, _) in wanted.items():
-        array = read(name)
-        arrays.append(jnp.array((array.T if transposed else array).astype(dtype)))
-    return jax.tree.unflatten(structure, arrays)
 
 
 def load_config(directory: str | os.PathLike) -> ModelConfig:
@@ -94,30 +117,37 @@ def load_config(directory: str | os.PathLike) -> ModelConfig:
     path = pathlib.Path(directory) / "config.json"
     if not path.is_file():
         raise ValueError(f"{directory}: no config.json; give a directory that transformers' save_pretrained wrote")
-    return config_lib.from_huggingface(_read_json(path), str(path))
+    return families.from_huggingface(_read_json(path), str(path))
 
 
-def load(directory: str | os.PathLike, dtype: jax.typing.DTypeLike = jnp.float32) -> tuple[ModelConfig, Params]:
+def load(
+    directory: str | os.PathLike,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    place: Placement | None = None,
+    allow_nan: bool = False,
+) -> tuple[ModelConfig, Params]:
     """Reads a checkpoint in Hugging Face layout, one tensor at a time.
 
     Args:
         directory: holds `config.json`, and `model.safetensors` or `model.safetensors.index.json` with its shards.
-        dtype: type of the parameters.
+        dtype, place, allow_nan: as for `read_params`.
 
     Raises:
         ValueError: a file is absent, broken, pickled, or does not fit the config.
     """
-    directory = pathlib.Path(directory)
     config = load_config(directory)
-    with contextlib.ExitStack() as stack:
-        where, stored = {}, {}
-        for path in _weight_files(directory):
-            try:
-                file = stack.enter_context(safetensors.safe_open(path, framework="np"))
-            except (safetensors.SafetensorError, OSError) as error:
-                raise ValueError(
-                    f"{path}: cannot be read as safetensors ({error}); copy or download it again"
-                ) from None
+    return config, unflatten(config, stream(directory, config, dtype=dtype, place=place, allow_nan=allow_nan))
+
+
+def stream(directory: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tuple[Path, jax.Array]]:
+    """Path and array of each parameter, read when asked for; `how` as for `read_params`.
+
+    A file is opened anew for each tensor: what was mapped for one is given back before the next.
+    """
+    directory = pathlib.Path(directory)
+    where, stored = {}, {}
+    for path in _weight_files(directory):
+        with _open(path) as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 tensor = file.get_slice(name)
                 if tensor.get_dtype() not in _FLOATS:
@@ -125,8 +155,22 @@ def load(directory: str | os.PathLike, dtype: jax.typing.DTypeLike = jnp.float32
                         f"{path}: {name} has type {tensor.get_dtype()}, quantised weights are not implemented; "
                         f"save it as one of {_FLOATS}"
                     )
-                where[name], stored[name] = file, tuple(tensor.get_shape())
-        return config, read_params(config, stored, lambda name: where[name].get_tensor(name), dtype, str(directory))
+                where[name], stored[name] = path, tuple(tensor.get_shape())
+
+    def read(name: str) -> np.ndarray:
+        with _open(where[name]) as file:
+            return file.get_tensor(name)
+
+    return read_params(config, stored, read, str(directory), **how)
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path):
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            yield file
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as safetensors ({error}); copy or download it again") from None
 
 
 def save(
@@ -134,33 +178,38 @@ def save(
     config: ModelConfig,
     params: Params,
     tokenizer_source: Tokenizer | str | os.PathLike | None = None,
+    max_shard_bytes: int = 5 << 30,
 ) -> None:
-    """Writes a checkpoint that transformers loads: float32 safetensors, `config.json`, the tokenizer's files.
+    """Writes a checkpoint that transformers loads: safetensors of the parameters' type, `config.json`, the tokenizer.
 
     Everything is written beside the directory and renamed at the end. Equal parameters give equal bytes.
 
     Args:
         directory: where to; it must not exist or must be empty.
-        config: without adapters.
-        params: as `load` returns them.
+        config: without adapters, as a loader returned it.
+        params: its parameters.
         tokenizer_source: a tokenizer, or a directory to read it from.
+        max_shard_bytes: of one file, where the tensors do not fit into one; a larger tensor has a file of its own.
 
     Raises:
-        ValueError: the directory has files in it, or the config has adapters.
+        ValueError: the directory has files in it, the config has adapters, or it was not read from a checkpoint.
     """
     directory = pathlib.Path(directory)
     if config.lora is not None:
         raise ValueError(
             f"{directory}: parameters with LoRA adapters cannot be saved; merge them into the kernels first"
         )
+    if not config.huggingface:
+        raise ValueError(f"{directory}: this config was not read from a checkpoint, so no config.json can be written")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory}: exists already; remove it or give another directory")
-    tensors = {}
-    for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
-        name, transposed = tensor_name(tuple(key.key for key in path))
-        array = np.asarray(array, np.float32)
-        tensors[name] = np.ascontiguousarray(array.T if transposed else array)
-    fields = config_lib.to_huggingface(config)
+    arrays = dict(flat(params))
+    tensors = families.tensors(config, [(path, leaf.shape) for path, leaf in arrays.items()])
+    dtype = arrays["embed_tokens",].dtype
+    fields = json.loads(config.huggingface) | {
+        "architectures": [families.FAMILIES[config.family].architecture],
+        "dtype": str(dtype),
+    }
     partial = directory.parent / f".{directory.name}.{os.getpid()}.partial"
     partial.mkdir(parents=True)
     try:
@@ -170,12 +219,39 @@ def save(
             tokenizer.save(partial)
             fields |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
         (partial / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        _write_shards(partial, tensors, arrays, dtype.itemsize, max_shard_bytes)
         if directory.exists():
             directory.rmdir()
         partial.rename(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_shards(
+    directory: pathlib.Path, tensors: list[families.Tensor], arrays: Mapping[tuple, jax.Array], item: int, largest: int
+) -> None:
+    shards: list[list[families.Tensor]] = [[]]
+    used = 0
+    for tensor in tensors:
+        size = item * math.prod(tensor.shape)
+        if shards[-1] and used + size > largest:
+            shards.append([])
+            used = 0
+        shards[-1].append(tensor)
+        used += size
+    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        stored = {t.name: np.ascontiguousarray(t.join([np.asarray(arrays[path]) for path in t.paths])) for t in shard}
+        safetensors.numpy.save_file(stored, directory / name, metadata={"format": "pt"})
+    if len(shards) > 1:
+        where = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        index = {
+            "metadata": {"total_size": item * sum(math.prod(t.shape) for t in tensors)},
+            "weight_map": dict(sorted(where.items())),
+        }
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _weight_files(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -25,6 +25,7 @@ class Tokenizer:
         bos_token: the declared text, for chat templates (which write it themselves).
         eos_token: likewise.
         chat_template: Jinja source, or None.
+        other_ends: tokens beside `eos_id` that end a completion, such as the end of a turn in a chat.
     """
 
     backend: tokenizers.Tokenizer
@@ -33,6 +34,13 @@ class Tokenizer:
     bos_token: str | None = None
     eos_token: str | None = None
     chat_template: str | None = None
+    other_ends: tuple[int, ...] = ()
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end a completion."""
+        first = [] if self.eos_id is None else [self.eos_id]
+        return first + [token for token in self.other_ends if token != self.eos_id]
 
     @classmethod
     def from_directory(cls, directory: str | pathlib.Path) -> "Tokenizer":
@@ -68,7 +76,9 @@ class Tokenizer:
         if (directory / "chat_template.jinja").is_file():
             template = (directory / "chat_template.jinja").read_bytes().decode("utf-8")
         eos_id = backend.token_to_id(eos_token) if eos_token is not None else None
-        return cls(backend, bos_id, eos_id, bos_token, eos_token, template)
+        ends = _read_json(directory / "generation_config.json").get("eos_token_id") or []
+        ends = [ends] if isinstance(ends, int) else ends
+        return cls(backend, bos_id, eos_id, bos_token, eos_token, template, tuple(i for i in ends if i != eos_id))
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any], source: str) -> "Tokenizer":
@@ -110,7 +120,9 @@ class Tokenizer:
             backend.post_processor = processors.TemplateProcessing(
                 single=f"{bos_token} $A", pair=f"{bos_token} $A $B", special_tokens=[(bos_token, bos_id)]
             )
-        return cls(backend, bos_id, eos_id, bos_token, eos_token, fields.get("tokenizer.chat_template"))
+        other = tuple(ggml[key] for key in ("eot_token_id", "eom_token_id") if ggml.get(key, eos_id) != eos_id)
+        template = fields.get("tokenizer.chat_template")
+        return cls(backend, bos_id, eos_id, bos_token, eos_token, template, other)
 
     @property
     def vocab_size(self) -> int:
@@ -168,7 +180,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def save(self, directory: str | pathlib.Path) -> None:
-        """Writes `tokenizer.json`, `tokenizer_config.json` and, where there is one, `chat_template.jinja`."""
+        """Writes `tokenizer.json`, `tokenizer_config.json` and, where needed, other end tokens and a chat template."""
         directory = pathlib.Path(directory)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -180,6 +192,9 @@ class Tokenizer:
                 config[name] = token
         (directory / "tokenizer.json").write_text(self.backend.to_str(pretty=False), encoding="utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if self.other_ends:
+            ends = {"eos_token_id": self.end_ids}
+            (directory / "generation_config.json").write_text(json.dumps(ends) + "\n", encoding="utf-8")
         if self.chat_template is not None:
             (directory / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8", newline="")
 

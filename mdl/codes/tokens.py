@@ -42,7 +42,8 @@ class Context:
 
     def __init__(self, config: ModelConfig, params: transformer.Params, rows: int, bos: int | None):
         self.config, self.params, self.rows = config, params, rows
-        self._cache = transformer.empty_cache(config, rows, min(_SLOTS, config.max_length), _dtype(params))
+        self._slots = min(_SLOTS, config.max_length)
+        self._cache = transformer.empty_cache(config, rows, self._slots, _dtype(params))
         self._position = 0
         self.log_probs = np.full((rows, config.vocab_size), -math.log(config.vocab_size), np.float32)
         if bos is not None:
@@ -50,12 +51,11 @@ class Context:
 
     def advance(self, tokens: np.ndarray) -> None:
         """Reads one token a row, [B] integers, and sets `log_probs`, [B, V] float32, to what may follow."""
-        slots = transformer.cache_slots(self._cache)
-        if self._position == slots:
-            more = min(_SLOTS, self.config.max_length - slots)
-            if more <= 0:
+        if self._position == self._slots:
+            if self._slots == self.config.max_length:
                 raise ValueError(f"a sequence is longer than the model's {self.config.max_length} tokens")
-            self._cache = transformer.grow_cache(self._cache, slots + more)
+            self._slots = min(self._slots + _SLOTS, self.config.max_length)
+            self._cache = transformer.grow_cache(self.config, self._cache, self._slots)
         tokens, position = np.asarray(tokens, np.int32), np.int32(self._position)
         log_probs, self._cache = _step(self.config)(self.params, self._cache, tokens, position)
         self.log_probs = np.asarray(log_probs)

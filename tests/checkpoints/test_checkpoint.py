@@ -47,7 +47,7 @@ def test_unknown_names_are_refused_with_what_is_possible(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(ValueError, match=r"weights\.bin: neither a directory nor a \.gguf file"):
         load(tmp_path / "weights.bin")
-    with pytest.raises(ValueError, match="no tokenizer.json"):
+    with pytest.raises(ValueError, match="no config.json"):
         load(tmp_path)
 
 

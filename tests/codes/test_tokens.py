@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_config
 
 from mdl.checkpoints import transformer
-from mdl.checkpoints.config import ModelConfig
 from mdl.codes import Decoder, Encoder, Meter, tokens
 
-CONFIG = ModelConfig(
+CONFIG = tiny_config(
     vocab_size=40,
-    hidden_size=16,
-    intermediate_size=24,
-    num_layers=2,
-    num_heads=2,
-    num_kv_heads=1,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
     head_dim=8,
-    max_length=128,
+    max_position_embeddings=128,
     initializer_range=0.5,
 )
 PARAMS = transformer.initialise(CONFIG, 0)
@@ -104,3 +102,16 @@ def test_the_context_cannot_outgrow_the_model():
         context.advance([5])
     with pytest.raises(ValueError, match="longer than the model's 4 tokens"):
         context.advance([5])
+
+
+def test_windowed_models_code_as_they_score():
+    """The coding step, with its ring of slots that grows, against a parallel pass."""
+    config = tiny_config(model_type="mistral", sliding_window=70, num_hidden_layers=2, max_position_embeddings=160)
+    params = transformer.initialise(dataclasses.replace(config, initializer_range=0.5), 0)
+    long = np.random.default_rng(0).integers(3, 50, (2, 150)).tolist()
+    rules = {"bos": 1, "eos": EOS, "max_tokens": 159}
+    encoder = Encoder()
+    tokens.code(encoder, config, params, long, rows=2, **rules)
+    expected = -tokens.log_likelihoods(config, params, long, **rules).sum() / math.log(2)
+    assert encoder.bits == pytest.approx(expected, rel=1e-5)
+    assert tokens.code(Decoder(encoder.finish()), config, params, None, rows=2, **rules) == long

@@ -1,0 +1,80 @@
+"""Checkpoints from one layout to another, and programs to checkpoints.
+
+    python -m experiments.convert --checkpoint=NAME --output=DIR                    # to Orbax, layer by layer
+    python -m experiments.convert --checkpoint=NAME --output=DIR --to=huggingface
+    python -m experiments.convert --checkpoint=NAME --program=FILE --output=DIR     # the weights a program decodes to
+
+NAME is an embedded checkpoint, a directory, a GGUF file or `owner/name@revision`. Orbax directories are split over all
+devices when loaded; a conversion that was stopped goes on at the layer it stopped at.
+"""
+
+import pathlib
+import sys
+
+import jax.numpy as jnp
+from absl import app, flags, logging
+
+from mdl import programs, startup
+from mdl.checkpoints import checkpoint as checkpoints
+from mdl.checkpoints import huggingface, sharding, store
+from mdl.execution import decode
+from mdl.methods.method import start
+from mdl.training import merge_adapters
+
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Name, directory, GGUF file or owner/name@revision.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)
+_TO = flags.DEFINE_enum("to", "orbax", ("orbax", "huggingface"), "Layout to write.")
+_PROGRAM = flags.DEFINE_string("program", None, "A program file: writes the weights it decodes to.")
+_STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "Of the checkpoint; random initialises its config.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of a random checkpoint.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16", "float16"), "Type of the weights written.")
+_ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
+
+
+def main(_) -> None:
+    """Converts; exits with code 1 and one line on wrong input."""
+    try:
+        convert()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def convert() -> None:
+    """Reads one parameter after another and writes them."""
+    program = None if _PROGRAM.value is None else pathlib.Path(_PROGRAM.value)
+    threads, stored = (None, "") if program is None else programs.arithmetic(program)
+    startup.start(threads)
+    dtype, output = jnp.dtype(_DTYPE.value), pathlib.Path(_OUTPUT.value)
+    if program is not None:
+        checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=stored)
+        adapted = decode(program, checkpoint)
+        if adapted.prefix != start(checkpoint) or adapted.suffix:
+            raise ValueError(f"{program}: this program is a prompt, not weights; run it with experiments.run_program")
+        config, params = merge_adapters(adapted.config, adapted.params)
+        found = checkpoint
+        stream = lambda skip: ((p, x.astype(dtype)) for p, x in huggingface.flat(params) if not skip(p))
+        name = f"{checkpoint.name}-{program.stem}"
+    else:
+        found = checkpoints.find(_CHECKPOINT.value, _STAGE.value, _SEED.value)
+        place = sharding.all_devices() if _TO.value == "orbax" else None
+        stream = lambda skip: found.stream(dtype=dtype, place=place, allow_nan=_ALLOW_NAN.value, skip=skip)
+        name, config = found.name, found.config
+    if _TO.value == "huggingface":
+        params = huggingface.unflatten(config, stream(lambda path: False))
+        huggingface.save(output, config, params, found.tokenizer)
+    else:
+        finished = store.done(output)
+        if finished:
+            logging.info("%d items are there already", len(finished))
+        about = {"name": name, "stage": found.stage, "dtype": str(dtype)}
+        report = lambda item: logging.info("wrote %s", item)
+        skip = lambda path: store.item(path) in finished
+        store.save(output, config, stream(skip), found.tokenizer, about, report)
+    print(f"{output}: {name} ({found.stage}), {config.family}, {_DTYPE.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,129 @@
+"""Orbax directories: the same checkpoint back, resumed after a stop, and split over devices."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from mdl.checkpoints import huggingface, load, store, transformer
+
+ABOUT = {"name": "stories", "stage": "pretrained", "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return load("stories260k")
+
+
+def write(directory, checkpoint, params=None, about=ABOUT):
+    written = []
+    params = huggingface.flat(checkpoint.params) if params is None else params
+    store.save(directory, checkpoint.config, params, checkpoint.tokenizer, about, written.append)
+    return written
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, stories):
+    written = write(tmp_path / "store", stories)
+    assert sorted(written) == ["embed_tokens", *(f"layers.{i}" for i in range(5)), "norm"]
+    back = load(tmp_path / "store")
+    assert (back.name, back.stage, back.fingerprint) == ("stories", "pretrained", stories.fingerprint)
+    assert back.config == stories.config
+    assert load(tmp_path / "store", stage="random").fingerprint == load("stories260k-random").fingerprint
+    half = load(tmp_path / "store", dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype("bfloat16")}
+
+
+def test_a_stopped_conversion_goes_on_where_it_was(tmp_path, stories):
+    directory = tmp_path / "store"
+
+    def stopped():
+        for number, item in enumerate(huggingface.flat(stories.params)):
+            if number == 20:  # in the third layer
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        write(directory, stories, stopped())
+    finished = store.done(directory)
+    assert finished == {"embed_tokens", "layers.0", "layers.1"}
+    with pytest.raises(ValueError, match="conversion was not finished"):
+        load(directory)
+    with pytest.raises(ValueError, match="beginning of another checkpoint"):
+        write(directory, stories, about=ABOUT | {"name": "other"})
+    before = (directory / "params" / "layers.0" / "_METADATA").stat().st_mtime_ns
+    rest = [(path, leaf) for path, leaf in huggingface.flat(stories.params) if store.item(path) not in finished]
+    assert write(directory, stories, rest) == ["layers.2", "layers.3", "layers.4", "norm"]
+    assert (directory / "params" / "layers.0" / "_METADATA").stat().st_mtime_ns == before
+    assert load(directory).fingerprint == stories.fingerprint
+
+
+def test_what_cannot_be_used_is_refused(tmp_path, stories):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists already"):
+        write(tmp_path / "full", stories)
+    write(tmp_path / "store", stories)
+    with pytest.raises(ValueError, match="exists already"):
+        write(tmp_path / "store", stories)
+    manifest = tmp_path / "store" / "checkpoint.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"format": 9}))
+    with pytest.raises(ValueError, match="format 9 is not known"):
+        load(tmp_path / "store")
+    manifest.write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        load(tmp_path / "store")
+    manifest.write_text(json.dumps(content))
+    for file in (tmp_path / "store" / "params" / "layers.3").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cannot read layers\.3"):
+        load(tmp_path / "store")
+
+
+SPLIT = """
+import sys, jax, numpy as np
+from mdl.checkpoints import load, transformer
+from mdl.checkpoints.sharding import all_devices
+assert jax.device_count() == 4
+logits = []
+for source in sys.argv[1:]:
+    checkpoint = load(source, place=all_devices())
+    leaves = jax.tree.leaves(checkpoint.params)
+    assert all(len(leaf.sharding.device_set) == 4 for leaf in leaves)
+    kernel = checkpoint.params["layers"][0]["mlp"]["up_proj"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 4, kernel.sharding
+    model = jax.jit(lambda params, tokens: transformer.bind(checkpoint.config, params)(tokens)[0])
+    logits.append(np.asarray(model(checkpoint.params, np.arange(32)[None])))
+    print(checkpoint.fingerprint)
+assert np.array_equal(*logits)
+"""
+
+
+def test_parameters_are_split_over_devices_as_they_are_read(tmp_path, stories):
+    write(tmp_path / "store", stories)
+    root = pathlib.Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": str(root),
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SPLIT, "stories260k", str(tmp_path / "store")],
+        env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [stories.fingerprint] * 2
+
+
+def test_a_config_that_was_not_loaded_is_refused(tmp_path, stories):
+    config = tiny_config()
+    params = huggingface.flat(transformer.initialise(config, 0))
+    bare = type(config)(**{name: getattr(config, name) for name in config.__dataclass_fields__} | {"huggingface": ""})
+    with pytest.raises(ValueError, match="only a checkpoint that was loaded"):
+        store.save(tmp_path / "store", bare, params, stories.tokenizer, ABOUT)

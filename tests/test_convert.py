@@ -1,0 +1,86 @@
+"""The conversion binary, run as a user runs it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from tiny import our_logits, torch_logits
+
+from mdl import measurement
+from mdl.checkpoints import huggingface, load
+from mdl.execution import decode
+from mdl.training import merge_adapters
+from mdl.verification import Setup
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def convert(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
+    command = [sys.executable, "-m", "experiments.convert", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def test_to_orbax_and_back(tmp_path):
+    done = convert("--checkpoint=stories260k-chat", f"--output={tmp_path / 'orbax'}")
+    assert done.returncode == 0, done.stderr
+    assert "wrote layers.4" in done.stderr
+    done = convert(f"--checkpoint={tmp_path / 'orbax'}", f"--output={tmp_path / 'back'}", "--to=huggingface")
+    assert done.returncode == 0, done.stderr
+    want = load("stories260k-chat")
+    assert load(tmp_path / "orbax").fingerprint == want.fingerprint
+    assert load(tmp_path / "back").fingerprint == want.fingerprint
+    assert load(tmp_path / "orbax").stage == "posttrained"
+
+
+def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path):
+    for arguments, message in (
+        (["--checkpoint=gpt5"], "checkpoint 'gpt5' is unknown"),
+        (["--checkpoint=stories260k", f"--program={tmp_path / 'none.program'}"], "No such file"),
+    ):
+        done = convert(*arguments, f"--output={tmp_path / 'out'}")
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def lora_program(tmp_path_factory):
+    """A prequential program with adapters, made in a measurement."""
+    workdir = tmp_path_factory.mktemp("measured")
+    setup = Setup("stories260k", None, 0, {"name": "gsm8k", "size": "tiny", "seed": 0}, dev=2, test=2, batch_size=4)
+    search = measurement.Search(
+        "prequential", {"batch": 4, "rank": 2, "alpha": 16.0, "max_tokens": 127}, {"examples": (8,)}
+    )
+    measurement.Measurement(workdir).measure([setup], [search])
+    return next((workdir / "programs").glob("*.program"))
+
+
+def test_a_program_becomes_a_checkpoint_that_transformers_runs(tmp_path, lora_program):
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    done = convert(
+        "--checkpoint=stories260k", f"--program={lora_program}", f"--output={tmp_path / 'out'}", "--to=huggingface"
+    )
+    assert done.returncode == 0, done.stderr
+    adapted = decode(lora_program, load("stories260k"))
+    assert adapted.config.lora is not None
+    tokens = np.random.default_rng(0).integers(3, 500, (2, 40))
+    want = our_logits(adapted.config, adapted.params, tokens)
+    config, params = merge_adapters(adapted.config, adapted.params)
+    np.testing.assert_allclose(our_logits(config, params, tokens), want, atol=1e-4, rtol=0)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    np.testing.assert_allclose(torch_logits(theirs, tokens), want, atol=1e-4, rtol=0)
+    base = load("stories260k")
+    assert np.abs(our_logits(base.config, base.params, tokens) - want).max() > 1e-2
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert huggingface.load(tmp_path / "out")[0] == base.config
