@@ -90,28 +90,28 @@ def _pieces(config: ModelConfig, shape: tuple[int, int]) -> int:
 
 @functools.lru_cache(maxsize=32)
 def _update(config: ModelConfig, optimiser: optax.GradientTransformation) -> tuple[Callable, Callable]:
-    def total(trainable, frozen, inputs, targets, weights):
+    def loss(trainable, frozen, total, inputs, targets, weights):
         model = transformer.bind(config, join(trainable, frozen))
         logits = model.logits(model(inputs)[0])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return (losses * weights).sum()
+        return (losses * weights).sum() / total
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
     def update(trainable, frozen, state, *batch):
         pieces = _pieces(config, batch[0].shape)
+        total = jnp.maximum(batch[2].sum(), 1.0)
 
         def add(so_far, piece):
-            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(total)(trainable, frozen, *piece)), None
+            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(loss)(trainable, frozen, total, *piece)), None
 
         if pieces == 1:
-            value, gradients = jax.value_and_grad(total)(trainable, frozen, *batch)
+            value, gradients = jax.value_and_grad(loss)(trainable, frozen, total, *batch)
         else:
             parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
             zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
             (value, gradients), _ = jax.lax.scan(add, zero, parts)
-        weight = jnp.maximum(batch[2].sum(), 1.0)
-        changes, state = optimiser.update(jax.tree.map(lambda x: x / weight, gradients), state, trainable)
-        return optax.apply_updates(trainable, changes), state, value / weight
+        changes, state = optimiser.update(gradients, state, trainable)
+        return optax.apply_updates(trainable, changes), state, value
 
     return jax.jit(optimiser.init), update
 

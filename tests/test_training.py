@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from mdl import training
 from mdl.checkpoints import checkpoint, transformer
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
@@ -81,3 +82,17 @@ def test_batches_cover_everything_once():
         list("dcb"),
         list("a"),
     ]
+
+
+def test_a_batch_in_parts_is_the_same_step(monkeypatch):
+    whole = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    loss = float(whole.update(*BATCH))
+    monkeypatch.setattr(training, "_ACTIVATIONS", 1)
+    training._update.cache_clear()
+    parts = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    assert float(parts.update(*BATCH)) == pytest.approx(loss, rel=1e-5)
+    training._update.cache_clear()
+    leaves = [jax.tree.leaves(params) for params in (STORIES.params, whole.params, parts.params)]
+    assert max(np.abs(new - old).max() for old, new, _ in zip(*leaves, strict=True)) > 5e-4
+    apart = np.concatenate([np.ravel(np.abs(a - b)) for _, a, b in zip(*leaves, strict=True)])
+    assert apart.mean() < 1e-6  # Adam's first step is the sign of a gradient, and few are next to nothing

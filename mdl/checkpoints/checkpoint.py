@@ -89,9 +89,11 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
             "layout, a .gguf file, or a name on the hub: owner/name or owner/name@revision"
         )
 
+    initialised = False  # whether what is read is random already
     if path.is_dir() and store.is_store(path):
         config, tokenizer, about = store.load_config(path)
         name, own_stage = about["name"], about["stage"]
+        initialised = own_stage == "random"
         stream = functools.partial(store.stream, path)
     elif path.is_dir():
         config, tokenizer = huggingface.load_config(path), Tokenizer.from_directory(path)
@@ -106,11 +108,10 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
             f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; "
             "use the tokenizer that the model was trained with"
         )
-    if stage == "random" and own_stage != "random" or own_stage == "random" and name in EMBEDDED:
-        stream, name = functools.partial(_initialised, config, seed), f"{name}-random"
-        if seed != 0:
-            name = f"{name}-seed{seed}"
     stage = stage or own_stage or ("posttrained" if tokenizer.chat_template else "pretrained")
+    if stage == "random" and not initialised:
+        stream, name = functools.partial(_initialised, config, seed), f"{name}-random"
+        name = name if seed == 0 else f"{name}-seed{seed}"
     return Source(name, stage, config, tokenizer, stream)
 
 

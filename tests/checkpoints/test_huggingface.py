@@ -80,6 +80,22 @@ def test_dtype_is_asked_for(tiny):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("bfloat16")}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_stored_and_read(tiny, tmp_path, dtype):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    _, config, params = tiny
+    half = jax.tree.map(lambda x: x.astype(dtype), params)
+    huggingface.save(tmp_path / "half", config, half)
+    stored = safetensors.numpy.load_file(tmp_path / "half" / "model.safetensors")
+    assert {array.dtype for array in stored.values()} == {np.dtype(dtype)}
+    jax.tree.map(np.testing.assert_array_equal, huggingface.load(tmp_path / "half", dtype)[1], half)
+    wide = jax.tree.map(lambda x: x.astype("float32"), half)
+    jax.tree.map(np.testing.assert_array_equal, huggingface.load(tmp_path / "half")[1], wide)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype="auto")
+    assert str(theirs.dtype) == f"torch.{dtype}"
+
+
 def test_tied_checkpoint_may_carry_its_head_and_old_rotary_buffers(tmp_path):
     config = tiny_config(tie_word_embeddings=True)
     huggingface.save(tmp_path / "tied", config, transformer.initialise(config, 0))

@@ -39,6 +39,14 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, stories):
     assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype("bfloat16")}
 
 
+def test_random_weights_that_were_stored_are_read_not_drawn_again(tmp_path):
+    random = load("stories260k", stage="random", seed=7)
+    write(tmp_path / "store", random, about={"name": random.name, "stage": "random", "dtype": "float32"})
+    for stage in (None, "random"):
+        back = load(tmp_path / "store", stage=stage)
+        assert (back.name, back.stage, back.fingerprint) == ("stories260k-random-seed7", "random", random.fingerprint)
+
+
 def test_a_stopped_conversion_goes_on_where_it_was(tmp_path, stories):
     directory = tmp_path / "store"
 
