@@ -44,7 +44,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 _POOL = 16  # batches drawn at a time and sorted by length, so that little is padding
-_MAX_TOKENS = 192
+_MAX_TOKENS = 256
 _THREADS = 2  # they decide the last bits
 
 

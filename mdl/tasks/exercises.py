@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mdl.tasks.gsm8k import question_of
 from mdl.tasks.task import Example, normalised
-from mdl.tasks.word_problems import NAMES, POOLS, fields, pick, read_templates
+from mdl.tasks.word_problems import NAMES, POOLS, Template, fields, pick, read_templates
 
 
 class Exercise(NamedTuple):
@@ -129,6 +129,29 @@ a-b|eggs|0|We need {a} {things:a} and {P} brought {b}. How many must {A} bring?
     |{A} must bring {w} {things:r}.
 """)
 
+# Problems put together from parts: (opening, events that add, events that take), then how it is asked and answered.
+_OPENINGS = (
+    "{A} has {a} {things:a} at home.", "{A} owns {a} {things:a}.", "{A} starts with {a} {things:a}.",
+    "In a bag {A} has {a} {things:a}.", "{A} sees {a} {things:a}.",
+)  # fmt: skip
+_EVENTS = {
+    "a+b": ("{B} brings {b} more.", "{He} gets {b} from {P}.", "Then come {b} more.", "{P} adds {b}.",
+            "Now {B} gives {him} {b}.", "{b} new {ones:b} come too."),
+    "a-b": ("{B} takes {b}.", "{He} gives {b} to {P}.", "Then {b} get lost.", "{P} needs {b} of them.",
+            "Now {he} hides {b}.", "{b} go away."),
+}  # fmt: skip
+_ASKED = (
+    ("How many now?", "Now {w} {things:r}."), ("Count them.", "I count {w} {things:r}."),
+    ("Tell me how many there are now.", "There are {w} {things:r}."), ("How many is that?", "That is {w} {things:r}."),
+)  # fmt: skip
+_COMPOSED = tuple(
+    Template(operation, "things", f"{opening} {event} {asked}", answer)
+    for operation, events in _EVENTS.items()
+    for opening in _OPENINGS
+    for event in events
+    for asked, answer in _ASKED
+)
+
 _ADJECTIVES = ("big", "red", "little", "new", "round", "blue", "soft", "nice", "pretty", "funny")
 _PLACES = ("park", "house", "garden", "school", "store", "lake", "farm", "beach")
 # past tense, infinitive
@@ -175,7 +198,8 @@ def _arithmetic(rng: Random) -> tuple[str, str]:
 
 def _word_problem(rng: Random) -> tuple[str, str]:
     operation, numbers, working = _sum(rng)
-    template = pick(rng, [t for t in _WORD_PROBLEMS if t.operation == operation])
+    templates = pick(rng, (_WORD_PROBLEMS, _COMPOSED))
+    template = pick(rng, [t for t in templates if t.operation == operation])
     holes = fields(rng, template.pool, numbers) | {"w": working}
     answer = f"{template.answer.format(**holes)} The answer is {numbers['r']}."
     return template.question.format(**holes), answer
@@ -288,8 +312,27 @@ _ASK_MARK = (
     "Finish with a line that has {m} and the number.", "Show your work. Put {m} before the answer on a new line.",
     "Work it out. The last line must be {m} and the number.", "Close with {m} and the answer on a line of its own.",
 )  # fmt: skip
-_WRAPPERS = ("{x}", "Problem: {x}", "Problem: {x}\nSolution:", "Q: {x}\nA:", "Puzzle: {x}\nReply:",
-             "Task: {x}\nWork:", "Riddle: {x}\nSay:", "Input: {x}\nOutput:", "Sum: {x}\nResult:")  # fmt: skip
+_LONGEST = 280  # characters of what two examples may show
+_SYMBOLS = "#=-*@%~$+:&!?/|^;"
+_BEFORE = ("Problem", "Q", "Puzzle", "Task", "Riddle", "Input", "Sum", "Test", "Ask", "Story", "Exercise", "Think")
+_AFTER = ("Solution", "A", "Reply", "Say", "Work", "Output", "Result", "Answer", "Tell", "Done", "Write", "Then")
+
+
+def _mark(rng: Random) -> str:
+    """Draws what the last line begins with: a known mark, or symbols; never the evaluation's."""
+    kind, size = rng.random(), 1 + int(rng.random() * 4)
+    if kind < 0.3:
+        return pick(rng, _MARKS)
+    mark = pick(rng, _SYMBOLS) * size if kind < 0.7 else "".join(pick(rng, _SYMBOLS) for _ in range(size))
+    return mark.replace("####", "###")
+
+
+def _wrapper(rng: Random) -> str:
+    """Draws what stands around a problem."""
+    kind = rng.random()
+    if kind < 0.2:
+        return "{x}"
+    return f"{pick(rng, _BEFORE)}: {{x}}" + (f"\n{pick(rng, _AFTER)}:" if kind > 0.3 else "")
 
 
 def _solved(rng: Random, mark: str) -> tuple[str, str]:
@@ -301,7 +344,7 @@ def _solved(rng: Random, mark: str) -> tuple[str, str]:
 
 def _format(rng: Random) -> tuple[str, str]:
     """The answer's form is asked for in words."""
-    mark, wrapper = pick(rng, _MARKS), pick(rng, _WRAPPERS)
+    mark, wrapper = _mark(rng), _wrapper(rng)
     problem, answer = _solved(rng, mark)
     asked, problem = pick(rng, _ASK_MARK).format(m=mark), wrapper.format(x=problem)
     gap = pick(rng, ("\n\n", "\n\n", "\n", " "))
@@ -311,10 +354,13 @@ def _format(rng: Random) -> tuple[str, str]:
 
 
 def _example(rng: Random) -> tuple[str, str]:
-    """The answer's form is shown by a solved problem."""
-    mark, wrapper = pick(rng, _MARKS), pick(rng, _WRAPPERS)
-    (shown, solved), (problem, answer) = _solved(rng, mark), _solved(rng, mark)
-    return f"{wrapper.format(x=shown)} {solved}\n\n{wrapper.format(x=problem)}", answer
+    """The answer's form is shown by one or two solved problems."""
+    mark, wrapper = _mark(rng), _wrapper(rng)
+    (*shown, (last, answer)) = (_solved(rng, mark) for _ in range(pick(rng, (2, 3))))
+    texts = [f"{wrapper.format(x=problem)} {solved}" for problem, solved in shown] + [wrapper.format(x=last)]
+    while len(texts) > 2 and sum(map(len, texts)) > _LONGEST:
+        texts.pop(0)
+    return "\n\n".join(texts), answer
 
 
 KINDS: dict[str, tuple[int, Callable[[Random], tuple[str, str]]]] = {

@@ -15,7 +15,7 @@ from mdl.tasks.gsm8k import example, gsm8k
 SHARED = Path(os.environ.get("MDL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 TOKENIZER = SHARED / "weights" / "stories260K" / "tokenizer.json"
 FORMATS = ("asked_format", "shown_format")
-GOLDEN = "cad1341a1e92a65de1198fb5c2f20833ce479a9fe7ca21be172c18e434d11d78"
+GOLDEN = "e8441a3faa5bb59aa89329353a295eef30885ec85b32f9d6e91a5204566f1de0"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_formats_are_kept_and_sums_right(drawn, kind):
         assert int(first) + int(second) == int(right) == int(number)
         assert f" {mark} " in f" {user.replace(chr(10), ' ')} ", (user, assistant)
         marks.add(mark)
-    assert len(marks) > 20
+    assert len(marks) > 200
     assert "####" not in marks
 
 
@@ -190,4 +190,4 @@ def test_length_in_tokens(drawn):
         pytest.skip(f"no tokenizer at {TOKENIZER}; set MDL_SHARED to the folder with weights/")
     tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(str(TOKENIZER))
     texts = [f"{exercise.user} {exercise.assistant}" for exercise in drawn]
-    assert max(len(e.ids) for e in tokenizer.encode_batch(texts)) <= 190
+    assert max(len(e.ids) for e in tokenizer.encode_batch(texts)) <= 240
