@@ -79,7 +79,7 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
         path, name = _EMBEDDED_DIRECTORY / directory, name.removesuffix("-random")
         if not path.is_dir():
             raise ValueError(f"the embedded checkpoint {str(source)!r} is not in this installation: no {path}")
-    elif path.exists():
+    elif name and path.exists():
         name = path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
     elif hub.is_name(name) and path.suffix != ".gguf":
         path, name = hub.fetch(name, weights=stage != "random"), hub.short_name(name)
