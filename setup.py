@@ -26,7 +26,7 @@ setup(
         "ml_collections>=1.0",
         "numpy>=2.0",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.11",
+        "orbax-checkpoint>=0.12",
         "safetensors>=0.6",
         "tokenizers>=0.22",
         "transformers>=5.0",

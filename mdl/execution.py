@@ -27,7 +27,8 @@ def decode(path: str | os.PathLike, checkpoint: Checkpoint) -> Adapted:
         adapted = METHODS[method].decode(Decoder(stream), checkpoint)
     except (ValueError, OverflowError, FloatingPointError, MemoryError) as error:
         raise programs.ProgramError(f"{path}: does not decode with {checkpoint.name}: {error}") from error
-    if adapted.digest() != sidecar.get("adapted", adapted.digest()):
+    digest = adapted.digest()
+    if digest != sidecar.get("adapted", digest):
         raise programs.ProgramError(
             f"{path}: decoded to another model than was encoded: the arithmetic here differs from that of "
             f"{sidecar.get('device')} with {sidecar.get('versions')}; decode it with the same"

@@ -6,11 +6,10 @@ import random
 import jax
 import numpy as np
 import pytest
-import tokenizers
-from tiny import tiny_config
+from tiny import plain_tokenizer, tiny_config
 
 from mdl import generation
-from mdl.checkpoints import Tokenizer, huggingface, load, transformer
+from mdl.checkpoints import huggingface, load, transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 
 TEXT = "Once upon a time there was a girl named Lily who loved to play in the park with her big red ball"
@@ -31,12 +30,6 @@ def prompts(stories) -> list[list[int]]:
 def complete(checkpoint, prompts, **settings) -> list[str]:
     settings = {"prefix": [checkpoint.tokenizer.bos_id], "max_new_tokens": 48} | settings
     return generation.generate(checkpoint.config, checkpoint.params, checkpoint.tokenizer, prompts, **settings)
-
-
-def plain_tokenizer(size: int, eos_id: int | None = None) -> Tokenizer:
-    """Token i is written "i": text and ids say the same."""
-    vocab = {str(i): i for i in range(size)}
-    return Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="0")), eos_id=eos_id)
 
 
 def tiny_model(**fields) -> tuple[ModelConfig, dict]:

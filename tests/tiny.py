@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
-from mdl.checkpoints import families, transformer
+from mdl.checkpoints import Tokenizer, families, transformer
 from mdl.checkpoints.config import ModelConfig
 
 LLAMA = {
@@ -63,3 +64,9 @@ def torch_model(fields: dict, noise: float = 0.2):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * noise)
     return model
+
+
+def plain_tokenizer(size: int, eos_id: int | None = None) -> Tokenizer:
+    """Token i is written "i": text and ids say the same."""
+    vocab = {str(i): i for i in range(size)}
+    return Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="0")), eos_id=eos_id)

@@ -4,7 +4,6 @@ A `config.json` is completed with transformers' own defaults for its model type,
 what transformers would use. What the decoder does not implement is refused with the name of the field.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -136,10 +135,8 @@ def _gemma2(f: Fields) -> dict[str, Any]:
 
 
 def _gemma3(f: Fields) -> dict[str, Any]:
-    shape = _gemma(f) | {
-        "qk_norm": "head",
-        "attention_softcap": None,
-    }  # transformers reads that field and uses it nowhere
+    # transformers reads attn_logit_softcapping for this family and uses it nowhere.
+    shape = _gemma(f) | {"qk_norm": "head", "attention_softcap": None}
     return shape | {"layers": _layers_by_type(f, shape)}
 
 
@@ -434,8 +431,7 @@ def _completed(fields: Fields, source: str) -> dict[str, Any]:
     from transformers import AutoConfig  # imported here: seconds, which complete files need not spend
     from transformers.utils import logging as transformers_logging
 
-    with contextlib.suppress(Exception):
-        transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
     given = {name: value for name, value in fields.items() if name not in ("model_type", "transformers_version")}
     try:
         return json.loads(AutoConfig.for_model(fields["model_type"], **given).to_json_string(use_diff=False))
@@ -513,16 +509,16 @@ def tensors(config: ModelConfig, shapes: list[tuple[tuple[str | int, ...], tuple
         shapes: path and shape of every parameter.
     """
     family = FAMILIES[config.family]
+    order = {pattern: place for place, pattern in enumerate(family.names)}
     found: dict[str, list] = {}
     for path, shape in shapes:
         layer = next((str(key) for key in path if isinstance(key, int)), "")
         pattern = ".".join("*" if isinstance(key, int) else key for key in path)
-        found.setdefault(family.names[pattern].replace("*", layer), []).append((path, shape))
-    order = list(family.names)
+        found.setdefault(family.names[pattern].replace("*", layer), []).append((order[pattern], path, shape))
     out = []
     for name, parts in found.items():
-        parts.sort(key=lambda part: order.index(".".join("*" if isinstance(k, int) else k for k in part[0])))
-        tensor = Tensor(name, (), tuple(path for path, _ in parts), family, config.num_heads)
-        stored = tensor.join([np.broadcast_to(np.int8(0), shape) for _, shape in parts]).shape
+        parts.sort()
+        tensor = Tensor(name, (), tuple(path for _, path, _ in parts), family, config.num_heads)
+        stored = tensor.join([np.broadcast_to(np.int8(0), shape) for _, _, shape in parts]).shape
         out.append(tensor._replace(shape=stored))
     return out

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tokenizers
-from tiny import our_logits, tiny_config, torch_logits, torch_model
+from tiny import our_logits, plain_tokenizer, tiny_config, torch_logits, torch_model
 
 from mdl import generation
-from mdl.checkpoints import Tokenizer, families, huggingface, transformer
+from mdl.checkpoints import families, huggingface, transformer
 
 LENGTH = 72  # longer than every max_position_embeddings, original length and window below
 SHAPE = {
@@ -195,12 +194,6 @@ def test_logits_and_gradients_are_those_of_transformers_and_export_goes_back(tmp
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     np.testing.assert_array_equal(torch_logits(back, tokens, mask), want)
-
-
-def plain_tokenizer(size: int) -> Tokenizer:
-    """Token i is written "i": text and ids say the same."""
-    vocab = {str(i): i for i in range(size)}
-    return Tokenizer(tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="0")))
 
 
 @pytest.mark.parametrize("family", GRID)
