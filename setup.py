@@ -13,12 +13,18 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["mdl", "mdl.*", "experiments", "experiments.*"]),
-    package_data={"mdl.checkpoints": ["embedded/*/*"]},
+    package_data={
+        "mdl.checkpoints": ["embedded/*/*"],
+        "mdl.tasks": ["examples/*"],
+        "mdl.tasks.datasets": ["checksums.tsv"],
+    },
     install_requires=[
         "absl-py>=2.1",
+        "array_record>=0.8",
         "constriction>=0.5",
         "flax>=0.12.8",
         "gguf>=0.17",
+        "grain>=0.2.18",
         "huggingface_hub>=1.0",
         "jax>=0.10.2",
         "jinja2>=3.1",
@@ -27,12 +33,24 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
+        "pyarrow>=17",
+        "requests>=2.31",
+        "sacrebleu>=2.4",
         "safetensors>=0.6",
+        "tensorflow-datasets>=4.9.10",
         "tokenizers>=0.22",
         "transformers>=5.0",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.6", "ruff==0.17.5"],
+        "hub": ["datasets>=3.0"],  # data sets of the Hugging Face hub as custom tasks
+        "ifeval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],  # its checker
+        "test": [
+            "mdl-frontier[hub,ifeval]",
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.5",
+        ],
         "parity": ["torch==2.13.0", "accelerate>=1.10"],  # only tests compare with it; nothing in mdl imports it
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],

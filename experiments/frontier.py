@@ -7,7 +7,8 @@ import time
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mdl import measurement, report, startup
+from mdl import measurement, probing, report, startup
+from mdl.codes import settings as settings_code
 from mdl.verification import Setup, VerificationError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -39,11 +40,8 @@ def measure(config: ConfigDict, workdir: str) -> None:
     started = time.monotonic()
     startup.start(config.threads)
     searches = [measurement.Search(**_plain(search)) for search in config.searches]
-    checkpoints = [_plain(checkpoint) for checkpoint in config.checkpoints]
-    for checkpoint in checkpoints:
-        checkpoint["source"] = checkpoint["source"] or config.source
-        if not checkpoint["source"]:
-            raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
+    probe = settings_code.parse(probing.Settings, _plain(config.probe)) if "probe" in config else None
+    checkpoints = _checkpoints(config)
     setups = [
         Setup(
             **checkpoint,
@@ -59,10 +57,37 @@ def measure(config: ConfigDict, workdir: str) -> None:
     points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
+    codelengths = _probe(setups, probe, record.workdir) if probe and probe.examples else []
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
     report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
     print(report.table(points, choose_on=config.choose_on))
+    if codelengths:
+        print(probing.table(codelengths))
     logging.info("%d points in %s, %.0f s", len(points), record.results_path, time.monotonic() - started)
+
+
+def _checkpoints(config: ConfigDict) -> list[dict]:
+    """The config's checkpoints with their sources; a pre-trained one that was not given is left out."""
+    found = []
+    for checkpoint in map(_plain, config.checkpoints):
+        pretrained = checkpoint["stage"] == "pretrained"
+        source = checkpoint["source"] or (config.get("pretrained", "") if pretrained else config.source)
+        if not source and not pretrained:
+            raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
+        if source:
+            found.append({**checkpoint, "source": source})
+    return found
+
+
+def _probe(setups: list[Setup], settings: probing.Settings, workdir: pathlib.Path) -> list[probing.Codelength]:
+    """Codelengths of labels given inputs on every checkpoint, with their table and picture."""
+    record = probing.Record(workdir)
+    for setup in setups:
+        record.measure(setup.load_checkpoint(), setup.load_task(), settings)
+    codelengths = record.read()
+    probing.write_csv(workdir / "probing.csv", codelengths)
+    report.draw_codelengths(workdir / "probing.png", codelengths)
+    return codelengths
 
 
 def _plain(config: ConfigDict) -> dict:

@@ -23,11 +23,9 @@ from mdl import measurement, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface
 from mdl.checkpoints.tokenizer import Tokenizer
-from mdl.codes import tokens
 from mdl.files import write_then_rename
-from mdl.methods.prequential import sequence
 from mdl.tasks.exercises import exercises, overlap
-from mdl.training import Learner
+from mdl.training import Learner, arrays, tokenise
 
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write; must not exist.", required=True)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the exercises and their order.")
@@ -69,7 +67,7 @@ def main(_) -> None:
             logging.info("step %d of %d: loss %.4f, %.0f s", step, _STEPS.value, recent, time.monotonic() - started)
     drawn = list(itertools.islice(exercises(_SEED.value), _STEPS.value * _BATCH.value))
     task = tasks.load("gsm8k", size="tiny")
-    shared = overlap(drawn, (*task.dev(), *task.test()))
+    shared = overlap(drawn, (*task.dev, *task.test))
     record = {
         "base": "stories260k",
         "base_fingerprint": base.fingerprint,
@@ -97,21 +95,13 @@ def _batches(tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray, np.
         pool.sort(key=lambda s: len(s.tokens))
         for place in order.permutation(_POOL):
             batch = pool[place * _BATCH.value : (place + 1) * _BATCH.value]
-            inputs, targets, weights = tokens.arrays(
-                [s.tokens for s in batch],
-                bos=tokenizer.bos_id,
-                eos=tokenizer.eos_id,
-                max_tokens=_MAX_TOKENS,
-                multiple=16,
-            )
-            for row, item in enumerate(batch):
-                weights[row, : item.boundary] *= _PROMPT_WEIGHT.value
-            yield inputs, targets, weights
+            rules = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "max_tokens": _MAX_TOKENS}
+            yield arrays(batch, prompt_weight=_PROMPT_WEIGHT.value, **rules)
 
 
 def _encode(tokenizer: Tokenizer, exercise):
     prompt = tokenizer.chat([{"role": "user", "content": exercise.user}])
-    return sequence(tokenizer, prompt, f" {exercise.assistant}", _MAX_TOKENS)
+    return tokenise(tokenizer, prompt, f" {exercise.assistant}", _MAX_TOKENS)
 
 
 if __name__ == "__main__":

@@ -74,16 +74,17 @@ def _run(dtype: str) -> bytes:
         )
         return execution.completions_file(prompts, completions)
     if task is not None:
-        examples = (task.test() if _SPLIT.value == "test" else task.dev())[: _LIMIT.value]
+        examples = (task.test if _SPLIT.value == "test" else task.dev)[: _LIMIT.value]
         (performance,) = evaluate(adapted, checkpoint.tokenizer, task, [examples], batch_size=_BATCH_SIZE.value)
-        low, high = bootstrap_interval(performance.scores, seed=0)
+        low, high = bootstrap_interval(performance.statistics, task.metric.value, seed=0)
         score = {
             "task": task.name,
-            "metric": task.metric,
+            "metric": task.metric.name,
             "split": _SPLIT.value,
             "performance": performance.value,
             "interval": [low, high],
             "n": len(examples),
+            "others": performance.others,
         }
         return (json.dumps(score) + "\n").encode()
     size = pathlib.Path(_PROGRAM.value).stat().st_size

@@ -6,7 +6,7 @@ and reported on the test split. `choose_on="test"` is the paper's way, kept to c
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -142,44 +142,48 @@ def task_complexity(results: Iterable[Result], target: float, *, choose_on: str 
 
 
 def bootstrap_interval(
-    per_example_scores: Sequence[float] | np.ndarray,
+    statistics: Sequence[float] | np.ndarray,
+    value: Callable[[np.ndarray], float] | None = None,
     *,
     seed: int,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over examples (Efron 1979).
+    """Percentile bootstrap interval over examples (Efron 1979): of a mean, or of any function of sums.
 
     Of scores that are all equal the interval has no width, however few they are.
 
     Args:
-        per_example_scores: [n] finite scores.
+        statistics: [n] finite scores, or [n, k] what each example adds to k sums.
+        value: the metric for k sums over n examples; the mean of [n] scores where absent.
         seed: seed of the resampling; equal seeds give equal intervals.
         level: probability that the interval shall cover, in (0, 1).
         resamples: number of bootstrap samples.
 
     Returns:
-        (lo, hi) in the unit of the scores.
+        (lo, hi) in the unit of the metric.
 
     Raises:
         ValueError: no scores, scores that are not finite, or arguments out of range.
     """
-    scores = np.asarray(per_example_scores, np.float64)
-    if scores.ndim != 1 or scores.size == 0:
-        raise ValueError(f"need a non-empty list of scores, got shape {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores not finite")
+    rows = np.asarray(statistics, np.float64)
+    if rows.ndim not in (1, 2) or rows.size == 0 or (value is None and rows.ndim == 2):
+        raise ValueError(f"need a non-empty list of scores, got shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{int((~np.isfinite(rows)).sum())} of {rows.size} scores not finite")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"level {level} must lie in (0, 1) and resamples {resamples} be positive")
+    if value is None:
+        count = len(rows)
+        value = lambda sums: sums[0] / count
+    rows = rows.reshape(len(rows), -1)
     rng = np.random.default_rng(seed)
-    rows = max(1, 2**22 // scores.size)  # At most 32 MiB of indices at a time.
-    means = np.concatenate(
-        [
-            scores[rng.integers(scores.size, size=(min(rows, resamples - i), scores.size))].mean(axis=1)
-            for i in range(0, resamples, rows)
-        ]
-    )
-    lo, hi = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    at_once = max(1, 2**22 // rows.size)  # at most 32 MiB of indices and of rows at a time
+    values = []
+    for i in range(0, resamples, at_once):
+        drawn = rng.integers(len(rows), size=(min(at_once, resamples - i), len(rows)))
+        values += [value(sums) for sums in rows[drawn].sum(axis=1)]
+    lo, hi = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(lo), float(hi)
 
 

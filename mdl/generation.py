@@ -98,7 +98,7 @@ def generate(
     done = len(prompts) - len(order)
     if not order:
         return texts
-    batch = _Batch(config, params, tokenizer, prefix, stop, sampling, _bucket(min(batch_size, len(order)), 1))
+    batch = _Batch(config, params, tokenizer, prefix, stop, sampling, bucket(min(batch_size, len(order)), 1))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         completed = batch.complete([prompts[i] for i in rows], [limits[i] for i in rows], rows)
@@ -117,20 +117,19 @@ class _Batch:
         self.config, self.params, self.tokenizer = config, params, tokenizer
         self.stop, self.sampling, self.rows = stop, sampling, rows
         self.start = len(prefix)
-        self.prefix_slots = _bucket(len(prefix), _SLOTS) if prefix else 0
-        self.prefix = self._run_prefix(prefix)
+        self.prefix_slots, self.prefix = run_prefix(config, params, prefix)
         self.ends = np.array(tokenizer.end_ids or [-1], np.int32)
 
     def complete(self, prompts: list[list[int]], limits: list[int], numbers: list[int]) -> list[str]:
         """Texts for prompts with these limits and places in the caller's list."""
         rows, start = self.rows, self.start
-        width = _bucket(max(map(len, prompts)), _TOKENS)
+        width = bucket(max(map(len, prompts)), _TOKENS)
         needed = (self.prefix_slots, start + width, start + len(prompts[-1]) + max(limits))
-        slots = _bucket(max(needed), _SLOTS)
+        slots = bucket(max(needed), _SLOTS)
         tokens, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)], lengths[row] = prompt, len(prompt)
-        cache = _spread(self.config, self.prefix, rows, slots)
+        cache = spread(self.config, self.prefix, rows, slots)
         positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
         draws = np.zeros(rows, np.int32)
         draws[: len(numbers)] = numbers
@@ -159,17 +158,23 @@ class _Batch:
                 finished[row] = end is not None or bool(cuts) or len(new[row]) >= limits[row]
         return texts
 
-    def _run_prefix(self, prefix: list[int]) -> Cache:
-        """Keys and values of the prefix, one row."""
-        cache = transformer.empty_cache(self.config, 1, self.prefix_slots, self.params["embed_tokens"].dtype)
-        for start in range(0, len(prefix), _PREFIX_CHUNK):
-            part = prefix[start : start + _PREFIX_CHUNK]
-            tokens = np.zeros((1, _bucket(len(part), _TOKENS)), np.int32)
-            tokens[0, : len(part)] = part
-            positions = start + np.arange(tokens.shape[1], dtype=np.int32)[None]
-            last = np.full(1, len(part) - 1, np.int32)
-            cache, _ = _extend(self.config, None)(self.params, cache, tokens, positions, last, np.zeros(1, np.int32))
-        return cache
+
+def run_prefix(config: ModelConfig, params: Params, prefix: Sequence[int]) -> tuple[int, Cache]:
+    """Runs the tokens that stand before every prompt.
+
+    Returns:
+        The number of slots, and a cache of one row with so many.
+    """
+    slots = bucket(len(prefix), _SLOTS) if prefix else 0
+    cache = transformer.empty_cache(config, 1, slots, params["embed_tokens"].dtype)
+    for start in range(0, len(prefix), _PREFIX_CHUNK):
+        part = prefix[start : start + _PREFIX_CHUNK]
+        tokens = np.zeros((1, bucket(len(part), _TOKENS)), np.int32)
+        tokens[0, : len(part)] = part
+        positions = start + np.arange(tokens.shape[1], dtype=np.int32)[None]
+        last = np.full(1, len(part) - 1, np.int32)
+        cache, _ = _extend(config, None)(params, cache, tokens, positions, last, np.zeros(1, np.int32))
+    return slots, cache
 
 
 def _new_text(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> str:
@@ -178,7 +183,7 @@ def _new_text(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> str:
     return after[len(os.path.commonprefix([before, after])) :]
 
 
-def _bucket(size: int, unit: int) -> int:
+def bucket(size: int, unit: int) -> int:
     """The least of unit x {1, 2, 3, 4, 6, 8, 12, 16, 24, …} that holds `size`: few shapes, little padding."""
     power = unit
     while power < size:
@@ -188,7 +193,7 @@ def _bucket(size: int, unit: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _spread(config: ModelConfig, cache: Cache, rows: int, slots: int) -> Cache:
+def spread(config: ModelConfig, cache: Cache, rows: int, slots: int) -> Cache:
     """A copy of a one-row cache for every row, with room for more slots."""
     grown = transformer.grow_cache(config, cache, slots)
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), grown)

@@ -23,9 +23,11 @@ from mdl.codes import settings as settings_code
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.methods import METHODS, Encoded
+from mdl.tasks.leakage import Overlap, overlap
+from mdl.tasks.task import Task
 from mdl.verification import Setup, Verdict, VerificationError, Verifiers
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "numpy")
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Measurement:
         self._done_path = self.workdir / "searches.json"
         self._done = set(json.loads(self._done_path.read_text())) if self._done_path.exists() else set()
         self._lock = threading.Lock()  # verdicts come in threads of their own
+        self._overlaps: dict[str, Overlap] = {}
         self._waiting = 0  # points taken on and not recorded yet
 
     def points(self) -> list[results.Result]:
@@ -109,6 +112,13 @@ class Measurement:
             pool.wait()
         finally:
             pool.kill()
+
+    def overlap(self, setup: Setup, task: Task) -> Overlap:
+        """What the training split shares with what is scored; found once for all checkpoints."""
+        key = digest(_scope(setup))
+        if key not in self._overlaps:
+            self._overlaps[key] = overlap(task, setup.dev, setup.test)
+        return self._overlaps[key]
 
     def add(self, key: str) -> bool:
         """Takes a point on, unless it is in the record or was taken on already; says whether it did."""
@@ -171,6 +181,7 @@ class _Run:
     def __init__(self, owner: Measurement, setup: Setup, pool: Verifiers, resamples: int):
         self.owner, self.setup, self.pool, self.resamples = owner, setup, pool, resamples
         self.checkpoint, self.task = setup.load_checkpoint(), setup.load_task()
+        self.overlap = owner.overlap(setup, self.task)
 
     def run(self, searches: Sequence[Search]) -> None:
         """Runs the searches that are not done, submitting each new program for verification."""
@@ -208,7 +219,7 @@ class _Run:
         dev, test = self.setup.score(encoded.adapted, self.checkpoint.tokenizer, self.task)
         bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
-        self._record(key, encoded, bits, "estimated", dev.value, test.value, dev.scores, test.scores, spent, "")
+        self._record(key, encoded, bits, "estimated", dev.summary(), test.summary(), spent, "")
 
     def _verify(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
         path = self.owner.workdir / "programs" / f"{self.checkpoint.name}-{encoded.program.method}-{key}.program"
@@ -237,17 +248,17 @@ class _Run:
             bits = _bits(slim, 8 * path.stat().st_size)
             spent = {"encode": seconds, "decode": verdict.seconds_decode, "evaluate": verdict.seconds_evaluate}
             program = str(path.relative_to(self.owner.workdir))
-            dev, test = np.array(verdict.dev), np.array(verdict.test)
-            self._record(key, slim, bits, "verified", verdict.dev_value, verdict.value, dev, test, spent, program)
+            self._record(key, slim, bits, "verified", verdict.dev, verdict.test, spent, program)
             progress.end()
 
         progress.begin()
         self.pool.submit(self.setup, path.resolve(), accept)
 
-    def _record(self, key, encoded, bits, source, dev_value, value, dev, test, seconds, program) -> None:
+    def _record(self, key, encoded, bits, source, dev, test, seconds, program) -> None:
+        metric, statistics = self.task.metric, np.array(test["statistics"])
         result = results.Result(
             task=self.task.name,
-            metric=self.task.metric,
+            metric=metric.name,
             split="test",
             checkpoint=self.checkpoint.name,
             stage=self.checkpoint.stage,
@@ -257,11 +268,13 @@ class _Run:
             tokens=encoded.tokens,
             bits=bits,
             source=source,
-            performance=value,
-            interval=bootstrap_interval(test, seed=zlib.crc32(key.encode()), resamples=self.resamples),
-            n=len(test),
-            dev_performance=dev_value,
-            dev_n=len(dev),
+            performance=test["value"],
+            interval=bootstrap_interval(
+                statistics, metric.value, seed=zlib.crc32(key.encode()), resamples=self.resamples
+            ),
+            n=len(statistics),
+            dev_performance=dev["value"],
+            dev_n=len(dev["statistics"]),
             seed=encoded.settings.get("seed", 0),
             seconds={name: None if x is None else round(x, 3) for name, x in seconds.items()},
             program=program,
@@ -270,6 +283,8 @@ class _Run:
             versions=versions(),
             key=key,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            other_metrics=test["others"],
+            overlap=self.overlap.record(),
         )
         self.owner.record(result)
         logging.info(
@@ -279,8 +294,8 @@ class _Run:
             " ".join(f"{k}={encoded.settings[k]}" for k in ("shots", "examples", "epochs", "chat", "train")
                      if k in encoded.settings),
             (bits["payload"] + bits["header"]) // 8,
-            dev_value,
-            value,
+            result.dev_performance,
+            result.performance,
             *result.interval,
             source,
         )  # fmt: skip

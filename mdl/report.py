@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import matplotlib.ticker
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from mdl.files import write_then_rename
 from mdl.frontier import by_stage, select, targets, task_complexity
-from mdl.results import Result
+from mdl.results import LOUD, Result
 
 # Okabe & Ito's palette: told apart with any kind of colour vision, and in print.
 STAGE_COLOURS = {
@@ -134,7 +134,8 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
         digits = 3 if max(abs(r.performance) for r in of_task) <= 1 else 1  # A share, or a score.
         how = "dev, reported on test" if choose_on == "dev" else "test, the paper's way"
         lines += [f"{task} ({metric}): frontiers, chosen on {how}", ""]
-        rows = [["stage", "method", "source", "bits", "bytes", "examples", "dev", "test", "95 %"]]
+        others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
+        rows = [["stage", "method", "source", "bits", "bytes", "examples", "dev", "test", "95 %", *others]]
         groups = by_stage(of_task)
         for label, group in groups.items():
             for i, r in enumerate(select(group, choose_on=choose_on)):
@@ -154,6 +155,7 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
                         dev,
                         test,
                         f"[{lo}, {hi}]",
+                        *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "-" for o in others),
                     ]
                 )
         lines += _cells(rows, left=3)
@@ -169,7 +171,20 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
             *_cells(rows, left=1),
             "",
         ]
+        lines += _leakage(of_task)
     return "\n".join(lines)
+
+
+def _leakage(results: list[Result]) -> list[str]:
+    """What training and evaluation data share, a line; loud where it is much."""
+    shared = [r.overlap for r in results if r.overlap]
+    if not shared:
+        return []
+    exact, ngram = (max(o[k] for o in shared) for k in ("exact", "ngram"))
+    line = f"overlap of training with dev and test: {exact:.1%} by prompt, {ngram:.1%} by n-grams"
+    if max(exact, ngram) > LOUD:
+        line = f"!!! LEAKAGE: {line}; these scores say little !!!"
+    return [line, ""]
 
 
 def _styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:
@@ -283,6 +298,38 @@ def draw(path: str | os.PathLike, results: Iterable[Result], title: str, *, choo
     axes.add_artist(first)
     first.set_clip_on(False)  # Or the layout leaves it no room.
     axes.legend(handles=method_handles, title="method", loc="lower left", bbox_to_anchor=(1.01, 0), **look)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", metadata={"Software": None})
+    write_then_rename(path, image.getvalue())
+
+
+def draw_codelengths(path: str | os.PathLike, codelengths: Sequence) -> None:
+    """Draws how many bits a label costs as examples are seen, a line a checkpoint; written, then renamed into place.
+
+    Args:
+        path: PNG file to write.
+        codelengths: `probing.Codelength` records of one task.
+    """
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = _styles((c.stage for c in codelengths), STAGE_COLOURS, OTHER_COLOURS)
+    seen: dict[str, int] = {}
+    for c in codelengths:
+        style = LINE_STYLES[seen.setdefault(c.stage, 0) % len(LINE_STYLES)]
+        seen[c.stage] += 1
+        mean = [bits / count for bits, count in zip(c.bits, c.examples, strict=True)]
+        axes.plot(c.examples, mean, color=colours[c.stage], linestyle=style, label=f"{c.stage}: {c.checkpoint}")
+    uniform = {c.uniform / c.examples[-1] for c in codelengths if c.uniform is not None}
+    for bits in uniform:
+        axes.axhline(bits, color="0.6", linewidth=0.8, linestyle=(0, (2, 3)), label="uniform code")
+    axes.set_xlabel("labels coded")
+    axes.set_ylabel("bits a label, mean so far")
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color="0.93", zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{codelengths[0].task}: codelength of labels given inputs", loc="left", parse_math=False)
+    axes.legend(frameon=False, fontsize=8)
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})
     write_then_rename(path, image.getvalue())

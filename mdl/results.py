@@ -16,6 +16,7 @@ from mdl.files import write_then_rename
 SOURCES = ("verified", "estimated")
 BITS = ("payload", "header", "decoder", "total", "ideal")
 SECONDS = ("encode", "decode", "evaluate")
+LOUD = 0.02  # share of evaluation examples found in the training data above which a report warns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Result:
         versions: library name -> version.
         key: stable identifier of the point; a resumed run skips the keys it finds.
         time: when the point was recorded, ISO 8601, UTC.
+        other_metrics: further metrics on the test split, by name.
+        overlap: what adaptation and evaluation data share, by name; see `mdl.tasks.leakage`.
     """
 
     task: str
@@ -75,6 +78,8 @@ class Result:
     versions: dict[str, str]
     key: str
     time: str
+    other_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    overlap: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # JSON has no tuples: a record read back must equal the one that was written.
@@ -135,12 +140,13 @@ def _parse(line: bytes) -> Result:
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
-    names = [f.name for f in dataclasses.fields(Result)]
-    missing = [name for name in names if name not in record]
+    fields = dataclasses.fields(Result)
+    optional = [f.name for f in fields if f.default_factory is not dataclasses.MISSING]
+    missing = [f.name for f in fields if f.name not in record and f.name not in optional]
     if missing:
         raise ValueError(f"missing {', '.join(missing)}")
     try:
-        return Result(**{name: record[name] for name in names})
+        return Result(**{f.name: record[f.name] for f in fields if f.name in record})
     except (TypeError, AttributeError) as error:  # A dict where a number belongs, and the like.
         raise ValueError(f"a field has the wrong type: {error}") from error
 

@@ -12,7 +12,9 @@ import optax
 
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
+from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
+from mdl.codes import tokens
 
 Tree = Any
 _ACTIVATIONS = 1 << 30  # bytes that the layers may keep for the backward pass
@@ -152,7 +154,32 @@ class Learner:
         return loss
 
 
-def batches(items: Sequence, size: int, order: np.ndarray):
-    """Items in the given order, `size` at a time; the last batch may be shorter."""
-    for start in range(0, len(order), size):
-        yield [items[i] for i in order[start : start + size]]
+@dataclasses.dataclass(frozen=True)
+class Tokenised:
+    """One example's tokens, and how many of them are the prompt."""
+
+    tokens: list[int]
+    boundary: int
+
+
+def tokenise(tokenizer: Tokenizer, prompt: str, completion: str, max_tokens: int) -> Tokenised:
+    """Tokens of an example, cut at `max_tokens`. The prompt's are those that generation will start from."""
+    head, tail = tokenizer.encode_pair(prompt, completion)
+    return Tokenised((head + tail)[:max_tokens], min(len(head), max_tokens))
+
+
+def arrays(
+    sequences: Sequence[Tokenised], *, prompt_weight: float, bos: int | None, eos: int | None, max_tokens: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `Learner.update` takes: inputs, targets and weights, each [B, T].
+
+    Args:
+        prompt_weight: weight of a prompt's tokens in the loss; a completion's weigh 1.
+        bos, eos, max_tokens: as for `codes.tokens.arrays`.
+    """
+    rules = {"bos": bos, "eos": eos, "max_tokens": max_tokens}
+    inputs, targets, weights = tokens.arrays([s.tokens for s in sequences], **rules)
+    shift = bos is None  # without BOS the first target is the second token
+    for row, sequence in enumerate(sequences):
+        weights[row, : max(sequence.boundary - shift, 0)] *= prompt_weight
+    return inputs, targets, weights

@@ -62,7 +62,7 @@ class Setup:
 
     def score(self, adapted: Adapted, tokenizer: Tokenizer, task: Task) -> list[Performance]:
         """Evaluates on the declared parts of the dev and the test split."""
-        splits = [task.dev()[: self.dev], task.test()[: self.test]]
+        splits = [task.dev[: self.dev], task.test[: self.test]]
         report = lambda done, total: logging.log_every_n_seconds(
             logging.INFO, "completed %d of %d prompts", 30, done, total
         )
@@ -71,13 +71,17 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the other process found: the adapted model's digest, and scores an example."""
+    """What the other process found: the adapted model's digest, and what it reaches on dev and test.
+
+    Attributes:
+        digest: of the adapted model.
+        dev, test: `value`, `statistics` and `others` of each split's `Performance`.
+        seconds_decode, seconds_evaluate: wall-clock time.
+    """
 
     digest: str
-    dev: list[float]
-    test: list[float]
-    value: float  # the metric on test
-    dev_value: float
+    dev: dict[str, Any]
+    test: dict[str, Any]
     seconds_decode: float
     seconds_evaluate: float
 
@@ -193,10 +197,8 @@ def _verify(setup: Setup, program: pathlib.Path) -> Verdict:
     dev, test = setup.score(adapted, checkpoint.tokenizer, task)
     return Verdict(
         digest=adapted.digest(),
-        dev=dev.scores.tolist(),
-        test=test.scores.tolist(),
-        value=test.value,
-        dev_value=dev.value,
+        dev=dev.summary(),
+        test=test.summary(),
         seconds_decode=decoded - started,
         seconds_evaluate=time.monotonic() - decoded,
     )

@@ -165,7 +165,7 @@ def test_a_program_scores_what_its_record_says_on_one_core(prequential, tmp_path
 def test_the_counted_decoder_script_runs_the_program(prequential, tmp_path, capsys):
     program, _ = prequential
     prompts, output = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
-    texts = [example.prompt for example in load("gsm8k", size="tiny").test()[:3]]
+    texts = [example.prompt for example in load("gsm8k", size="tiny").test[:3]]
     prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     done = _run(sys.executable, "-m", "mdl.decoder", str(program), "stories260k", str(prompts), str(output))
     assert done.returncode == 0, done.stderr
@@ -179,7 +179,7 @@ def test_a_program_is_described(finished, capsys):
     point = next(p for p in _points(workdir).values() if p.method == "icl")
     _main(f"--program={workdir / point.program}", "--checkpoint=stories260k")
     about = json.loads(capsys.readouterr().out)
-    assert load("gsm8k", size="tiny").train()[0].prompt in about["prefix"]
+    assert load("gsm8k", size="tiny").train[0].prompt in about["prefix"]
 
 
 @pytest.mark.parametrize(

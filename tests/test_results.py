@@ -68,6 +68,8 @@ def test_names_are_stable():
         "versions",
         "key",
         "time",
+        "other_metrics",
+        "overlap",
     ]
 
 

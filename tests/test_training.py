@@ -8,7 +8,7 @@ from mdl import training
 from mdl.checkpoints import checkpoint, transformer
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
-from mdl.training import Learner, adam, add_adapters, batches, join, split
+from mdl.training import Learner, adam, add_adapters, join, split
 
 STORIES = checkpoint.load("stories260k")
 WORDS = [STORIES.tokenizer.encode("Tim has 3 balls."), STORIES.tokenizer.encode("Lily ran home to her mom.")]
@@ -74,14 +74,6 @@ def test_weights_of_zero_are_no_examples():
     one.update(inputs, targets, weights)
     two.update(inputs, targets * np.array([[1], [0]], np.int32), weights)
     assert _equal(one.params, two.params)
-
-
-def test_batches_cover_everything_once():
-    assert [list(b) for b in batches("abcdefg", 3, np.array([6, 5, 4, 3, 2, 1, 0]))] == [
-        list("gfe"),
-        list("dcb"),
-        list("a"),
-    ]
 
 
 def test_a_batch_in_parts_is_the_same_step(monkeypatch):

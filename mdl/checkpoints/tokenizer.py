@@ -140,6 +140,11 @@ class Tokenizer:
         self.backend.encode_special_tokens = not special
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt, as it is encoded alone, and of a completion that follows it."""
+        head, whole = self.encode(prompt), self.encode(prompt + completion)
+        return head, whole[len(head) :] if whole[: len(head)] == head else self.encode(completion)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.backend.decode(list(map(int, ids)), skip_special_tokens=False)

@@ -33,7 +33,7 @@ def encode(coder, checkpoint, task, settings, search):
     """Yields a program at each number of examples that leaves room for one more in the context."""
     settings_code.code(coder, Settings, settings)
     header = coder.bits
-    examples = task.train()[: max(search.shots)]
+    examples = task.train[: max(search.shots)]
     blocks = [checkpoint.tokenizer.encode(example.prompt + example.completion + GAP) for example in examples]
     room = text.max_tokens(checkpoint)
     fits = [k for k in range(len(blocks)) if sum(map(len, blocks[: k + 1])) + max(map(len, blocks[: k + 1])) <= room]

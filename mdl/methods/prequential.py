@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
-
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import Lora
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -18,7 +16,8 @@ from mdl.codes import Coder, text, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import byte_string, flag, natural
 from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.training import Learner, adam, add_adapters, batches
+from mdl.tasks import pipeline
+from mdl.training import Learner, Tokenised, adam, add_adapters, arrays, tokenise
 
 _STOP = 1 / 64  # probability that a batch is the last
 _PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
@@ -63,14 +62,6 @@ class Search:
     epochs: tuple[int, ...] = (0,)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tokenised:
-    """One example's tokens, and how many of them are the prompt."""
-
-    tokens: list[int]
-    boundary: int
-
-
 class _Run:
     """What encoder and decoder do alike: code a batch, then learn from it; then further epochs."""
 
@@ -108,11 +99,7 @@ class _Run:
         self._learn(new)
 
     def _learn(self, sequences: list[Tokenised]) -> None:
-        inputs, targets, weights = tokens.arrays([s.tokens for s in sequences], **self.rules)
-        shift = self.rules["bos"] is None  # without BOS the first target is the second token
-        for row, sequence in enumerate(sequences):
-            weights[row, : max(sequence.boundary - shift, 0)] *= self.settings.prompt_weight / 100
-        self.learner.update(inputs, targets, weights)
+        self.learner.update(*arrays(sequences, prompt_weight=self.settings.prompt_weight / 100, **self.rules))
 
     def fork(self) -> "_Run":
         """An independent run in the same state, to train on."""
@@ -122,11 +109,12 @@ class _Run:
         return other
 
     def train_until(self, epochs: int) -> None:
-        """Goes on to this number of further epochs, each in an order of its own."""
-        while self.epoch < epochs:
-            order = np.random.Generator(np.random.Philox(key=[self.settings.seed, self.epoch]))
-            for batch in batches(self.seen, self.settings.epoch_batch, order.permutation(len(self.seen))):
-                self._learn(batch)
+        """Goes on to this number of further epochs, each in an order of its own, sequences of like length together."""
+        lengths = [len(s.tokens) + 1 for s in self.seen]  # the end counts
+        while self.epoch < epochs and self.seen:
+            size, seed = self.settings.epoch_batch, self.settings.seed
+            for rows in pipeline.plan(lengths, batch_size=size, seed=seed, epoch=self.epoch):
+                self._learn([self.seen[i] for i in rows if i >= 0])
             self.epoch += 1
 
     def adapted(self) -> Adapted:
@@ -159,21 +147,13 @@ def find_boundary(tokenizer: Tokenizer, ids: list[int], separator: str) -> int:
     return low
 
 
-def sequence(tokenizer: Tokenizer, prompt: str, completion: str, max_tokens: int) -> Tokenised:
-    """Tokens of an example. The prompt's are those that generation will start from."""
-    head, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + completion)
-    if whole[: len(head)] != head:
-        whole = head + tokenizer.encode(completion)
-    return Tokenised(whole[:max_tokens], min(len(head), max_tokens))
-
-
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of examples, one program a number of further epochs."""
     size, tokenizer = settings.batch, checkpoint.tokenizer
     wanted = {-(-n // size) * size for n in search.examples}
-    wanted = {n for n in wanted if n <= len(task.train())}
+    wanted = {n for n in wanted if n <= len(task.train)}
     cut = _limit(checkpoint, settings)
-    examples = [sequence(tokenizer, e.prompt, e.completion, cut) for e in task.train()[: max(wanted, default=0)]]
+    examples = [tokenise(tokenizer, e.prompt, e.completion, cut) for e in task.train[: max(wanted, default=0)]]
     run = _Run(coder, checkpoint, _ending(tokenizer, examples, task.separator), settings)
     whole = [examples[i : i + size] for i in range(0, len(examples), size)]
     for batch in (*whole, None):

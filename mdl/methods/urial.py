@@ -32,7 +32,7 @@ def _run(coder, checkpoint, settings, words):
 def encode(coder, checkpoint, task, settings, search):
     """Yields a program for each number of examples that fits the context."""
     for shots in search.shots:
-        examples = task.train()[:shots]
+        examples = task.train[:shots]
         blocks = [example.prompt + example.completion + GAP for example in examples]
         words = task.instruction + GAP + "".join(blocks)
         size = len(checkpoint.tokenizer.encode(words))

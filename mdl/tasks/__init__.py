@@ -1,11 +1,15 @@
 """Tasks: examples, prompts and metrics. `load(name, **settings)` builds one by its name."""
 
+from mdl.tasks.custom import custom
+from mdl.tasks.esnli import esnli
+from mdl.tasks.flores import flores
 from mdl.tasks.gsm8k import gsm8k
+from mdl.tasks.ifeval import ifeval
 from mdl.tasks.task import Example, Score, Task
 
 __all__ = ["TASKS", "Example", "Score", "Task", "load"]
 
-TASKS = {"gsm8k": gsm8k}
+TASKS = {"custom": custom, "esnli": esnli, "flores": flores, "gsm8k": gsm8k, "ifeval": ifeval}
 
 
 def load(name: str, **settings) -> Task:

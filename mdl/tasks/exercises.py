@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
-from mdl.tasks.gsm8k import question_of
+from mdl.tasks.gsm8k import MARK, question_of
 from mdl.tasks.task import Example, normalised
-from mdl.tasks.word_problems import NAMES, POOLS, Template, fields, pick, read_templates
+from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, Template, fields, pick, read_templates
 
 
 class Exercise(NamedTuple):
@@ -168,10 +168,25 @@ _SENTENCES = (
     "{A} was sad, but {B} had a {things:one} for {him}.",
     "{He} ran to the {place} to play with the {things:one}.",
 )  # fmt: skip
+_TELL = ("{He} had a {things:one}.", "{He} was at the {place}.", "{He} was very happy.", "{He} liked the {things:one}.")
 _REPEAT = ("Repeat: {x}", "Say this again: {x}", "Copy this: {x}", "Please repeat this. {x}",
            "Write the same words: {x}")  # fmt: skip
 _INCLUDE = ("Write a sentence with the word {x}.", "Use the word {x} in a sentence.",
             "Say something with {x} in it.", "Make up a line that has {x}.")  # fmt: skip
+_INCLUDE_TWO = ("Make a line with {x} and {y}.", "Say something that has both {x} and {y}.",
+                "Use {x} and also {y} in one line.")  # fmt: skip
+_LOWER = ("Say it with small letters: {x}", "No big letters: {x}", "Write this small: {x}",
+          "Make all letters small. {x}")  # fmt: skip
+_LOWER_ABOUT = ("Tell me about a {x} with small letters.", "No big letters! Write about a {x}.")
+_LAST = ("Write a line that stops at the word {x}.", "Make up a line. Its last word is {x}.",
+         "Say something that ends in {x}.", "The last word must be {x}. Write a line.")  # fmt: skip
+_LAST_SENTENCES = (
+    "{A} {verb} a {adjective} {x}.", "{A} and {B} {verb} a {x}.", "{P} gave {A} a {x}.", "{B} was happy with the {x}.",
+    "One day, {A} {verb} a {x}.", "The {things:one} was on the {x}.",
+)  # fmt: skip
+_PAIR = ("Say two things about {A}.", "Write 2 lines about {A}.", "Tell me about {A} two times.",
+         "What did {A} do? Say two things.")  # fmt: skip
+_SWAP = ("Put {C} for {A}: {x}", "It was {C}, not {A}. Say it again: {x}", "Change {A} to {C}. {x}")
 _COUNT = ("How many words are in this list: {x}?", "Count these: {x}.", "Count the things: {x}.",
           "How many do you see: {x}?")  # fmt: skip
 _WORD = ("What is the {which} word here: {x}", "Tell me the {which} word: {x}",
@@ -229,7 +244,49 @@ def _repeat(rng: Random) -> tuple[str, str]:
 def _include(rng: Random) -> tuple[str, str]:
     scene = _scene(rng)
     form = pick(rng, [s for s in _SENTENCES if not s.startswith("{He}")])
-    return pick(rng, _INCLUDE).format(x=f"{scene['things']:one}"), _fill(form, scene)
+    thing = f"{scene['things']:one}"
+    if "{adjective}" in form and rng.random() < 0.4:
+        return pick(rng, _INCLUDE_TWO).format(x=thing, y=scene["adjective"]), _fill(form, scene)
+    return pick(rng, _INCLUDE).format(x=thing), _fill(form, scene)
+
+
+def _lower(rng: Random) -> tuple[str, str]:
+    """The same without capitals, or something new without them."""
+    scene = _scene(rng)
+    if rng.random() < 0.5:
+        sentence = _fill(pick(rng, _SENTENCES), scene)
+        return pick(rng, _LOWER).format(x=sentence), sentence.lower()
+    form = pick(rng, [s for s in _SENTENCES if not s.startswith("{He}")])
+    return _fill(pick(rng, _LOWER_ABOUT), {"x": f"{scene['things']:one}"}), _fill(form, scene).lower()
+
+
+def _last(rng: Random) -> tuple[str, str]:
+    """A sentence that ends with a given word."""
+    scene, word = _scene(rng), _words(rng, 1)[0]
+    while word == f"{scene['things']:one}":
+        word = _words(rng, 1)[0]
+    return pick(rng, _LAST).format(x=word), _fill(pick(rng, _LAST_SENTENCES), {**scene, "x": word})
+
+
+def _pair(rng: Random) -> tuple[str, str]:
+    """Two sentences about one child."""
+    scene = _scene(rng)
+    other = {**scene, "things": _scene(rng)["things"], "place": pick(rng, _PLACES)}
+    about = [s for s in _SENTENCES if s.startswith("{A}")]
+    first, second = _fill(pick(rng, about), scene), _fill(pick(rng, ("{He} ran to the {place}.", *_TELL)), other)
+    return pick(rng, _PAIR).format(**scene), f"{first} {second}"
+
+
+def _swap(rng: Random) -> tuple[str, str]:
+    """The same sentence about another child."""
+    scene = _scene(rng)
+    others = [
+        name for name in NAMES if name not in (scene["A"], scene["B"]) and (name in GIRLS) == (scene["A"] in GIRLS)
+    ]
+    named = pick(rng, others)
+    form = pick(rng, [s for s in _SENTENCES if "{A}" in s])
+    user = pick(rng, _SWAP).format(A=scene["A"], C=named, x=_fill(form, scene))
+    return user, _fill(form, {**scene, "A": named})
 
 
 def _story(rng: Random) -> tuple[str, str]:
@@ -320,11 +377,16 @@ _AFTER = ("Solution", "A", "Reply", "Say", "Work", "Output", "Result", "Answer",
 
 def _mark(rng: Random) -> str:
     """Draws what the last line begins with: a known mark, or symbols; never the evaluation's."""
-    kind, size = rng.random(), 1 + int(rng.random() * 4)
-    if kind < 0.3:
-        return pick(rng, _MARKS)
-    mark = pick(rng, _SYMBOLS) * size if kind < 0.7 else "".join(pick(rng, _SYMBOLS) for _ in range(size))
-    return mark.replace("####", "###")
+    mark = MARK
+    while MARK in mark:
+        kind, size = rng.random(), 1 + int(rng.random() * 4)
+        if kind < 0.3:
+            mark = pick(rng, _MARKS)
+        elif kind < 0.7:
+            mark = pick(rng, _SYMBOLS) * size
+        else:
+            mark = "".join(pick(rng, _SYMBOLS) for _ in range(size))
+    return mark
 
 
 def _wrapper(rng: Random) -> str:
@@ -374,6 +436,10 @@ KINDS: dict[str, tuple[int, Callable[[Random], tuple[str, str]]]] = {
     "continue_counting": (2, _counting),
     "continue_pattern": (2, _pattern),
     "include_word": (2, _include),
+    "lower_case": (2, _lower),
+    "last_word": (2, _last),
+    "two_sentences": (2, _pair),
+    "swap_name": (2, _swap),
     "asked_format": (15, _format),
     "shown_format": (6, _example),
 }

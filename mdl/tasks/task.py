@@ -1,11 +1,13 @@
-"""What a task is: splits of examples, a prompt format, and a metric with its unit."""
+"""What a task is: splits of examples, a prompt format, and metrics with their unit."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+
+from mdl.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -15,63 +17,85 @@ class Example:
     Attributes:
         prompt: The full formatted prompt; it ends with the task's `separator`.
         completion: What should follow the prompt, without an end marker.
-        reference: What the metric compares with, such as the final number.
+        reference: What the metric compares with, such as the final number; JSON values only.
+        choices: The completions to choose among, for tasks whose output is "choose".
     """
 
     prompt: str
     completion: str
-    reference: str
+    reference: Any
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The metric on a list of completions.
+    """What outputs reach.
 
     Attributes:
-        per_example: `[n] float64`, one score for each example.
-        aggregate: The metric over all examples, in the task's unit.
+        statistics: `[n, k] float64`, what each example adds to the metric's sums; see `metrics.Metric`.
+        value: The metric over all examples, in its unit.
+        others: Further metrics over all examples, by name.
     """
 
-    per_example: np.ndarray
-    aggregate: float
+    statistics: np.ndarray
+    value: float
+    others: Mapping[str, float]
 
 
-class Task(Protocol):
+@dataclass(frozen=True, eq=False)
+class Task:
     """What is to be done.
 
     Programs are made from `train`, chosen on `dev` and reported on `test`.
 
     Attributes:
         name: A short name, stable across runs, for records.
-        metric: What `score` measures, such as "exact match".
+        metric: What is reported.
+        train: The examples that programs may be made from, in a fixed order.
+        dev: The examples that choose among programs.
+        test: The examples that results are reported on.
         separator: The text that ends every prompt.
-        stop: Strings at which generation ends; they are not part of a completion.
         max_new_tokens: Tokens that a completion may take.
+        stop: Strings at which generation ends; they are not part of a completion.
         instruction: One or two sentences that say what to do, for instruction prompts.
+        others: Metrics that are reported beside `metric`.
+        output: What a model is asked for: "generate" a completion, "choose" the likeliest of an example's choices, or
+            "likelihood", the bits of the example's own completion.
     """
 
     name: str
-    metric: str
+    metric: Metric
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    test: Sequence[Example]
     separator: str
-    stop: tuple[str, ...]
     max_new_tokens: int
-    instruction: str
+    stop: tuple[str, ...] = ()
+    instruction: str = ""
+    others: tuple[Metric, ...] = field(default=())
+    output: Literal["generate", "choose", "likelihood"] = "generate"
 
-    def train(self) -> tuple[Example, ...]:
-        """Returns the examples that programs may be made from, in a fixed order."""
+    def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> Score:
+        """Scores one output for each example.
 
-    def dev(self) -> tuple[Example, ...]:
-        """Returns the examples that choose among programs."""
-
-    def test(self) -> tuple[Example, ...]:
-        """Returns the examples that results are reported on."""
-
-    def score(self, completions: Sequence[str], examples: Sequence[Example]) -> Score:
-        """Scores one completion for each example.
+        Args:
+            outputs: n completions (generated or chosen), or n codelengths in bits where `output` is "likelihood".
+            examples: The n examples that they answer.
 
         Raises:
             ValueError: The two differ in length, or are empty.
         """
+        if len(outputs) != len(examples):
+            raise ValueError(f"{len(outputs)} completions for {len(examples)} examples")
+        if not examples:
+            raise ValueError("nothing to score: the list of examples is empty")
+        statistics = np.asarray(self.metric.statistics(outputs, examples), np.float64)
+        others = {other.name: _value(other, other.statistics(outputs, examples)) for other in self.others}
+        return Score(statistics, _value(self.metric, statistics), others)
+
+
+def _value(metric: Metric, statistics: np.ndarray) -> float:
+    return float(metric.value(np.asarray(statistics, np.float64).sum(axis=0)))
 
 
 def normalised(text: str) -> str:

@@ -17,8 +17,8 @@ from mdl import generation
 from mdl.checkpoints import gguf
 from mdl.codes import Encoder
 from mdl.codes import tokens as token_codes
-from mdl.methods.prequential import sequence
 from mdl.tasks.gsm8k import example as gsm8k_example
+from mdl.training import tokenise
 
 
 def path_of(variable: str) -> pathlib.Path:
@@ -139,7 +139,7 @@ def test_smollm2_codelength_is_that_of_transformers(shared):
     torch = pytest.importorskip("torch")
     (config, params, tokenizer), (theirs, _) = pair("MDL_SMOLLM2_GGUF")
     examples = [gsm8k_example(**json.loads(line)) for line in (shared / "data/gsm8k/train.jsonl").open()][:32]
-    ids = [sequence(tokenizer, e.prompt, e.completion, 512).tokens for e in examples]
+    ids = [tokenise(tokenizer, e.prompt, e.completion, 512).tokens for e in examples]
     rules = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "max_tokens": 512}
     ours = -token_codes.log_likelihoods(config, params, ids, **rules).sum() / np.log(2)
 

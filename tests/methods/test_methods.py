@@ -11,6 +11,7 @@ from mdl.codes import Decoder, Encoder, Meter
 from mdl.methods import METHODS, icl, prequential, urial
 from mdl.programs import METHODS as REGISTERED
 from mdl.tasks.task import Example
+from mdl.training import tokenise
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
@@ -32,10 +33,7 @@ class Only:
     separator, instruction = TINY.separator, TINY.instruction
 
     def __init__(self, examples):
-        self.examples = examples
-
-    def train(self):
-        return self.examples
+        self.train = examples
 
 
 def _programs(case, coder=Encoder, task=TINY, stories=STORIES):
@@ -76,8 +74,8 @@ def test_zero_shot_is_one_byte():
 
 def test_coding_comes_before_the_update():
     """Another example 5 leaves the bits of batch 1 (0..3) alone, and the model after batch 1."""
-    examples = list(TINY.train()[:8])
-    changed = [*examples[:5], TINY.train()[100], *examples[6:]]
+    examples = list(TINY.train[:8])
+    changed = [*examples[:5], TINY.train[100], *examples[6:]]
     one, two = (list(_programs("full", task=Only(e))) for e in (examples, changed))
     assert [d for _, d in one[:2]] == [d for _, d in two[:2]]
     assert [e.program.data for e, _ in one[:2]] == [e.program.data for e, _ in two[:2]]
@@ -89,7 +87,7 @@ def test_the_first_batch_costs_what_the_frozen_checkpoint_says():
     from mdl.codes import tokens
 
     first = next(_programs("full"))[0].program
-    ids = [prequential.sequence(STORIES.tokenizer, e.prompt, e.completion, 127).tokens for e in TINY.train()[:4]]
+    ids = [tokenise(STORIES.tokenizer, e.prompt, e.completion, 127).tokens for e in TINY.train[:4]]
     nats = -tokens.log_likelihoods(STORIES.config, STORIES.params, ids, bos=1, eos=2, max_tokens=127).sum()
     overhead = -np.log2(63 / 64) - np.log2(1 / 64) - 4 * np.log2(255 / 256) + 1  # go on, stop, four boundaries, epochs
     assert first.payload_bits == pytest.approx(nats / np.log(2) + overhead, rel=1e-5)
@@ -107,20 +105,20 @@ def test_the_first_batch_costs_what_the_frozen_checkpoint_says():
     ],
 )
 def test_odd_examples_are_decoded_with_their_boundaries(example):
-    task = Only([example, *TINY.train()[:3]])
+    task = Only([example, *TINY.train[:3]])
     for encoded, digest in _programs("full", task=task):
         decoded = METHODS["prequential"].decode(Decoder(encoded.program.stream), STORIES)
         assert decoded.digest() == digest
 
 
 def test_more_is_asked_than_there_is():
-    task = Only(TINY.train()[:5])
+    task = Only(TINY.train[:5])
     assert [e.examples for e, _ in _programs("full", task=task)] == [4, 4]
     assert [e.examples for e, _ in _programs("icl", task=task)] == [1, 3]
 
 
 def test_a_context_that_is_full_ends_the_search():
-    long = Only([dataclasses.replace(TINY.train()[0], prompt="very " * 150)] * 4)
+    long = Only([dataclasses.replace(TINY.train[0], prompt="very " * 150)] * 4)
     assert [e.examples for e, _ in _programs("icl", task=long)] == [1]
 
 

@@ -15,7 +15,7 @@ from mdl.tasks.gsm8k import example, gsm8k
 SHARED = Path(os.environ.get("MDL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 TOKENIZER = SHARED / "weights" / "stories260K" / "tokenizer.json"
 FORMATS = ("asked_format", "shown_format")
-GOLDEN = "e8441a3faa5bb59aa89329353a295eef30885ec85b32f9d6e91a5204566f1de0"
+GOLDEN = "fe0e21e57276d1f1451dd5d1bd331486625726bd0baf1d3ce331a8c9f70a3cae"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def numbers(text):
 def test_no_exercise_is_an_example_of_the_task(drawn):
     for seed in (0, 1):
         task = gsm8k(seed=seed)
-        for split in (task.train(), task.dev(), task.test()):
+        for split in (task.train, task.dev, task.test):
             assert overlap(drawn, split) == set()
 
 
@@ -162,9 +162,36 @@ def test_patterns_go_on(drawn):
 
 def test_sentences_include_the_word(drawn):
     for _, user, assistant in of(drawn, "include_word"):
-        said = re.search(r"word (\w+)|something with (\w+)|has (\w+)", user).groups()
-        (word,) = [w for w in said if w]
-        assert re.search(rf"\b{word}\b", assistant)
+        two = re.search(r"(?:with|has both|Use) (\w+) and (?:also )?(\w+)", user)
+        said = (two or re.search(r"word (\w+)|something with (\w+)|has (\w+)", user)).groups()
+        for word in filter(None, said):
+            assert re.search(rf"\b{word}\b", assistant)
+
+
+def test_small_letters_are_small(drawn):
+    for _, user, assistant in of(drawn, "lower_case"):
+        assert assistant == assistant.lower()
+        about = re.search(r"about an? (\w+)", user)
+        assert about[1] in assistant if about else user.lower().endswith(assistant)
+
+
+def test_last_words_are_last(drawn):
+    for _, user, assistant in of(drawn, "last_word"):
+        word = re.search(r"(?:at the word|word is|word must be|ends in) (\w+)", user).group(1)
+        assert assistant.endswith(f" {word}.")
+
+
+def test_two_sentences_are_two(drawn):
+    for _, _, assistant in of(drawn, "two_sentences"):
+        assert len(re.findall(r"[.!?]+\"?", assistant)) == 2
+
+
+def test_names_are_swapped(drawn):
+    for _, user, assistant in of(drawn, "swap_name"):
+        first, second = re.match(r"(?:Change|Put|It was) (\w+)(?: to | for |, not )(\w+)", user).groups()
+        old, new = (first, second) if user.startswith("Change") else (second, first)
+        sentence = re.split(r"(?:: |to \w+\. )", user, maxsplit=1)[1]
+        assert assistant == re.sub(rf"\b{old}\b", new, sentence) != sentence
 
 
 def test_articles(drawn):

@@ -88,13 +88,13 @@ def test_mix(problems):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_constant_guess_is_poor(seed):
     task = gsm8k(seed=seed)
-    for split in (task.train(), task.dev(), task.test()):
+    for split in (task.train, task.dev, task.test):
         assert constant_guess(split)[1] < 0.125
 
 
 @pytest.mark.parametrize("name", ["train", "dev", "test"])
 def test_golden(name):
-    text = "\0".join(f"{e.prompt}{e.completion}" for e in getattr(gsm8k(seed=0), name)())
+    text = "\0".join(f"{e.prompt}{e.completion}" for e in getattr(gsm8k(seed=0), name))
     assert hashlib.sha256(text.encode()).hexdigest() == GOLDEN[name]
 
 
@@ -132,7 +132,7 @@ def test_length_in_tokens():
         pytest.skip(f"no tokenizer at {TOKENIZER}; set MDL_SHARED to the folder with weights/")
     tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(str(TOKENIZER))
     task = gsm8k()
-    for split in (task.train(), task.dev(), task.test()):
+    for split in (task.train, task.dev, task.test):
         texts = [e.prompt + e.completion for e in split]
         lengths = [len(e.ids) for e in tokenizer.encode_batch(texts)]
         assert max(lengths) <= 120  # with the first token; leaves room for an end marker in 128

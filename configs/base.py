@@ -1,0 +1,89 @@
+"""What all configs share: how a search is written, the embedded checkpoints, and the fields every config has."""
+
+from ml_collections import ConfigDict
+
+from configs import checkpoints
+
+
+PROBE = {
+    "examples": 0,
+    "train": "lora",
+    "learning_rate": 1e-3,
+    "batch": 8,
+    "replay": 1,
+    "prompt_weight": 0,
+    "max_tokens": 256,
+    "seed": 0,
+}
+
+
+def search(method, stages=(), verified=True, settings=None, **points):
+    """One search: see `mdl.measurement.Search`."""
+    return ConfigDict(
+        {
+            "method": method,
+            "stages": stages,
+            "settings": settings or {},
+            "search": points,
+            "source": "verified" if verified else "estimated",
+        }
+    )
+
+
+def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verifiers, probe=None):
+    """A whole config: a task on checkpoints, searched.
+
+    Args:
+        task: `name` and settings, for `mdl.tasks.load`.
+        checkpoints: `source`, `stage`, `seed` each; an empty source is replaced by `config.source`, and a pre-trained
+            one's by `config.pretrained`, or left out where that is empty too.
+        searches: of `search`.
+        dev, test: examples scored of each split, from its start.
+        batch_size: prompts scored together.
+        threads: of a process; 0 for as many as there are cores.
+        verifiers: processes that decode and score once all is encoded.
+        probe: settings of `mdl.probing`, to measure the codelength of labels given inputs as well. It is not where
+            `examples` is 0, the default.
+    """
+    return ConfigDict(
+        {
+            "task": task,
+            "checkpoints": tuple(map(ConfigDict, checkpoints)),
+            "searches": tuple(searches),
+            "dev": dev,
+            "test": test,
+            "batch_size": batch_size,
+            "threads": threads,
+            "verifiers": verifiers,
+            "source": "",
+            "pretrained": "",
+            "choose_on": "dev",
+            "probe": {**PROBE, **(probe or {})},
+        }
+    )
+
+
+def embedded():
+    """The three embedded checkpoints of 260,032 parameters."""
+    return checkpoints.family("stories260k", dtype="float32")
+
+
+def local(stages=("random", "pretrained", "posttrained")):
+    """Checkpoints that flags name: `--config.source` post-trained and its config at random, `--config.pretrained`."""
+    return tuple({"source": "", "stage": stage, "seed": 0} for stage in stages)
+
+
+def named(sizes, size, file):
+    """The config of a named size.
+
+    Args:
+        sizes: size -> function that makes the config.
+        size: a key of it.
+        file: the config's file, for the error message.
+
+    Raises:
+        ValueError: the size is unknown.
+    """
+    if size not in sizes:
+        raise ValueError(f"unknown size {size!r}; {file} has {', '.join(sizes)}")
+    return sizes[size]()

@@ -1,0 +1,133 @@
+r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/custom.md is the tutorial.
+
+    python -m experiments.custom --workdir=/tmp/opinions                 # the shipped example, 2 CPU cores: 3 minutes
+    python -m experiments.custom --workdir=/tmp/mine --config.task.data=reviews.csv \
+        --config.task.template='{text}\nIt was' --config.task.completion=label --config.task.metric=label_likelihood
+    python -m experiments.custom --workdir=/tmp/mine --config=configs/custom.py:smollm2_135m \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data=reviews.csv …
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from configs import checkpoints
+from configs.base import config, embedded, local, named, search
+
+
+def _task():
+    """The shipped example; every setting of `mdl.tasks.custom.custom` is there to be overridden."""
+    return ConfigDict(
+        {
+            "name": "custom",
+            "data": "example:sentiment",
+            "template": "{text}\nIt was",
+            "completion": "label",
+            "metric": "label_likelihood",
+            "labels": "",  # such as bad,good or 0=bad,1=good
+            "choices": "choices",
+            "dev_data": "",
+            "test_data": "",
+            "split_field": "split",
+            "dev_size": 0.15,
+            "test_size": 0.25,
+            "seed": 0,
+            "shuffle": True,
+            "instruction": "",
+            "max_new_tokens": 0,
+            "stop": "auto",
+            "joint": " ",
+            "title": "",
+            "encoding": "utf-8",
+            "columns": "",  # such as text,label
+            "delimiter": "",
+            "data_dir": "",
+        }
+    )
+
+
+def tiny():
+    """Three embedded checkpoints of 260,032 parameters."""
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 2e-3}
+    return config(
+        _task(),
+        embedded(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search("icl", stages=("pretrained", "posttrained"), shots=(2, 8)),
+            search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(20,)),
+            search(
+                "prequential",
+                stages=("pretrained", "posttrained"),
+                settings=full,
+                examples=(32, 64, 120, 240),
+                epochs=(4, 12),
+            ),
+        ),
+        dev=200,
+        test=500,
+        batch_size=96,
+        threads=1,
+        verifiers=2,
+        probe={"examples": 120, "train": "full", "learning_rate": 1e-3, "max_tokens": 127},
+    )
+
+
+def smollm2_135m():
+    """SmolLM2-135M-Instruct, or another model of its size, from a local GGUF file or directory; the same at random."""
+    return config(
+        _task(),
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search("icl", stages=("posttrained",), shots=(2, 8)),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={"train": "lora", "learning_rate": 1e-3},
+                examples=(16, 32, 64, 120),
+            ),
+            search("prequential", stages=("random",), settings={"train": "full"}, examples=(32, 120)),
+        ),
+        dev=100,
+        test=400,
+        batch_size=32,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def full(family):
+    """Every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
+    return config(
+        _task(),
+        checkpoints.family(family),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", shots=(0, 2)),
+            search("icl", shots=(1, 4, 8)),
+            search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+            search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
+        ),
+        dev=500,
+        test=2000,
+        batch_size=64,
+        threads=0,
+        verifiers=1,
+    )
+
+
+SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+    "tiny": tiny,
+    "smollm2_135m": smollm2_135m,
+}
+
+
+def get_config(size="tiny"):
+    """The config of a named size."""
+    return named(SIZES, size, "configs/custom.py")

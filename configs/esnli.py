@@ -1,0 +1,143 @@
+"""e-SNLI: tiny (generated, embedded checkpoints) and on real checkpoints.
+
+    python -m experiments.esnli --workdir=/tmp/tiny                                    # 2 CPU cores: 3 minutes
+    python -m experiments.esnli --workdir=/tmp/smollm2 --config=configs/esnli.py:smollm2_135m \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=esnli   # 2 CPU cores: 20 minutes
+    python -m experiments.esnli --workdir=/tmp/smollm3 --config=configs/esnli.py:smollm3_3b    # a family from the hub
+
+`smollm2_135m_labels` asks for the label alone, by the likelihoods of the three; `--config.task.explain=False` does so
+in any other size.
+"""
+
+import functools
+
+from configs import checkpoints
+from configs.base import config, embedded, local, named, search
+
+
+def tiny():
+    """Generated premises and hypotheses, three embedded checkpoints of 260,032 parameters."""
+    full = {"train": "full", "max_tokens": 111, "prompt_weight": 30, "learning_rate": 2e-3}
+    return config(
+        {"name": "esnli", "size": "tiny", "seed": 0, "explain": True, "scoring": "label"},
+        embedded(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
+            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,)),
+            search("prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,)),
+            search("prequential", stages=("posttrained",), settings=full, examples=(128, 256, 512), epochs=(8,)),
+        ),
+        dev=64,
+        test=512,
+        batch_size=96,
+        threads=1,  # as for gsm8k: two processes use two cores better than threads do
+        verifiers=2,
+    )
+
+
+def smollm2_135m():
+    """Real e-SNLI on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
+
+    Adapts on dev (the files at hand may lack the train split) and tests on the first 96 pairs of test, 32 premises.
+    """
+    tuned = {"max_tokens": 128, "prompt_weight": 30}
+    return config(
+        _full(adapt="dev", max_new_tokens=48),
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search("icl", stages=("posttrained",), shots=(3,)),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**tuned, "train": "lora", "learning_rate": 1e-3},
+                examples=(16, 64),
+                epochs=(1,),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**tuned, "train": "full", "learning_rate": 5e-4},
+                examples=(256,),
+                epochs=(2,),
+            ),
+            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(16,)),
+        ),
+        dev=24,
+        test=96,
+        batch_size=40,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def smollm2_135m_labels():
+    """The same with the label alone, chosen among three by likelihood; tests on the first 300 pairs, 100 premises."""
+    lora = {"train": "lora", "learning_rate": 1e-3, "max_tokens": 128}
+    return config(
+        _full(adapt="dev", max_new_tokens=64) | {"explain": False},
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("icl", stages=("posttrained",), shots=(3, 6)),
+            search("prequential", stages=("posttrained",), settings=lora, examples=(8, 32, 128), epochs=(2,)),
+            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(32,), epochs=(2,)),
+        ),
+        dev=60,
+        test=300,
+        batch_size=60,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def full(family):
+    """Real e-SNLI on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
+    lora = {"train": "lora", "learning_rate": 1e-4, "max_tokens": 200}
+    return config(
+        _full(adapt="train", max_new_tokens=128),
+        checkpoints.family(family),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", shots=(0, 3)),
+            search("icl", shots=(1, 3, 6, 12)),
+            search("prequential", settings=lora, examples=(8, 32, 128, 512, 2048)),
+            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(512, 2048)),
+        ),
+        dev=300,
+        test=3000,
+        batch_size=64,
+        threads=0,
+        verifiers=1,
+    )
+
+
+def _full(adapt, max_new_tokens):
+    return {
+        "name": "esnli",
+        "size": "full",
+        "seed": 0,
+        "data_dir": "",  # where empty, the data is downloaded
+        "adapt": adapt,
+        "explain": True,
+        "scoring": "label",
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+    "tiny": tiny,
+    "smollm2_135m": smollm2_135m,
+    "smollm2_135m_labels": smollm2_135m_labels,
+}
+
+
+def get_config(size="tiny"):
+    """The config of a named size."""
+    return named(SIZES, size, "configs/esnli.py")

@@ -1,0 +1,139 @@
+"""FLORES: tiny (generated rewritings, embedded checkpoints) and real FLORES-200, English into French.
+
+    python -m experiments.flores --workdir=/tmp/tiny                                    # 2 CPU cores: 3 minutes
+    python -m experiments.flores --workdir=/tmp/smollm2 --config=configs/flores.py:smollm2_135m \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=flores200 \
+        --config.task.train_dir=multi30k                                                # 2 CPU cores: 20 minutes
+    python -m experiments.flores --workdir=/tmp/smollm3 --config=configs/flores.py:smollm3_3b   # a family from the hub
+
+Programs are made from the bitext in `task.train_dir` (NLLB's where empty) and chosen on FLORES-200 dev.
+"""
+
+import functools
+
+from configs import checkpoints
+from configs.base import config, embedded, local, named, search
+
+
+def tiny():
+    """Generated sentences to rewrite, three embedded checkpoints of 260,032 parameters."""
+    full = {"train": "full", "max_tokens": 95, "prompt_weight": 30}
+    return config(
+        {"name": "flores", "size": "tiny", "seed": 0},
+        embedded(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("icl", stages=("pretrained", "posttrained"), shots=(4,)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**full, "learning_rate": 2e-3},
+                examples=(512,),
+                epochs=(8,),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**full, "learning_rate": 1e-3},
+                examples=(32, 128, 512),
+                epochs=(8,),
+            ),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**full, "learning_rate": 1e-3},
+                examples=(8, 32, 128, 512),
+                epochs=(8,),
+            ),
+        ),
+        dev=64,
+        test=512,
+        batch_size=96,
+        threads=1,  # as for gsm8k: two processes use two cores better than threads do
+        verifiers=2,
+    )
+
+
+def smollm2_135m():
+    """FLORES-200 on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
+
+    Tests on the first 48 sentences of devtest. Pairs of more than 20 words are left out of the bitext.
+    """
+    tuned = {"max_tokens": 128, "prompt_weight": 30}
+    return config(
+        _full(max_words=20, max_new_tokens=80),
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search("icl", stages=("posttrained",), shots=(4,)),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**tuned, "train": "lora", "learning_rate": 1e-3},
+                examples=(16, 64),
+                epochs=(1,),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**tuned, "train": "full", "learning_rate": 5e-4},
+                examples=(256,),
+                epochs=(2,),
+            ),
+            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(16,)),
+        ),
+        dev=12,
+        test=48,
+        batch_size=30,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def full(family):
+    """FLORES-200 on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
+    lora = {"train": "lora", "max_tokens": 128}
+    return config(
+        _full(max_words=60),
+        checkpoints.family(family),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", shots=(0, 2)),
+            search("icl", shots=(1, 4, 8, 16)),
+            search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(512, 2048)),
+        ),
+        dev=100,
+        test=1012,
+        batch_size=64,
+        threads=0,
+        verifiers=1,
+    )
+
+
+def _full(max_words, max_new_tokens=128):
+    return {
+        "name": "flores",
+        "size": "full",
+        "seed": 0,
+        "data_dir": "",
+        "train_dir": "",
+        "scoring": "corpus",
+        "max_words": max_words,
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+    "tiny": tiny,
+    "smollm2_135m": smollm2_135m,
+}
+
+
+def get_config(size="tiny"):
+    """The config of a named size."""
+    return named(SIZES, size, "configs/flores.py")

@@ -1,0 +1,142 @@
+"""IFEval: tiny (generated, embedded checkpoints) and on real checkpoints.
+
+    python -m experiments.ifeval --workdir=/tmp/tiny                                   # 2 CPU cores: 4 minutes
+    python -m experiments.make_ifeval_data --checkpoint=SmolLM2-135M-Instruct.Q4_1.gguf --output=ifeval_train.jsonl \
+        --data_dir=ifeval                                                              # what programs are made from
+    python -m experiments.ifeval --workdir=/tmp/smollm2 --config=configs/ifeval.py:smollm2_135m \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=ifeval \
+        --config.task.train_file=ifeval_train.jsonl
+    python -m experiments.ifeval --workdir=/tmp/smollm3 --config=configs/ifeval.py:smollm3_3b \
+        --config.task.data_dir=ifeval --config.task.train_file=ifeval_train.jsonl      # a family from the hub
+
+The checker of the real sizes needs `pip install -e '.[ifeval]'` and NLTK's punkt_tab, of which it tells.
+"""
+
+import functools
+
+from configs import checkpoints
+from configs.base import config, embedded, local, named, search
+
+
+def _task(max_new_tokens, dev_size=100):
+    """Real IFEval. `dev` is "train_file", or "test" where there is no `train_file`; `scoring` "marked" or "paper"."""
+    return {
+        "name": "ifeval",
+        "size": "full",
+        "seed": 0,
+        "data_dir": "",  # where empty, the data is downloaded
+        "train_file": "",  # what experiments.make_ifeval_data wrote
+        "dev": "train_file",
+        "dev_size": dev_size,
+        "scoring": "marked",
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+def tiny():
+    """Generated instructions, three embedded checkpoints of 260,032 parameters."""
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
+    return config(
+        {"name": "ifeval", "size": "tiny", "seed": 0, "train_file": ""},
+        embedded(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("icl", stages=("pretrained", "posttrained"), shots=(2,)),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**full, "learning_rate": 2e-3},
+                examples=(512,),
+                epochs=(8,),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**full, "learning_rate": 2e-3},
+                examples=(32, 128, 512),
+                epochs=(8,),
+            ),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**full, "learning_rate": 1e-3},
+                examples=(32, 128, 512),
+                epochs=(8,),
+            ),
+        ),
+        dev=64,
+        test=512,
+        batch_size=96,
+        threads=1,  # small steps: two processes, encoding and verifying, use two cores better than threads do
+        verifiers=2,
+    )
+
+
+def smollm2_135m():
+    """Real IFEval on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
+
+    Tests on the first 40 prompts, and responses end after 192 tokens: accuracy is coarse, the bits are exact.
+    """
+    tuned = {"max_tokens": 320, "prompt_weight": 30}
+    return config(
+        _task(max_new_tokens=192, dev_size=8),
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**tuned, "train": "lora", "learning_rate": 1e-3},
+                examples=(8, 24),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**tuned, "train": "full", "learning_rate": 5e-4},
+                examples=(24,),
+                epochs=(2,),
+            ),
+            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(8,)),
+        ),
+        dev=8,
+        test=40,
+        batch_size=48,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def full(family):
+    """Real IFEval on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
+    return config(
+        _task(max_new_tokens=500),
+        checkpoints.family(family),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("urial", shots=(0, 2)),
+            search("icl", shots=(1, 4)),
+            search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+            search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
+        ),
+        dev=100,
+        test=541,
+        batch_size=64,
+        threads=0,
+        verifiers=1,
+    )
+
+
+SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+    "tiny": tiny,
+    "smollm2_135m": smollm2_135m,
+}
+
+
+def get_config(size="tiny"):
+    """The config of a named size."""
+    return named(SIZES, size, "configs/ifeval.py")

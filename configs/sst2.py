@@ -1,0 +1,43 @@
+r"""SST-2 as a custom task: is a film review good or bad? Labels are chosen by likelihood.
+
+    python -m experiments.custom --workdir=/tmp/sst2 --config=configs/sst2.py --config.task.data=sst2/train.tsv \
+        --config.task.dev_data=sst2/dev.tsv --config.task.test_data=sst2/test.tsv \
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 20 minutes
+
+The files hold a sentence, a tab, and 0 or 1 a line.
+"""
+
+from configs import custom
+from configs.base import config, local, search
+
+
+def get_config():
+    """The random and the post-trained checkpoint that --config.source names, and one more, pre-trained."""
+    task = custom.get_config().task
+    task.template = "Review: {text}\\nSentiment:"
+    task.completion = "label"
+    task.labels = "0=negative,1=positive"
+    task.columns = "text,label"
+    task.instruction = "Say whether the review is positive or negative."
+    task.title = "sst2"
+    task.data = ""
+    lora = {"train": "lora", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 1e-3}
+    full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
+    return config(
+        task,
+        local(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+            search("icl", stages=("posttrained",), shots=(4,)),
+            search("prequential", stages=("posttrained",), settings=lora, examples=(32, 96), epochs=(2,)),
+            search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),
+            search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,)),
+        ),
+        dev=100,
+        test=300,
+        batch_size=50,
+        threads=1,
+        verifiers=2,
+        probe={"examples": 96, "learning_rate": 1e-3, "replay": 1, "prompt_weight": 10, "max_tokens": 96},
+    )

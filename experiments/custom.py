@@ -1,0 +1,20 @@
+"""Bits against a metric of your choice, on rows of your own: one verified program a point. See docs/custom.md.
+
+    python -m experiments.custom --workdir=DIR
+    python -m experiments.custom --workdir=DIR --config.task.data=FILE --config.task.template='{text}\\nIt was' \
+        --config.task.completion=label --config.task.metric=label_likelihood [--config.key=value …]
+"""
+
+from absl import app
+
+from experiments import frontier
+
+
+def main(_) -> None:
+    """Measures what the config names."""
+    frontier.run()
+
+
+if __name__ == "__main__":
+    frontier.define_flags("configs/custom.py:tiny")
+    app.run(main)

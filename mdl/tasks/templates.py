@@ -1,0 +1,102 @@
+"""Texts with named fields, and how a completion is attached to a prompt."""
+
+import os
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+_COMMON_END = 32  # the most characters that prompts are searched for a common end
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with fields of a row in braces: "{text}", "{answers[text][0]}"; {{ and }} are braces.
+
+    Attributes:
+        text: As written, escapes resolved.
+        what: What it is for, in messages.
+    """
+
+    text: str
+    what: str
+
+    @cached_property
+    def parts(self) -> tuple[tuple[str, str | None], ...]:
+        """(text, field or None after it), in order."""
+        try:
+            parts = list(string.Formatter().parse(self.text))
+        except ValueError as error:
+            raise ValueError(f"{self.what} {self.text!r}: {error}; a brace that is no field is {{{{ or }}}}") from None
+        for _, name, form, conversion in parts:
+            if form or conversion:
+                raise ValueError(f"{self.what} {self.text!r}: {{{name}}} must be a field's name alone")
+        return tuple((literal, name) for literal, name, _, _ in parts)
+
+    @property
+    def end(self) -> str:
+        """The text after the last field, which all texts made from it end in."""
+        literals = []
+        for literal, name in self.parts:
+            literals = [*literals, literal] if name is None else []
+        return "".join(literals)
+
+    def fill(self, row: Mapping[str, Any], where: str) -> tuple[str, list[str]]:
+        """Fills in a row's fields.
+
+        Args:
+            row: Field -> value.
+            where: The row's place, for messages.
+
+        Returns:
+            The text, and the values alone.
+
+        Raises:
+            ValueError: The row lacks a field, or has no text there.
+        """
+        text, values = [], []
+        for literal, name in self.parts:
+            text.append(literal)
+            if name is not None:
+                values.append(self._value(name, row, where))
+                text.append(values[-1])
+        return "".join(text), values
+
+    def _value(self, name: str, row: Mapping[str, Any], where: str) -> str:
+        value = row.get(name)
+        if name not in row:
+            head = re.split(r"[.\[]", name)[0]
+            if head not in row:
+                raise ValueError(
+                    f"{where}: {self.what} {self.text!r} names the field {head!r}, but the row has "
+                    f"{', '.join(map(repr, row))}; correct the {self.what}, or name the columns of a CSV or TSV file "
+                    "that has no header (columns=…) or other delimiters than it should (delimiter=…)"
+                )
+            try:
+                value = string.Formatter().get_field(name, (), row)[0]
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+                raise ValueError(f"{where}: {{{name}}} is not to be found in {str(row[head])[:80]!r}") from None
+        if value is None or value != value:  # NaN
+            raise ValueError(f"{where}: field {name!r} has no value; fill it in or drop the row")
+        if isinstance(value, (list, dict)):
+            raise ValueError(
+                f"{where}: field {name!r} is {str(value)[:80]!r}; name one item of it, as in {{{name}[0]}}"
+            )
+        return str(value)
+
+
+def unescaped(text: str) -> str:
+    r"""Makes `\n`, `\t` and `\\`, written as two characters, what they mean: shells pass them on as they are."""
+    return re.sub(r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t", "\\": "\\"}[found[1]], text)
+
+
+def attached(prompt: str, completion: str, joint: str) -> str:
+    """Returns `completion` as it follows `prompt`: after `joint` where neither has white space there."""
+    return completion if prompt[-1:].isspace() or completion[:1].isspace() else joint + completion
+
+
+def common_end(texts: Sequence[str]) -> str:
+    """Returns what all texts end in, at most 32 characters of it."""
+    return os.path.commonprefix([text[-_COMMON_END:][::-1] for text in texts])[::-1]

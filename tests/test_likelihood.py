@@ -1,0 +1,126 @@
+"""Log-likelihoods of completions: equal to a plain parallel pass, whatever is shared, batched or padded."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdl import likelihood
+from mdl.checkpoints import checkpoint, transformer
+from mdl.evaluation import choose, codelengths, evaluate, log_likelihoods
+from mdl.methods.method import Adapted, start
+from mdl.tasks.metrics import Mean, log_likelihood
+from mdl.tasks.task import Example, Task
+
+STORIES = checkpoint.load("stories260k")
+ADAPTED = Adapted(STORIES.config, STORIES.params, start(STORIES))
+
+
+@jax.jit
+def _log_probs(params, tokens):
+    model = transformer.bind(STORIES.config, params)
+    return jax.nn.log_softmax(model.logits(model(tokens)[0]))
+
+
+def _plain(prefix, prompt, completion):
+    """The sum by one unpadded pass without a cache."""
+    tokens = [*prefix, *prompt, *completion]
+    log_probs = np.asarray(_log_probs(STORIES.params, jnp.array([tokens])), np.float64)[0]
+    return sum(log_probs[len(tokens) - len(completion) - 1 + i, t] for i, t in enumerate(completion))
+
+
+def _pairs(seed, count=9):
+    rng = np.random.default_rng(seed)
+    draw = lambda low, high: rng.integers(3, 512, size=rng.integers(low, high)).tolist()
+    return [(draw(1, 40), draw(1, 7)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("prefix", [[1], [1, *range(20, 180)]], ids=["bos", "long prefix"])
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_equals_a_plain_pass(prefix, batch_size):
+    pairs = _pairs(0)
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=prefix, batch_size=batch_size)
+    assert sums.dtype == np.float64
+    np.testing.assert_allclose(sums, [_plain(prefix, *pair) for pair in pairs], rtol=1e-4, atol=1e-4)
+
+
+def test_completions_that_share_a_row_are_told_apart():
+    prompt = _pairs(1)[0][0]
+    completions = [[7], [8], [9, 7], [9, 8], [9, 8, 7], [7]]
+    pairs = [(prompt, completion) for completion in completions]
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1])
+    np.testing.assert_allclose(sums, [_plain([1], *pair) for pair in pairs], rtol=1e-4, atol=1e-4)
+    assert sums[0] == sums[5]
+
+
+def test_a_prompt_that_ends_where_another_completion_goes_on_is_another_row():
+    pairs = [([5, 6], [7]), ([5], [6, 7])]
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1])
+    np.testing.assert_allclose(sums, [_plain([1], *pair) for pair in pairs], rtol=1e-4, atol=1e-4)
+
+
+def test_no_prefix_and_an_empty_prompt_behind_a_prefix():
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, [([5, 6], [7])], prefix=[])
+    assert sums[0] == pytest.approx(_plain([], [5, 6], [7]), rel=1e-4)
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, [([], [7])], prefix=[1])
+    assert sums[0] == pytest.approx(_plain([1], [], [7]), rel=1e-4)
+
+
+@pytest.mark.parametrize("pair", [([], [7]), ([5], [])])
+def test_nothing_before_or_nothing_to_score_is_refused(pair):
+    with pytest.raises(ValueError, match="at least one token"):
+        likelihood.log_likelihoods(STORIES.config, STORIES.params, [pair])
+
+
+def test_what_exceeds_the_context_is_not_scored():
+    room = STORIES.config.max_length - 1
+    pairs = [([5] * (room - 1), [6]), ([5] * room, [6])]
+    sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1])
+    assert np.isfinite(sums[0]) and np.isnan(sums[1])
+
+
+def test_a_small_budget_changes_batches_not_sums(monkeypatch):
+    pairs = _pairs(2)
+    whole = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1])
+    monkeypatch.setattr(likelihood, "_LOGITS", 3 * 512 * 8)
+    np.testing.assert_allclose(
+        likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1]), whole, rtol=1e-5
+    )
+
+
+def _example(prompt, completion, choices=()):
+    return Example(prompt, completion, completion, choices)
+
+
+def test_choosing_takes_the_likeliest():
+    examples = [
+        _example("Once upon a", " time", (" time", " xylophone")),
+        _example("Tim and Lily went to the", " park", (" qqqq", " park", " zzz")),
+        _example("word " * 600, " time", (" time", " park")),
+    ]
+    assert choose(ADAPTED, STORIES.tokenizer, examples) == [" time", " park", ""]
+
+
+def test_codelengths_count_the_end_and_are_finite_beyond_the_context():
+    examples = [_example("Once upon a", " time"), _example("word " * 600, " time")]
+    bits = codelengths(ADAPTED, STORIES.tokenizer, examples)
+    pair = [("Once upon a", " time")]
+    ended, open_ = (log_likelihoods(ADAPTED, STORIES.tokenizer, pair, ended=e)[0] for e in (True, False))
+    assert bits[0] == pytest.approx(-ended / np.log(2))
+    assert ended < open_
+    assert bits[1] == pytest.approx(2 * 9)  # two tokens of a vocabulary of 512
+
+
+def _task(output, metric, examples):
+    return Task("t", metric, examples, examples[:1], examples, "", 4, output=output)
+
+
+def test_evaluation_by_choice_and_by_likelihood():
+    examples = [_example("Once upon a", " time", (" time", " zzz")), _example("Once upon a", " zzz", (" time", " zzz"))]
+    accuracy = Mean("accuracy", lambda output, example: output == example.reference)
+    dev, test = evaluate(ADAPTED, STORIES.tokenizer, _task("choose", accuracy, examples), [examples[:1], examples])
+    assert (dev.value, test.value) == (1.0, 0.5)
+    assert test.outputs == (" time", " time")
+    (test,) = evaluate(ADAPTED, STORIES.tokenizer, _task("likelihood", log_likelihood, examples), [examples])
+    assert test.value == pytest.approx(-np.mean(codelengths(ADAPTED, STORIES.tokenizer, examples)))
+    assert test.value == pytest.approx(-np.mean(test.outputs))
