@@ -4,7 +4,6 @@ from ml_collections import ConfigDict
 
 from configs import checkpoints
 
-
 PROBE = {
     "examples": 0,
     "train": "lora",

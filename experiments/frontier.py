@@ -40,7 +40,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     started = time.monotonic()
     startup.start(config.threads)
     searches = [measurement.Search(**_plain(search)) for search in config.searches]
-    probe = settings_code.parse(probing.Settings, _plain(config.probe)) if "probe" in config else None
+    probe = settings_code.parse(probing.Settings, _plain(config.probe)) if config.probe.get("examples") else None
     checkpoints = _checkpoints(config)
     setups = [
         Setup(
@@ -57,7 +57,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
-    codelengths = _probe(setups, probe, record.workdir) if probe and probe.examples else []
+    codelengths = _probe(setups, probe, record.workdir) if probe else []
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
     report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
     print(report.table(points, choose_on=config.choose_on))

@@ -33,6 +33,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Where completions or the score go
 _TASK = flags.DEFINE_string("task", None, f"Score on this task instead: {', '.join(tasks.TASKS)}.")
 _SIZE = flags.DEFINE_string("size", None, "The task's size; `full` where --data_dir is given, else `tiny`.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the task's files.")
+_SET = flags.DEFINE_multi_string("set", [], "A further setting of the task, name=value; may be repeated.")
 _TASK_SEED = flags.DEFINE_integer("task_seed", 0, "The task's seed.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "The split to score on.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Score on the first so many examples only.", lower_bound=1)
@@ -99,9 +100,19 @@ def _run(dtype: str) -> bytes:
 
 
 def _task() -> tasks.Task:
-    settings = {"seed": _TASK_SEED.value, "size": _SIZE.value or ("full" if _DATA_DIR.value else "tiny")}
-    if _DATA_DIR.value:
-        settings["data_dir"] = _DATA_DIR.value
+    """The task that the flags name, with those settings that it has."""
+    known = tasks.settings_of(_TASK.value)
+    given = {"seed": _TASK_SEED.value, "data_dir": _DATA_DIR.value}
+    given["size"] = _SIZE.value or ("full" if _DATA_DIR.value else "tiny")
+    settings = {name: value for name, value in given.items() if name in known and value is not None}
+    for text in _SET.value:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"--set={text}: name=value is wanted, with one of {', '.join(known)}")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
     return tasks.load(_TASK.value, **settings)
 
 

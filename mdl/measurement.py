@@ -115,7 +115,7 @@ class Measurement:
 
     def overlap(self, setup: Setup, task: Task) -> Overlap:
         """What the training split shares with what is scored; found once for all checkpoints."""
-        key = digest(_scope(setup))
+        key = digest(_scope(setup, task))
         if key not in self._overlaps:
             self._overlaps[key] = overlap(task, setup.dev, setup.test)
         return self._overlaps[key]
@@ -151,9 +151,9 @@ def digest(*content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _scope(setup: Setup) -> dict[str, Any]:
+def _scope(setup: Setup, task: Task) -> dict[str, Any]:
     """What a score depends on beside checkpoint and program."""
-    return {"task": setup.task, "dev": setup.dev, "test": setup.test}
+    return {"task": setup.task, "examples": task.digest(), "dev": setup.dev, "test": setup.test}
 
 
 class _Progress:
@@ -181,6 +181,7 @@ class _Run:
     def __init__(self, owner: Measurement, setup: Setup, pool: Verifiers, resamples: int):
         self.owner, self.setup, self.pool, self.resamples = owner, setup, pool, resamples
         self.checkpoint, self.task = setup.load_checkpoint(), setup.load_task()
+        self.scope = _scope(setup, self.task)
         self.overlap = owner.overlap(setup, self.task)
 
     def run(self, searches: Sequence[Search]) -> None:
@@ -188,7 +189,7 @@ class _Run:
         stage = self.checkpoint.stage
         todo = {}
         for search in searches:
-            key = digest(self.checkpoint.fingerprint, _scope(self.setup), dataclasses.asdict(search))
+            key = digest(self.checkpoint.fingerprint, self.scope, dataclasses.asdict(search))
             if (not search.stages or stage in search.stages) and not self.owner.is_done(key):
                 todo[key] = search
         logging.info("%s (%s): %d searches to do", self.checkpoint.name, stage, len(todo))
@@ -204,9 +205,7 @@ class _Run:
         started = time.monotonic()
         for encoded in METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, points):
             seconds = time.monotonic() - started
-            key = digest(
-                self.checkpoint.fingerprint, _scope(self.setup), search.method, encoded.settings, search.source
-            )
+            key = digest(self.checkpoint.fingerprint, self.scope, search.method, encoded.settings, search.source)
             if self.owner.add(key):
                 point = self._verify if search.source == "verified" else self._estimate
                 point(key, encoded, seconds, progress)

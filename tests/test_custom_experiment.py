@@ -21,7 +21,8 @@ def get_config():
     config.searches = (search("zero_shot"),)
     if SEARCH:
         config.searches += (search("prequential", settings={"rank": 2, "max_tokens": 127}, examples=(8,)),)
-    config.dev, config.test, config.threads, config.verifiers, config.probe = 8, 12, 2, 1, {}
+    config.dev, config.test, config.threads, config.verifiers = 8, 12, 2, 1
+    config.probe.examples = 16 * SEARCH
     return config
 """
 
@@ -78,6 +79,10 @@ def test_a_frontier_from_a_file_of_ones_own(run, tmp_path):
         assert 0 <= point.performance <= 1
     assert found["zero_shot"].bits["total"] < found["prequential"].bits["total"]
     assert "opinions" in done.stdout and "accuracy" in done.stdout
+    assert "codelength of labels given inputs" in done.stdout
+    (probed,) = map(json.loads, (tmp_path / "out" / "probing.jsonl").read_text().splitlines())
+    assert probed["examples"] == [8, 16] and probed["uniform"] == 16 and 0 < probed["bits"][0] < probed["bits"][1]
+    assert (tmp_path / "out" / "probing.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "frontier.png").is_file()
 
 

@@ -143,7 +143,7 @@ def prequential(finished):
 @pytest.fixture(autouse=True)
 def _clean_flags():
     yield
-    for name in ("prompts", "output", "task", "stage", "limit", "size", "data_dir"):
+    for name in ("prompts", "output", "task", "stage", "limit", "size", "data_dir", "set"):
         flags.FLAGS[name].unparse()
 
 
@@ -242,3 +242,16 @@ def test_a_wrong_config_is_one_line_and_code_1(tmp_path, line, message):
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_programs_score_on_another_task_and_with_its_settings(prequential, tmp_path, capsys):
+    program, _ = prequential
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{i} and", "completion": f"{i % 2}"}) + "\n" for i in range(40)))
+    where = [f"--program={program}", "--checkpoint=stories260k", "--task=custom", "--limit=4", f"--set=data={rows}"]
+    _main(*where, "--set=metric=label_likelihood", "--set=labels=0,1")
+    score = json.loads(capsys.readouterr().out)
+    assert score["metric"] == "accuracy" and score["n"] == 4 and "macro F1" in score["others"]
+    with pytest.raises(SystemExit):
+        _main(*where, "--set=label=0")
+    assert "--set=label=0: name=value is wanted" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def make(output, *arguments, checkpoint="stories260k-chat"):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "tiny.jsonl"
-    done = make(path, "--prompts=20", "--samples=6")
+    done = make(path, "--prompts=16", "--samples=4")
     assert done.returncode == 0, done.stderr
     return path, done
 
@@ -52,52 +52,54 @@ def test_what_is_kept_follows_all_instructions(made):
         for each in zip(row["instruction_id_list"], row["kwargs"], strict=True):
             assert check(row["response"], *each), row
     assert len({(row["prompt"], row["response"]) for row in rows}) == len(rows)
-    assert f"{len(rows)} responses to {len({row['prompt'] for row in rows})} of 20 prompts in {path}" in done.stdout
+    assert f"{len(rows)} responses to {len({row['prompt'] for row in rows})} of 16 prompts in {path}" in done.stdout
 
 
 def test_the_record_counts_what_was_asked_and_followed(made):
     path, done = made
     record = json.loads(path.with_name("tiny.jsonl.json").read_text())
-    assert (record["checkpoint"], record["prompts"], record["samples"]) == ("stories260k-chat", 20, 6)
+    assert (record["checkpoint"], record["prompts"], record["samples"]) == ("stories260k-chat", 16, 4)
     assert record["lines"] == len(lines(path))
     for name, rate in record["followed"].items():
         assert 0 <= rate["followed"] <= rate["asked"]
-        assert rate["asked"] % 6 == 0
+        assert rate["asked"] % 4 == 0
         assert name in done.stdout
     asked = sum(rate["asked"] for rate in record["followed"].values())
-    assert 20 * 6 <= asked <= 20 * 6 * 2
+    assert 16 * 4 <= asked <= 16 * 4 * 2
 
 
 def test_it_goes_on_where_it_was_killed(made, tmp_path):
     path, _ = made
-    output = tmp_path / "tiny.jsonl"
-    progress = tmp_path / "tiny.jsonl.progress"
-    done = make(output, "--prompts=20", "--samples=6", "--max_new_tokens=71")
-    assert done.returncode == 0
-    assert not progress.exists()
-    output.unlink()
-
+    output, progress = tmp_path / "tiny.jsonl", tmp_path / "tiny.jsonl.progress"
     record = json.loads(path.with_name("tiny.jsonl.json").read_text())
     how = {name: value for name, value in record.items() if name not in ("lines", "followed", "device")}
-    # A killed run leaves the header, a whole chunk of 8 prompts (none of whose responses were kept), and half a chunk.
-    entries = [{"key": 0, "followed": [0, 0], "answers": 6, "kept": []}] * 11
-    written = [json.dumps(how), *map(json.dumps, entries)]
-    progress.write_text("\n".join(written) + '\n{"key": 0, "follo', encoding="utf-8")
-    done = make(output, "--prompts=20", "--samples=6")
-    assert done.returncode == 1 or done.returncode == 0, done.stderr
+    # A killed run leaves the header, a whole chunk of 8 prompts, a part of the next, and half a line.
+    prompts = first_prompts(11)
+    entries = [
+        {"key": row["key"], "followed": [0] * len(row["kwargs"]), "answers": 4, "kept": ["from before"]}
+        for row in prompts
+    ]
+    written = "".join(json.dumps(line) + "\n" for line in (how, *entries))
+    progress.write_text(written + '{"key": 0, "follo', encoding="utf-8")
+    done = make(output, "--prompts=16", "--samples=4")
+    assert done.returncode == 0, done.stderr
     assert "going on after 8 prompts" in done.stderr
-    first = {row["prompt"] for row in islice_prompts(8)}
-    assert [row for row in lines(path) if row["prompt"] not in first] == lines(output)
+    assert not progress.exists()
+    before, after = lines(output)[:8], lines(output)[8:]
+    assert before == [{**row, "response": "from before"} for row in prompts[:8]]
+    assert after == [row for row in lines(path) if row["prompt"] not in {row["prompt"] for row in prompts[:8]}]
+    assert after
 
     output.unlink()
-    progress.write_text("\n".join(written) + "\n", encoding="utf-8")
-    done = make(output, "--prompts=20", "--samples=6", "--temperature=0.7")
+    progress.write_text(written, encoding="utf-8")
+    done = make(output, "--prompts=16", "--samples=4", "--temperature=0.7")
     assert done.returncode == 1
-    assert "was begun with other settings" in done.stderr
+    assert f"error: {progress} was begun with other settings" in done.stderr
     assert not output.exists()
+    assert progress.read_text(encoding="utf-8") == written
 
 
-def islice_prompts(number):
+def first_prompts(number):
     from mdl.tasks.instructions import owner, requests
 
     found = {}

@@ -1,5 +1,7 @@
 """Tasks: examples, prompts and metrics. `load(name, **settings)` builds one by its name."""
 
+import inspect
+
 from mdl.tasks.custom import custom
 from mdl.tasks.esnli import esnli
 from mdl.tasks.flores import flores
@@ -7,7 +9,7 @@ from mdl.tasks.gsm8k import gsm8k
 from mdl.tasks.ifeval import ifeval
 from mdl.tasks.task import Example, Score, Task
 
-__all__ = ["TASKS", "Example", "Score", "Task", "load"]
+__all__ = ["TASKS", "Example", "Score", "Task", "load", "settings_of"]
 
 TASKS = {"custom": custom, "esnli": esnli, "flores": flores, "gsm8k": gsm8k, "ifeval": ifeval}
 
@@ -22,6 +24,19 @@ def load(name: str, **settings) -> Task:
     Raises:
         ValueError: No task has that name.
     """
+    known = settings_of(name)
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(f"task {name} has no setting {setting!r}; it has {', '.join(known)}")
+    return TASKS[name](**settings)
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """The names of a task's settings.
+
+    Raises:
+        ValueError: No task has that name.
+    """
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; known tasks: {', '.join(sorted(TASKS))}")
-    return TASKS[name](**settings)
+    return tuple(inspect.signature(TASKS[name]).parameters)

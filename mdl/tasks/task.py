@@ -1,5 +1,6 @@
 """What a task is: splits of examples, a prompt format, and metrics with their unit."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,14 @@ class Task:
         statistics = np.asarray(self.metric.statistics(outputs, examples), np.float64)
         others = {other.name: _value(other, other.statistics(outputs, examples)) for other in self.others}
         return Score(statistics, _value(self.metric, statistics), others)
+
+    def digest(self) -> str:
+        """SHA-256 of all examples: a file that was edited is another task."""
+        state = hashlib.sha256()
+        for split in (self.train, self.dev, self.test):
+            for example in (*split, None):
+                state.update(repr(example).encode("utf-8", "surrogatepass"))
+        return state.hexdigest()
 
 
 def _value(metric: Metric, statistics: np.ndarray) -> float:

@@ -90,7 +90,7 @@ def test_the_four_scores_are_those_of_lm_eval(rows, full, monkeypatch):
     task, examples = full
     by_key = {e.reference["key"]: e for e in examples}
     assert len(by_key) == len(rows) == 541
-    for shift in range(0, len(CANNED), 3):
+    for shift in (0, 5):  # two of the responses to each prompt
         canned = {row["key"]: CANNED[(row["key"] * 7 + shift) % len(CANNED)] for row in rows}
         theirs = [utils.process_results(row, [canned[row["key"]]]) for row in rows]
         ours = task.score([canned[row["key"]] for row in rows], [by_key[row["key"]] for row in rows])
