@@ -40,7 +40,7 @@ def tiny():
 def smollm2_135m():
     """Real e-SNLI on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
 
-    Adapts on dev (the files at hand may lack the train split) and tests on the first 96 pairs of test, 32 premises.
+    Adapts on dev (the files at hand may lack the train split) and tests on the first 72 pairs of test, 24 premises.
     """
     tuned = {"max_tokens": 128, "prompt_weight": 30}
     return config(
@@ -67,9 +67,9 @@ def smollm2_135m():
             ),
             search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(16,)),
         ),
-        dev=24,
-        test=96,
-        batch_size=40,
+        dev=18,
+        test=72,
+        batch_size=45,
         threads=1,
         verifiers=2,
     )

@@ -69,7 +69,7 @@ def tiny():
 
 
 def smollm2_135m():
-    """Real GSM8K, SmolLM2-135M-Instruct from a local GGUF file or directory, and the same config at random.
+    """Real GSM8K on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
 
     Tests on the first 40 questions: accuracy is coarse, the bits are exact.
     """
@@ -87,6 +87,13 @@ def smollm2_135m():
                 stages=("posttrained",),
                 settings={"train": "lora", "learning_rate": 1e-3},
                 examples=(8, 16, 32),
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={"train": "full", "learning_rate": 5e-4, "prompt_weight": 30},
+                examples=(128,),
+                epochs=(2,),
             ),
             search("prequential", stages=("random",), settings={"train": "full"}, examples=(8, 32)),
         ),
