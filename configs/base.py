@@ -1,5 +1,7 @@
 """What all configs share: how a search is written, the embedded checkpoints, and the fields every config has."""
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs import checkpoints
@@ -60,6 +62,39 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
             "probe": {**PROBE, **(probe or {})},
         }
     )
+
+
+def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
+    """A size for each family in `configs/checkpoints.py`: all its checkpoints, from the hub; for accelerators.
+
+    Args:
+        task: as for `config`.
+        dev, test: examples scored of each split.
+        max_tokens: examples are cut there.
+        shots: numbers of examples in context.
+    """
+
+    def size(family):
+        lora, full = {"train": "lora", "max_tokens": max_tokens}, {"train": "full", "max_tokens": max_tokens}
+        return config(
+            task,
+            checkpoints.family(family),
+            (
+                search("zero_shot"),
+                search("zero_shot", stages=("posttrained",), settings={"chat": True}),
+                search("urial", shots=(0, 2)),
+                search("icl", shots=shots),
+                search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+                search("prequential", stages=("random",), settings=full, examples=(512, 2048)),
+            ),
+            dev=dev,
+            test=test,
+            batch_size=64,
+            threads=0,
+            verifiers=1,
+        )
+
+    return {family: functools.partial(size, family) for family in checkpoints.FAMILIES}
 
 
 def embedded():

@@ -7,12 +7,9 @@ r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data=reviews.csv …
 """
 
-import functools
-
 from ml_collections import ConfigDict
 
-from configs import checkpoints
-from configs.base import config, embedded, local, named, search
+from configs.base import config, embedded, families, local, named, search
 
 
 def _task():
@@ -101,28 +98,7 @@ def smollm2_135m():
     )
 
 
-def full(family):
-    """Every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
-    return config(
-        _task(),
-        checkpoints.family(family),
-        (
-            search("zero_shot"),
-            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("urial", shots=(0, 2)),
-            search("icl", shots=(1, 4, 8)),
-            search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
-            search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
-        ),
-        dev=500,
-        test=2000,
-        batch_size=64,
-        threads=0,
-        verifiers=1,
-    )
-
-
-SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+SIZES = families(_task(), dev=500, test=2000) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
 }

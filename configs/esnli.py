@@ -9,10 +9,7 @@
 in any other size.
 """
 
-import functools
-
-from configs import checkpoints
-from configs.base import config, embedded, local, named, search
+from configs.base import config, embedded, families, local, named, search
 
 
 def tiny():
@@ -96,28 +93,6 @@ def smollm2_135m_labels():
     )
 
 
-def full(family):
-    """Real e-SNLI on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
-    lora = {"train": "lora", "learning_rate": 1e-4, "max_tokens": 200}
-    return config(
-        _full(adapt="train", max_new_tokens=128),
-        checkpoints.family(family),
-        (
-            search("zero_shot"),
-            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("urial", shots=(0, 3)),
-            search("icl", shots=(1, 3, 6, 12)),
-            search("prequential", settings=lora, examples=(8, 32, 128, 512, 2048)),
-            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(512, 2048)),
-        ),
-        dev=300,
-        test=3000,
-        batch_size=64,
-        threads=0,
-        verifiers=1,
-    )
-
-
 def _full(adapt, max_new_tokens):
     return {
         "name": "esnli",
@@ -131,7 +106,7 @@ def _full(adapt, max_new_tokens):
     }
 
 
-SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+SIZES = families(_full(adapt="train", max_new_tokens=128), dev=300, test=3000, max_tokens=200, shots=(1, 3, 6, 12)) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
     "smollm2_135m_labels": smollm2_135m_labels,

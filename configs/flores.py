@@ -9,10 +9,7 @@
 Programs are made from the bitext in `task.train_dir` (NLLB's where empty) and chosen on FLORES-200 dev.
 """
 
-import functools
-
-from configs import checkpoints
-from configs.base import config, embedded, local, named, search
+from configs.base import config, embedded, families, local, named, search
 
 
 def tiny():
@@ -93,28 +90,6 @@ def smollm2_135m():
     )
 
 
-def full(family):
-    """FLORES-200 on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
-    lora = {"train": "lora", "max_tokens": 128}
-    return config(
-        _full(max_words=60),
-        checkpoints.family(family),
-        (
-            search("zero_shot"),
-            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("urial", shots=(0, 2)),
-            search("icl", shots=(1, 4, 8, 16)),
-            search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
-            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(512, 2048)),
-        ),
-        dev=100,
-        test=1012,
-        batch_size=64,
-        threads=0,
-        verifiers=1,
-    )
-
-
 def _full(max_words, max_new_tokens=128):
     return {
         "name": "flores",
@@ -128,7 +103,7 @@ def _full(max_words, max_new_tokens=128):
     }
 
 
-SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+SIZES = families(_full(max_words=60), dev=100, test=1012, max_tokens=128, shots=(1, 4, 8, 16)) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
 }

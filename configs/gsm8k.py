@@ -7,10 +7,7 @@
         --config.task.data_dir=gsm8k                                                   # a family from the hub
 """
 
-import functools
-
-from configs import checkpoints
-from configs.base import config, embedded, local, named, search
+from configs.base import config, embedded, families, local, named, search
 
 
 def _task(max_new_tokens):
@@ -105,28 +102,7 @@ def smollm2_135m():
     )
 
 
-def full(family):
-    """Real GSM8K on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
-    return config(
-        _task(max_new_tokens=256),
-        checkpoints.family(family),
-        (
-            search("zero_shot"),
-            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("urial", shots=(0, 2)),
-            search("icl", shots=(1, 4, 8)),
-            search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
-            search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
-        ),
-        dev=100,
-        test=1319,
-        batch_size=64,
-        threads=0,
-        verifiers=1,
-    )
-
-
-SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+SIZES = families(_task(max_new_tokens=256), dev=100, test=1319) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
 }

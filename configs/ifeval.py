@@ -12,10 +12,7 @@
 The checker of the real sizes needs `pip install -e '.[ifeval]'` and NLTK's punkt_tab, of which it tells.
 """
 
-import functools
-
-from configs import checkpoints
-from configs.base import config, embedded, local, named, search
+from configs.base import config, embedded, families, local, named, search
 
 
 def _task(max_new_tokens, dev_size=100):
@@ -110,28 +107,7 @@ def smollm2_135m():
     )
 
 
-def full(family):
-    """Real IFEval on every checkpoint of a family in `configs/checkpoints.py`, from the hub; for accelerators."""
-    return config(
-        _task(max_new_tokens=500),
-        checkpoints.family(family),
-        (
-            search("zero_shot"),
-            search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("urial", shots=(0, 2)),
-            search("icl", shots=(1, 4)),
-            search("prequential", settings={"train": "lora", "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
-            search("prequential", stages=("random",), settings={"train": "full"}, examples=(512, 2048)),
-        ),
-        dev=100,
-        test=541,
-        batch_size=64,
-        threads=0,
-        verifiers=1,
-    )
-
-
-SIZES = {family: functools.partial(full, family) for family in checkpoints.FAMILIES} | {
+SIZES = families(_task(max_new_tokens=500), dev=100, test=541, shots=(1, 4)) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
 }

@@ -1,0 +1,38 @@
+"""Every named size of every config: what it names exists, and a task's settings can all be set by flags."""
+
+import importlib
+
+import pytest
+
+from mdl import tasks
+from mdl.codes import settings as settings_code
+from mdl.measurement import Search
+from mdl.probing import Settings
+
+NAMES = ("gsm8k", "flores", "ifeval", "esnli", "custom")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_are_whole(name):
+    module = importlib.import_module(f"configs.{name}")
+    for size in module.SIZES:
+        config = module.get_config(size)
+        task = config.task.to_dict()
+        assert set(task) - {"name"} <= set(tasks.settings_of(task["name"]))
+        for search in config.searches:
+            Search(**search.to_dict())
+        settings_code.parse(Settings, config.probe.to_dict())
+        assert config.checkpoints and config.dev > 0 and config.test > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_sizes_are_refused(name):
+    with pytest.raises(ValueError, match=rf"unknown size 'huge'; configs/{name}.py has .*tiny"):
+        importlib.import_module(f"configs.{name}").get_config("huge")
+
+
+def test_sst2_is_a_custom_task():
+    config = importlib.import_module("configs.sst2").get_config()
+    assert set(config.task) - {"name"} <= set(tasks.settings_of("custom"))
+    for search in config.searches:
+        Search(**search.to_dict())
