@@ -2,7 +2,7 @@ r"""SST-2 as a custom task: is a film review good or bad? Labels are chosen by l
 
     python -m experiments.custom --workdir=/tmp/sst2 --config=configs/sst2.py --config.task.data=sst2/train.tsv \
         --config.task.dev_data=sst2/dev.tsv --config.task.test_data=sst2/test.tsv \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 20 minutes
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 40 minutes
 
 The files hold a sentence, a tab, and 0 or 1 a line.
 """
@@ -21,7 +21,12 @@ def get_config():
     task.instruction = "Say whether the review is positive or negative."
     task.title = "sst2"
     task.data = ""
-    lora = {"train": "lora", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 1e-3}
+    lora = {
+        "train": "lora",
+        "max_tokens": 96,
+        "prompt_weight": 0,
+        "learning_rate": 5e-4,
+    }  # 1e-3 forgets more than it learns
     full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
     return config(
         task,
@@ -30,7 +35,7 @@ def get_config():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
-            search("prequential", stages=("posttrained",), settings=lora, examples=(32, 96), epochs=(2,)),
+            search("prequential", stages=("posttrained",), settings=lora, examples=(64, 256), epochs=(3,)),
             search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),
             search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,)),
         ),
