@@ -4,9 +4,10 @@
     python -m experiments.flores --workdir=/tmp/smollm2 --config=configs/flores.py:smollm2_135m \
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=flores200 \
         --config.task.train_dir=multi30k                                                # 2 CPU cores: 20 minutes
-    python -m experiments.flores --workdir=/tmp/smollm3 --config=configs/flores.py:smollm3_3b   # a family from the hub
+    python -m experiments.flores --workdir=/tmp/smollm3 --config=configs/flores.py:smollm3_3b \
+        --config.task.train_dir=nllb                                                    # a family from the hub
 
-Programs are made from the bitext in `task.train_dir` (NLLB's where empty) and chosen on FLORES-200 dev.
+Programs are made from the bitext in `task.train_dir` and chosen on FLORES-200 dev.
 """
 
 from configs.base import config, embedded, families, local, named, search

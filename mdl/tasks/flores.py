@@ -1,7 +1,7 @@
 r"""FLORES-200 (NLLB Team 2022, arXiv 2207.04672): translation from English into French, in two sizes.
 
 `full` is tested on FLORES-200 devtest, programs are chosen on FLORES-200 dev (the paper chooses on devtest itself), and
-they are made from any English–French bitext, NLLB's where none is named. Its format is
+they are made from any English–French bitext in files (NLLB's has to be fetched by hand). Its format is
 
     English: {sentence}\nFrench: {translation}
 
@@ -108,7 +108,7 @@ def flores(
         size: "tiny" generates 4096 / 256 / 512 sentences; "full" reads FLORES-200 and a bitext.
         seed: Of the generated sentences (tiny) or of the bitext's order (full).
         data_dir: Folder with FLORES-200's dev and devtest; full only. Prepared (and downloaded) by TFDS where empty.
-        train_dir: Folder with a bitext, in aligned files or a TSV; full only. NLLB's where empty.
+        train_dir: Folder or file with a bitext, in aligned files or a TSV; full only.
         scoring: "corpus" for corpus BLEU, or "paper" for the paper's average over batches of 16, where generation also
             goes on over line breaks as the paper's does. chrF (and corpus BLEU) are reported beside either.
         max_words: Pairs of the bitext with more words on either side are dropped; full only.
