@@ -24,8 +24,9 @@ from absl import app, flags, logging
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
+from mdl.evaluation import complete
 from mdl.files import write_then_rename
-from mdl.generation import Sampling, generate
+from mdl.generation import Sampling
 from mdl.methods.method import prompted
 from mdl.tasks import ifeval_requests, instructions
 from mdl.tasks.followed import Check, checker
@@ -137,21 +138,18 @@ def _sampler(checkpoint: Checkpoint, form: Format, max_new_tokens: int) -> Calla
     tokenizer = checkpoint.tokenizer
     chat = tokenizer.chat_template is not None
     adapted = prompted(checkpoint, [], chat)
-    suffix = tokenizer.encode(adapted.suffix, special=True) if chat else []
     sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value, seed=_SEED.value)
 
     def sample(prompts: Sequence[str]) -> list[str | None]:
         texts = prompts if chat else [f"{form.prefix}{prompt}{form.separator}" for prompt in prompts]
-        answers = generate(
-            checkpoint.config,
-            checkpoint.params,
+        answers = complete(
+            adapted,
             tokenizer,
-            [tokenizer.encode(text) + suffix for text in texts],
-            prefix=adapted.prefix,
+            texts,
             max_new_tokens=max_new_tokens,
             stop=form.stop,
-            sampling=sampling,
             batch_size=_BATCH_SIZE.value,
+            sampling=sampling,
         )
         ended = [len(tokenizer.encode(answer)) < max_new_tokens - 1 for answer in answers]
         return [answer.strip() if end else None for answer, end in zip(answers, ended, strict=True)]

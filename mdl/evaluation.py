@@ -8,7 +8,7 @@ import numpy as np
 
 from mdl import likelihood
 from mdl.checkpoints.tokenizer import Tokenizer
-from mdl.generation import generate
+from mdl.generation import Sampling, generate
 from mdl.methods.method import Adapted
 from mdl.tasks.task import Example, Task
 
@@ -44,9 +44,10 @@ def complete(
     max_new_tokens: int,
     stop: Sequence[str] = (),
     batch_size: int = 32,
+    sampling: Sampling | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Greedy completions of prompts by an adapted model."""
+    """Completions of prompts by an adapted model, greedy unless `sampling` says otherwise."""
     ids = [tokenizer.encode(prompt) for prompt in prompts]
     suffix = tokenizer.encode(adapted.suffix, special=True) if adapted.suffix else []
     return generate(
@@ -57,6 +58,7 @@ def complete(
         prefix=adapted.prefix,
         max_new_tokens=max_new_tokens,
         stop=stop,
+        sampling=sampling,
         batch_size=batch_size,
         progress=progress,
     )

@@ -16,7 +16,7 @@ from itertools import accumulate, combinations
 from random import Random
 from typing import NamedTuple
 
-from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, SIZES, pick
+from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, check_seed, checked_sizes, pick
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -131,12 +131,8 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
     Raises:
         ValueError: The seed or a size is wrong, or there are too few distinct pairs.
     """
-    sizes = dict(SIZES if sizes is None else sizes)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"split {name!r} has size {size}; it must be at least 1")
+    check_seed(seed)
+    sizes = checked_sizes(sizes)
     owners = _owners(seed, sizes)
     rng = Random(seed)
     found: dict[str, list[Pair]] = {name: [] for name in sizes}

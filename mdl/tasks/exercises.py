@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mdl.tasks.gsm8k import MARK, question_of
 from mdl.tasks.task import Example, normalised
-from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, Template, fields, pick, read_templates
+from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, Template, check_seed, fields, pick, read_templates
 
 
 class Exercise(NamedTuple):
@@ -42,8 +42,7 @@ def exercises(seed: int = 0) -> Iterator[Exercise]:
     Raises:
         ValueError: The seed is not an integer of at least 0; raised at the call.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    check_seed(seed)
     return _draw(Random(seed))
 
 

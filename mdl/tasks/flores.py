@@ -25,6 +25,7 @@ from absl import logging
 from mdl.tasks import datasets, rewriting
 from mdl.tasks.metrics import Corpus, Mean
 from mdl.tasks.task import Example, Score, Task, normalised
+from mdl.tasks.word_problems import check_seed
 
 
 class Format(NamedTuple):
@@ -120,8 +121,7 @@ def flores(
     """
     if scoring not in SCORING:
         raise ValueError(f"scoring must be one of {', '.join(SCORING)}, got {scoring!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    check_seed(seed)
     if size == "tiny":
         if data_dir or train_dir or max_words is not None:
             raise ValueError(

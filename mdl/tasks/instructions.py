@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from mdl.tasks.task import normalised
-from mdl.tasks.word_problems import GIRLS, NAMES, PARENTS, POOLS, SIZES, pick
+from mdl.tasks.word_problems import GIRLS, NAMES, PARENTS, POOLS, SIZES, check_seed, checked_sizes, pick
 
 _NOUNS = tuple(one for one, _ in POOLS["things"] + POOLS["animals"])
 _PLACES = ("park", "house", "garden", "school", "store", "lake", "farm", "beach", "tree", "river", "bed", "door")
@@ -119,10 +119,7 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
     Raises:
         ValueError: The seed or a size is wrong, or there are too few distinct requests.
     """
-    sizes = dict(SIZES if sizes is None else sizes)
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"split {name!r} has size {size}; it must be at least 1")
+    sizes = checked_sizes(sizes)
     found: dict[str, dict[str, Request]] = {name: {} for name in sizes}
     for _, request in zip(range(100 * sum(sizes.values())), requests(seed), strict=False):
         name, key = owner(request, seed, sizes), normalised(request.text)
@@ -147,8 +144,7 @@ def requests(seed: int = 0) -> Iterator[Request]:
     Raises:
         ValueError: The seed is not an integer of at least 0; raised at the call.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    check_seed(seed)
     rng = Random(seed)
     return iter(lambda: _request(rng), None)
 

@@ -17,7 +17,7 @@ from string import Formatter
 from typing import NamedTuple
 
 from mdl.tasks.task import normalised
-from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, SIZES, pick
+from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, check_seed, checked_sizes, pick
 
 # What fills a hole {name}; {name[0]} and {name[1]} are the forms that a sentence and its rewriting have.
 FILLERS: dict[str, tuple[str | tuple[str, str], ...]] = {
@@ -159,12 +159,8 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
     Raises:
         ValueError: The seed or a size is wrong, or there are too few distinct sentences.
     """
-    sizes = dict(SIZES if sizes is None else sizes)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"split {name!r} has size {size}; it must be at least 1")
+    check_seed(seed)
+    sizes = checked_sizes(sizes)
     names, total = list(sizes), sum(sizes.values())
     starts = list(accumulate(sizes.values(), initial=0))[:-1]
     rng = Random(seed)

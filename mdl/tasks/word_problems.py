@@ -264,6 +264,21 @@ def generate(rng: Random) -> Problem:
     return Problem(template.question.format(**holes), "\n".join(lines), index, numbers)
 
 
+def check_seed(seed: int) -> None:
+    """Refuses a seed that is not an integer of at least 0."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+
+
+def checked_sizes(sizes: Mapping[str, int] | None) -> dict[str, int]:
+    """Returns examples in each split, `SIZES` by default; refuses an empty split."""
+    sizes = dict(SIZES if sizes is None else sizes)
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"split {name!r} has size {size}; it must be at least 1")
+    return sizes
+
+
 def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, tuple[Problem, ...]]:
     """Generates disjoint splits.
 
@@ -278,12 +293,8 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
     Raises:
         ValueError: The seed or a size is wrong, or there are too few distinct problems.
     """
-    sizes = dict(SIZES if sizes is None else sizes)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"split {name!r} has size {size}; it must be at least 1")
+    check_seed(seed)
+    sizes = checked_sizes(sizes)
     owners = _owners(seed, sizes)
     rng = Random(seed)
     found: dict[str, list[Problem]] = {name: [] for name in sizes}
