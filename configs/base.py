@@ -59,6 +59,7 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
             "source": "",
             "pretrained": "",
             "choose_on": "dev",
+            "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
             "probe": {**PROBE, **(probe or {})},
         }
     )

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mdl import measurement, probing, report, startup
 from mdl.codes import settings as settings_code
+from mdl.methods import prompt
 from mdl.verification import Setup, VerificationError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -39,7 +40,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     """Runs all searches of a config on all its checkpoints and writes the report."""
     started = time.monotonic()
     startup.start(config.threads)
-    searches = [measurement.Search(**_plain(search)) for search in config.searches]
+    searches = [measurement.Search(**search) for search in _searches(config)]
     probe = settings_code.parse(probing.Settings, _plain(config.probe)) if config.probe.get("examples") else None
     checkpoints = _checkpoints(config)
     setups = [
@@ -64,6 +65,21 @@ def measure(config: ConfigDict, workdir: str) -> None:
     if codelengths:
         print(probing.table(codelengths))
     logging.info("%d points in %s, %.0f s", len(points), record.results_path, time.monotonic() - started)
+
+
+def _searches(config: ConfigDict) -> list[dict]:
+    """The config's searches, and those of the prompts that a flag names: as they are, and in the chat template."""
+    searches = [_plain(search) for search in config.searches]
+    files = tuple(path.strip() for path in config.get("prompts", "").split(",") if path.strip())
+    if files:
+        searches.append({"method": "prompt", "search": {"files": files}})
+        chat = {"method": "prompt", "settings": {"chat": True}, "stages": ("posttrained",)}
+        searches.append({**chat, "search": {"files": files}})
+    for search in searches:
+        if search["method"] == "prompt":  # a file that was edited makes another search, which is not done yet
+            _, points = measurement.Search(**search).parsed()
+            search["search"]["digests"] = prompt.digests(points.files)
+    return searches
 
 
 def _checkpoints(config: ConfigDict) -> list[dict]:

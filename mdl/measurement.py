@@ -67,7 +67,8 @@ class Search:
         for name in self.search:
             if name not in names:
                 raise ValueError(f"{self.method}: unknown search field {name!r}; known: {', '.join(names) or 'none'}")
-        search = None if kind is None else kind(**{k: tuple(v) for k, v in self.search.items()})
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in self.search.items()}
+        search = None if kind is None else kind(**fields)
         return settings_code.parse(method.Settings, self.settings), search
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from mdl.files import write_then_rename
 
 VERSION = 1
-METHODS = ("zero_shot", "icl", "urial", "prequential")  # the order is part of the format: append only
+METHODS = ("zero_shot", "icl", "urial", "prequential", "prompt")  # the order is part of the format: append only
 SIDECAR = ".json"
 DECODER = pathlib.Path(__file__).with_name("decoder.py")
 

@@ -1,6 +1,6 @@
 """Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
 
-from mdl.methods import icl, prequential, urial, zero_shot
+from mdl.methods import icl, prequential, prompt, urial, zero_shot
 from mdl.methods.method import Adapted, Encoded, Method
 
 METHODS: dict[str, Method] = {
@@ -8,6 +8,7 @@ METHODS: dict[str, Method] = {
     "icl": icl,
     "urial": urial,
     "prequential": prequential,
+    "prompt": prompt,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

@@ -1,6 +1,7 @@
 """Every method: the file decodes to the same model, costs what it should, and is the same every time."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from mdl import tasks
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
-from mdl.methods import METHODS, icl, prequential, urial
+from mdl.measurement import Search as Measured
+from mdl.methods import METHODS, icl, prequential, prompt, urial
 from mdl.programs import METHODS as REGISTERED
 from mdl.tasks.task import Example
 from mdl.training import tokenise
@@ -17,11 +19,15 @@ STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
 
 FULL = prequential.Settings(train="full", learning_rate=3e-3, max_tokens=127, batch=4)
+PROMPT = str(pathlib.Path(__file__).with_name("prompt.txt"))
 LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, prompt_weight=10, seed=7)
 CASES = {
     "zero_shot": ("zero_shot", {}, None),
     "icl": ("icl", {}, icl.Search((1, 3))),
     "urial": ("urial", {}, urial.Search((0, 2))),
+    "icl drawn": ("icl", {}, icl.Search((1, 3), draws=3, seed=5)),
+    "urial drawn": ("urial", {}, urial.Search((0, 2), draws=2)),
+    "prompt": ("prompt", {}, prompt.Search((PROMPT,))),
     "full": ("prequential", dataclasses.asdict(FULL), prequential.Search((4, 8), (0, 2))),
     "lora": ("prequential", dataclasses.asdict(LORA), prequential.Search((8,), (0, 1))),
 }
@@ -50,15 +56,17 @@ def test_the_registry_is_the_format():
 @pytest.mark.parametrize("case", CASES)
 def test_decoding_gives_the_encoded_model_at_the_ideal_length(case):
     programs = list(_programs(case))
-    assert len(programs) == {"zero_shot": 1, "icl": 2, "urial": 2, "full": 4, "lora": 2}[case]
+    numbers = {"zero_shot": 1, "icl": 2, "urial": 2, "full": 4, "lora": 2}
+    assert len(programs) == (numbers | {"icl drawn": 6, "urial drawn": 3, "prompt": 1})[case]
     again = [encoded.program.data for encoded, _ in _programs(case)]
     assert again == [encoded.program.data for encoded, _ in programs]
     for encoded, digest in programs:
         program = encoded.program
         assert METHODS[program.method].decode(Decoder(program.stream), STORIES).digest() == digest
         assert 8 * len(program.data) <= 1.005 * program.ideal_bits + 64
-    lengths = [len(encoded.program.data) for encoded, _ in programs]
-    assert lengths == sorted(lengths)
+    for draw in {encoded.settings.get("draw") for encoded, _ in programs}:
+        lengths = [len(e.program.data) for e, _ in programs if e.settings.get("draw") == draw]
+        assert lengths == sorted(lengths)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -120,6 +128,99 @@ def test_more_is_asked_than_there_is():
 def test_a_context_that_is_full_ends_the_search():
     long = Only([dataclasses.replace(TINY.train[0], prompt="very " * 150)] * 4)
     assert [e.examples for e, _ in _programs("icl", task=long)] == [1]
+
+
+def _prefixes(case, **others):
+    return {(e.settings["shots"], e.settings.get("draw", 0)): e.adapted.prefix for e, _ in _programs(case, **others)}
+
+
+@pytest.mark.parametrize("method", ["icl", "urial"])
+def test_the_first_draw_is_the_split_as_it_is_and_says_nothing_of_itself(method):
+    plain, drawn = ([e for e, _ in _programs(case)] for case in (method, f"{method} drawn"))
+    for one, other in zip(plain, drawn, strict=False):
+        assert one.program.data == other.program.data
+        assert one.settings == other.settings == {"chat": False, "shots": one.examples}
+    rest = drawn[len(plain) :]
+    assert [e.settings["draw"] for e in rest] == sorted(e.settings["draw"] for e in rest)
+    assert all(e.settings["draw"] > 0 and "seed" in e.settings for e in rest)
+
+
+def test_draws_are_of_the_whole_split_and_of_their_seed(monkeypatch):
+    drawn = _prefixes("icl drawn")
+    assert len(set(drawn.values())) == 6
+    assert drawn[3, 1][: len(drawn[1, 1])] == drawn[1, 1]  # one draw's programs grow
+    words = STORIES.tokenizer.decode(list(drawn[3, 2][1:]))
+    assert sum(example.prompt in words for example in TINY.train) == 3
+    assert not any(example.prompt in words for example in TINY.train[:3])
+    assert _prefixes("icl drawn") == drawn
+    name, settings, search = CASES["icl drawn"]
+    monkeypatch.setitem(CASES, "other", (name, settings, dataclasses.replace(search, seed=6)))
+    other = _prefixes("other")
+    assert [other[3, d] == drawn[3, d] for d in range(3)] == [True, False, False]
+    few = _prefixes("icl drawn", task=Only(TINY.train[:3]))
+    assert len(few) == 6 and few[3, 0] == drawn[3, 0]  # a draw never takes an example twice
+
+
+@pytest.mark.parametrize("field, value", [("draws", 0), ("draws", (3,)), ("seed", -1), ("seed", "x")])
+def test_draws_that_cannot_be_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field}=.*is wanted"):
+        Measured("icl", search={"shots": (1,), field: value})
+
+
+def test_a_prompt_stands_before_the_prompts_as_it_was_written():
+    ((encoded, _),) = _programs("prompt")
+    words = pathlib.Path(PROMPT).read_text(encoding="utf-8")
+    assert STORIES.tokenizer.decode(list(encoded.adapted.prefix[1:])) == words.rstrip("\n") + "\n\n"
+    assert encoded.settings == {"chat": False, "file": "prompt.txt", "digest": prompt.digests((PROMPT,))[0]}
+    assert encoded.examples == 0 and encoded.tokens == len(encoded.adapted.prefix) - 1
+
+
+def test_an_edited_prompt_is_another_point(tmp_path):
+    path = tmp_path / "a.txt"
+    described = []
+    for content in ("Answer with a number.", "Answer with a number.\r\n\n", "Answer with a word."):
+        path.write_bytes(content.encode())
+        method = METHODS["prompt"]
+        search = prompt.Search((str(path),))
+        described += [e.settings for e in method.encode(Encoder(), STORIES, TINY, method.Settings(), search)]
+    assert described[0] == described[1] != described[2]  # line breaks at the end are no edit
+    assert {each["file"] for each in described} == {"a.txt"}
+    with pytest.raises(ValueError, match="changed since"):
+        prompt.Search((str(path),), (described[0]["digest"],))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "No such file.* give the path"),
+        (b"", "is empty; write"),
+        (b" \n\n", "is empty; write"),
+        ("caf\u00e9".encode("latin-1"), "byte 0xe9 at 3 is not UTF-8; save it as UTF-8"),
+    ],
+)
+def test_prompts_that_cannot_be_read_are_named_before_anything_is_measured(tmp_path, content, message):
+    path = tmp_path / "mine.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"mine\.txt.*{message}"):
+        Measured("prompt", search={"files": (PROMPT, str(path))})
+
+
+@pytest.mark.parametrize("search", [{}, {"files": ()}, {"files": PROMPT}, {"files": 3}], ids=repr)
+def test_a_prompt_search_needs_files(search):
+    with pytest.raises(ValueError, match="files=.*a list of one or more text files is wanted"):
+        Measured("prompt", search=search)
+
+
+def test_a_prompt_that_is_too_long_is_named(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("very " * 600)
+    method = METHODS["prompt"]
+    search = prompt.Search((PROMPT, str(path)))
+    programs = method.encode(Encoder(), STORIES, TINY, method.Settings(), search)
+    next(programs)
+    with pytest.raises(ValueError, match=r"long\.txt: \d+ tokens, and with an example .* stories260k has room for \d+"):
+        next(programs)
 
 
 def test_chat_needs_a_template():
