@@ -15,6 +15,7 @@ PROBE = {
     "prompt_weight": 0,
     "max_tokens": 256,
     "seed": 0,
+    "heldout": 0,
 }
 
 

@@ -7,7 +7,8 @@ import time
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mdl import measurement, probing, report, startup
+from mdl import measurement, probing, report, results, startup
+from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
 from mdl.methods import prompt
 from mdl.verification import Setup, VerificationError
@@ -58,7 +59,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
-    codelengths = _probe(setups, probe, record.workdir) if probe else []
+    codelengths = _probe(setups, probe, record.workdir, points) if probe else []
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
     report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
     print(report.table(points, choose_on=config.choose_on))
@@ -95,11 +96,19 @@ def _checkpoints(config: ConfigDict) -> list[dict]:
     return found
 
 
-def _probe(setups: list[Setup], settings: probing.Settings, workdir: pathlib.Path) -> list[probing.Codelength]:
-    """Codelengths of labels given inputs on every checkpoint, with their table and picture."""
+def _probe(
+    setups: list[Setup], settings: probing.Settings, workdir: pathlib.Path, points: list[results.Result]
+) -> list[probing.Codelength]:
+    """Codelengths of labels given inputs on every checkpoint, with their tables and picture."""
     record = probing.Record(workdir)
     for setup in setups:
-        record.measure(setup.load_checkpoint(), setup.load_task(), settings)
+        source, task = checkpoint_files.find(setup.source, setup.stage, setup.seed), setup.load_task()
+        # Weights are not read again where everything that the points were measured on is probed.
+        measured = {
+            point.fingerprint for point in points if (point.checkpoint, point.stage) == (source.name, source.stage)
+        }
+        if not measured or not all(record.has(task, fingerprint, settings) for fingerprint in measured):
+            record.measure(setup.load_checkpoint(), task, settings)
     codelengths = record.read()
     probing.write_csv(workdir / "probing.csv", codelengths)
     report.draw_codelengths(workdir / "probing.png", codelengths)

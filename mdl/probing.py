@@ -1,4 +1,4 @@
-"""Codelength of completions given their prompts: MDL probing (Voita & Titov 2020, arXiv 2003.12298, section 3.1).
+"""Codelength of completions given their prompts: MDL probing (Voita & Titov 2020, arXiv 2003.12298).
 
 The online code: each batch's labels are coded with the model trained on the batches before it, then trained on. Inputs
 are known to both sides and cost nothing, so this is no program, but a measure of how easily a checkpoint learns the
@@ -12,19 +12,22 @@ import json
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from absl import logging
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import Lora
+from mdl.codelengths import Data, Table, online
 from mdl.codes import text
 from mdl.evaluation import log_likelihoods
 from mdl.files import write_then_rename
 from mdl.methods.method import Adapted, start
 from mdl.tasks.task import Example, Task
-from mdl.training import Learner, adam, add_adapters, arrays, tokenise
+from mdl.training import Learner, Tokenised, adam, add_adapters, arrays, tokenise
+
+Labelled = Sequence[tuple[Example, Tokenised]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Settings:
         prompt_weight: weight of a prompt's tokens in the loss, in percent.
         max_tokens: an example is cut here for training.
         seed: of the adapters and of the replay.
+        heldout: dev examples on which the loss is measured after 0, `batch`, 2 `batch`, 4 `batch` … examples and at the
+            end; with any, the final model also codes all labels once more, for the regret. 0 spends no time on either.
     """
 
     examples: int = 256
@@ -53,6 +58,7 @@ class Settings:
     prompt_weight: int = 0
     max_tokens: int = 256
     seed: int = 0
+    heldout: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Codelength:
         examples: [k] examples coded after each batch.
         bits: [k] bits of all labels coded up to there.
         uniform: bits of all labels under a uniform code over the choices; None where there are none.
+        heldout: [m] pairs (n, bits a label of the held-out examples after training on n); empty where not measured.
+        hindsight: bits of all labels by the final model; None where not measured.
     """
 
     task: str
@@ -75,11 +83,73 @@ class Codelength:
     examples: list[int]
     bits: list[float]
     uniform: float | None
+    heldout: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    hindsight: float | None = None
 
     @property
     def key(self) -> str:
         """What identifies the measurement: a resumed run skips it."""
-        return json.dumps([self.task, self.fingerprint, self.settings], sort_keys=True)
+        return _key(self.task, self.fingerprint, self.settings)
+
+    @property
+    def table(self) -> Table:
+        """What all measures derive from."""
+        bits = np.diff(self.bits, prepend=0.0).tolist()
+        heldout = tuple((n, loss) for n, loss in self.heldout)
+        return Table(tuple(self.examples), tuple(bits), heldout, self.hindsight)
+
+    def measures(self) -> dict[str, Any]:
+        """What derives from the table; None where it was not measured or does not apply.
+
+        Returns:
+            `regret` and `excess` description length, bits; the loss `curve` that the others are read off, "heldout"
+            where it was measured, else "coded"; the tolerance `epsilon`, half a label's bits in the uniform code;
+            `surplus` description length, bits, and whether the tolerance was `reached` at the end, without which the
+            surplus is a lower bound; `sample_complexity`, labels, None if the tolerance was reached nowhere.
+        """
+        table, heldout = self.table, bool(self.heldout)
+        found = {"regret": table.regret, "excess": table.excess, "curve": "heldout" if heldout else "coded"}
+        tolerance = dict.fromkeys(("epsilon", "surplus", "reached", "sample_complexity"))
+        if self.uniform is not None:
+            epsilon = self.uniform / self.examples[-1] / 2
+            surplus = table.surplus(epsilon, heldout=heldout)
+            needed = table.sample_complexity(epsilon, heldout=heldout)
+            tolerance = dict(zip(tolerance, (epsilon, surplus.bits, surplus.reached, needed), strict=True))
+        return {**found, **tolerance}
+
+
+def _key(task: str, fingerprint: str, settings: dict[str, Any]) -> str:
+    return json.dumps([task, fingerprint, settings], sort_keys=True)
+
+
+class _Labels:
+    """A checkpoint that learns labels: the learner of the code."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings):
+        self._checkpoint, self._settings = checkpoint, settings
+        config, params = checkpoint.config, checkpoint.params
+        if settings.train == "lora":
+            config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
+        self._learner = Learner(config, params, adam(settings.learning_rate))
+        self._cut = min(settings.max_tokens, text.max_tokens(checkpoint))
+
+    def data(self, examples: Sequence[Example]) -> Data:
+        """Examples with their tokens."""
+        tokenizer = self._checkpoint.tokenizer
+        labelled = [(e, tokenise(tokenizer, e.prompt, e.completion, self._cut)) for e in examples]
+        return Data(len(examples), lambda rows: [labelled[i] for i in rows])
+
+    def bits(self, batch: Labelled) -> float:
+        adapted = Adapted(self._learner.config, self._learner.params, start(self._checkpoint))
+        return label_bits(adapted, self._checkpoint, [example for example, _ in batch])
+
+    def update(self, batch: Labelled) -> None:
+        tokenizer, weight = self._checkpoint.tokenizer, self._settings.prompt_weight / 100
+        rules = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "max_tokens": self._cut}
+        self._learner.update(*arrays([tokenised for _, tokenised in batch], prompt_weight=weight, **rules))
+
+    def fresh(self) -> Self:
+        return type(self)(self._checkpoint, self._settings)
 
 
 def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
@@ -90,31 +160,31 @@ def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
     """
     if not task.train[: settings.examples]:
         raise ValueError(f"probing {settings.examples} of {len(task.train)} training examples of {task.name}: none")
+    if settings.heldout and not task.dev:
+        raise ValueError(f"heldout={settings.heldout}: {task.name} has no dev examples")
     examples = task.train[: settings.examples]
-    config, params = checkpoint.config, checkpoint.params
-    if settings.train == "lora":
-        config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-    learner = Learner(config, params, adam(settings.learning_rate))
-    cut = min(settings.max_tokens, text.max_tokens(checkpoint))
-    rules = {"bos": checkpoint.tokenizer.bos_id, "eos": checkpoint.tokenizer.eos_id, "max_tokens": cut}
-    tokenised = [tokenise(checkpoint.tokenizer, e.prompt, e.completion, cut) for e in examples]
-    rng = np.random.Generator(np.random.Philox(settings.seed))
-    seen, total, counts, bits = 0, 0.0, [], []
-    while seen < len(examples):
-        stop = min(seen + settings.batch, len(examples))
-        adapted = Adapted(learner.config, learner.params, start(checkpoint))
-        total += label_bits(adapted, checkpoint, examples[seen:stop])
-        drawn = [rng.integers(stop, size=stop - seen) for _ in range(settings.replay)]
-        for rows in (range(seen, stop), *drawn):
-            batch = [tokenised[i] for i in rows]
-            learner.update(*arrays(batch, prompt_weight=settings.prompt_weight / 100, **rules))
-        seen = stop
-        counts.append(seen)
-        bits.append(total)
-        logging.log_every_n_seconds(logging.INFO, "probed %d of %d examples", 30, seen, len(examples))
-    uniform = sum(math.log2(len(e.choices)) for e in examples) if all(e.choices for e in examples) else None
-    about = (task.name, checkpoint.name, checkpoint.stage, checkpoint.fingerprint, dataclasses.asdict(settings))
-    return Codelength(*about, counts, bits, uniform)
+    learner = _Labels(checkpoint, settings)
+    coded = online(
+        learner,
+        learner.data(examples),
+        batch=settings.batch,
+        replay=settings.replay,
+        seed=settings.seed,
+        heldout=learner.data(task.dev[: settings.heldout]) if settings.heldout else None,
+        hindsight=settings.heldout > 0,
+    )
+    return Codelength(
+        task=task.name,
+        checkpoint=checkpoint.name,
+        stage=checkpoint.stage,
+        fingerprint=checkpoint.fingerprint,
+        settings=dataclasses.asdict(settings),
+        examples=list(coded.examples),
+        bits=list(coded.cumulative),
+        uniform=sum(math.log2(len(e.choices)) for e in examples) if all(e.choices for e in examples) else None,
+        heldout=list(coded.heldout),
+        hindsight=coded.hindsight,
+    )
 
 
 def label_bits(adapted: Adapted, checkpoint: Checkpoint, examples: Sequence[Example]) -> float:
@@ -149,30 +219,33 @@ class Record:
         """All measurements so far."""
         if not self._path.exists():
             return []
-        return [Codelength(**json.loads(line)) for line in self._path.read_text().splitlines()]
+        return [_parse(line) for line in self._path.read_text().splitlines()]
+
+    def has(self, task: Task, fingerprint: str, settings: Settings) -> bool:
+        """Whether a checkpoint with this fingerprint is measured already."""
+        return _key(task.name, fingerprint, dataclasses.asdict(settings)) in [one.key for one in self.read()]
 
     def measure(self, checkpoint: Checkpoint, task: Task, settings: Settings) -> None:
         """Probes, unless it is in the record."""
-        found = self.read()
-        empty = Codelength(
-            task.name,
-            checkpoint.name,
-            checkpoint.stage,
-            checkpoint.fingerprint,
-            dataclasses.asdict(settings),
-            [],
-            [],
-            0,
-        )
-        if empty.key in [one.key for one in found]:
+        if self.has(task, checkpoint.fingerprint, settings):
             return
         logging.info("%s (%s): codelength of labels given inputs", checkpoint.name, checkpoint.stage)
-        lines = [json.dumps(dataclasses.asdict(c)) for c in (*found, probe(checkpoint, task, settings))]
+        found = (*self.read(), probe(checkpoint, task, settings))
+        lines = [json.dumps({**dataclasses.asdict(c), "measures": c.measures()}) for c in found]
         write_then_rename(self._path, ("\n".join(lines) + "\n").encode())
 
 
+def _parse(line: str) -> Codelength:
+    """A line of the record. Measures are derived anew; settings that were not there yet had their defaults."""
+    content = json.loads(line)
+    content.pop("measures", None)
+    content["settings"] = {**dataclasses.asdict(Settings()), **content["settings"]}
+    content["heldout"] = [(n, loss) for n, loss in content.get("heldout", ())]
+    return Codelength(**content)
+
+
 def table(codelengths: Sequence[Codelength]) -> str:
-    """What each checkpoint's labels cost, as plain text."""
+    """What each checkpoint's labels cost, and what derives from it, as plain text."""
     rows = ["codelength of labels given inputs (online code, ideal bits; inputs are free)", ""]
     for c in codelengths:
         share = "" if c.uniform is None else f", {c.bits[-1] / c.uniform:.2f} of the uniform code's {c.uniform:,.0f}"
@@ -180,16 +253,54 @@ def table(codelengths: Sequence[Codelength]) -> str:
             f"  {c.stage:12} {c.checkpoint:28} {c.bits[-1]:10,.0f} bits for {c.examples[-1]:,} labels"
             f" ({c.bits[-1] / c.examples[-1]:.3f} a label{share})"
         )
+        if derived := _derived(c):
+            rows.append(f"  {'':12} {'':28} {derived}")
     return "\n".join([*rows, ""])
 
 
+def _derived(c: Codelength) -> str:
+    """The measures in a line; empty where there are none."""
+    parts, found = [], c.measures()
+    if c.heldout:
+        parts.append(f"held-out {c.heldout[0][1]:.3f} to {c.heldout[-1][1]:.3f} a label")
+        parts.append(f"excess {found['excess']:,.0f}")
+    if found["regret"] is not None:
+        parts.append(f"regret {found['regret']:,.0f}")
+    if found["epsilon"] is not None:
+        bound = "" if found["reached"] else "at least "
+        parts.append(f"surplus over {found['epsilon']:.3f} a label {bound}{found['surplus']:,.0f}")
+        needed = found["sample_complexity"]
+        parts.append("never reached" if needed is None else f"reached after {needed:,} labels")
+    return ", ".join(parts)
+
+
 def write_csv(path: pathlib.Path, codelengths: Sequence[Codelength]) -> None:
-    """One row a batch: checkpoint, stage, examples, bits up to there, bits of a uniform code up to there."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["task", "checkpoint", "stage", "examples", "bits", "uniform_bits"])
+    """The curves, and beside them in `…_measures.csv` a row a checkpoint with all that derives from them.
+
+    Args:
+        path: gets one row a batch: checkpoint, stage, examples, bits up to there, bits of a uniform code up to there,
+            held-out bits a label after training on as many, where measured (then there is a row for 0 examples too).
+        codelengths: what was measured.
+    """
+    curves, measures = [], []
     for c in codelengths:
-        for count, bits in zip(c.examples, c.bits, strict=True):
-            uniform = "" if c.uniform is None else c.uniform * count / c.examples[-1]
-            writer.writerow([c.task, c.checkpoint, c.stage, count, bits, uniform])
-    write_then_rename(path, out.getvalue().encode())
+        about = {"task": c.task, "checkpoint": c.checkpoint, "stage": c.stage}
+        heldout = dict(c.heldout)
+        before = [(0, 0.0)] if heldout else []
+        for count, bits in (*before, *zip(c.examples, c.bits, strict=True)):
+            uniform = None if c.uniform is None else c.uniform * count / c.examples[-1]
+            point = {"examples": count, "bits": bits, "uniform_bits": uniform, "heldout_bits": heldout.get(count)}
+            curves.append({**about, **point})
+        last = {
+            "examples": c.examples[-1],
+            "bits": c.bits[-1],
+            "uniform_bits": c.uniform,
+            "hindsight_bits": c.hindsight,
+        }
+        measures.append({**about, **last, "heldout_bits": heldout.get(c.examples[-1]), **c.measures()})
+    for place, rows in ((path, curves), (path.with_stem(f"{path.stem}_measures"), measures)):
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_then_rename(place, out.getvalue().encode())

@@ -2,11 +2,14 @@
 
 import csv
 import dataclasses
+import json
 import math
+import types
 
 import numpy as np
 import pytest
 
+from experiments import frontier
 from mdl import probing, report
 from mdl.checkpoints import checkpoint
 from mdl.evaluation import log_likelihoods
@@ -77,8 +80,83 @@ def test_the_record_resumes(tmp_path, monkeypatch):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_measuring_the_held_out_loss_leaves_the_code_as_it_is():
+    bare = probing.probe(STORIES, _task(), SETTINGS)
+    full = probing.probe(STORIES, _task(), dataclasses.replace(SETTINGS, heldout=6))
+    assert (full.examples, full.bits) == (bare.examples, bare.bits)
+    assert bare.heldout == [] and bare.hindsight is None
+    assert [n for n, _ in full.heldout] == [0, 4, 8, 16, 24]
+    assert full.heldout[0][1] == pytest.approx(probing.label_bits(ADAPTED, STORIES, _task().dev[:6]) / 6, rel=1e-4)
+    assert full.heldout[-1][1] < full.heldout[0][1]
+    assert 0 < full.hindsight < full.bits[-1]
+
+
+CODED = probing.Codelength("t", "c", "random", "f", dataclasses.asdict(SETTINGS), [4, 8], [6.0, 8.0], 8.0)
+MEASURED = dataclasses.replace(CODED, heldout=[(0, 1.5), (4, 0.5), (8, 0.25)], hindsight=3.0)
+
+
+def test_measures_derive_from_the_record():
+    half = {"epsilon": 0.5, "surplus": 4.0, "reached": True, "sample_complexity": 4}
+    assert CODED.measures() == {"regret": None, "excess": None, "curve": "coded", **half}
+    held_out = {**half, "surplus": 1 + 0.75 + 0.5 + 0.25}
+    assert MEASURED.measures() == {"regret": 5.0, "excess": 8 - 8 * 0.25, "curve": "heldout", **held_out}
+    steep = dataclasses.replace(CODED, bits=[6.0, 11.0])
+    assert (steep.measures()["reached"], steep.measures()["sample_complexity"]) == (False, None)
+    assert "at least 7, never reached" in probing.table([steep])
+    without = dataclasses.replace(MEASURED, uniform=None).measures()
+    assert (without["epsilon"], without["surplus"], without["excess"]) == (None, None, 6)
+
+
+def test_measures_are_in_table_csv_and_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "probe", lambda *_: dataclasses.replace(MEASURED, fingerprint=STORIES.fingerprint))
+    record = probing.Record(tmp_path)
+    record.measure(STORIES, _task(), SETTINGS)
+    (one,) = record.read()
+    assert one.table == MEASURED.table
+    assert json.loads((tmp_path / "probing.jsonl").read_text())["measures"] == MEASURED.measures()
+    assert "held-out 1.500 to 0.250 a label, excess 6, regret 5" in probing.table([one])
+    assert "surplus over 0.500 a label 2, reached after 4 labels" in probing.table([one])
+    probing.write_csv(tmp_path / "p.csv", [one, CODED])
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert [(r["examples"], r["heldout_bits"]) for r in rows[:3]] == [("0", "1.5"), ("4", "0.5"), ("8", "0.25")]
+    assert [(r["examples"], r["heldout_bits"]) for r in rows[3:]] == [("4", ""), ("8", "")]
+    measures = list(csv.DictReader((tmp_path / "p_measures.csv").open()))
+    assert [r["bits"] for r in measures] == ["8.0", "8.0"]
+    assert [r["regret"] for r in measures] == ["5.0", ""]
+    assert [r["surplus"] for r in measures] == ["2.5", "4.0"]
+
+
+def test_a_record_of_before_these_measures_is_read_and_not_measured_again(tmp_path, monkeypatch):
+    content = dataclasses.asdict(dataclasses.replace(CODED, fingerprint=STORIES.fingerprint))
+    del content["heldout"], content["hindsight"], content["settings"]["heldout"]
+    (tmp_path / "probing.jsonl").write_text(json.dumps(content) + "\n")
+    monkeypatch.setattr(probing, "probe", lambda *_: pytest.fail("measured again"))
+    record = probing.Record(tmp_path)
+    record.measure(STORIES, _task(), SETTINGS)
+    (one,) = record.read()
+    assert one.bits == CODED.bits and one.measures() == CODED.measures()
+
+
+def test_a_finished_run_reads_no_weights(tmp_path, monkeypatch):
+    probed = dataclasses.replace(CODED, fingerprint=STORIES.fingerprint)
+    monkeypatch.setattr(probing, "probe", lambda *_: probed)
+    probing.Record(tmp_path).measure(STORIES, _task(), SETTINGS)
+    loaded = []
+    load = lambda: loaded.append(1) or STORIES
+    setup = types.SimpleNamespace(source="stories260k", stage=None, seed=0, load_task=_task, load_checkpoint=load)
+    point = types.SimpleNamespace(checkpoint="stories260k", stage="pretrained", fingerprint=STORIES.fingerprint)
+    assert frontier._probe([setup], SETTINGS, tmp_path, [point]) == [probed]
+    assert not loaded
+    other = types.SimpleNamespace(checkpoint="stories260k", stage="pretrained", fingerprint="weights that changed")
+    frontier._probe([setup], SETTINGS, tmp_path, [point, other])
+    frontier._probe([setup], SETTINGS, tmp_path, [])
+    assert len(loaded) == 2
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="probing 0 of 24 training examples of t: none"):
         probing.probe(STORIES, _task(), dataclasses.replace(SETTINGS, examples=0))
+    with pytest.raises(ValueError, match="heldout=4: t has no dev examples"):
+        probing.probe(STORIES, dataclasses.replace(_task(), dev=[]), dataclasses.replace(SETTINGS, heldout=4))
     with pytest.raises(ValueError, match="' other' is none of the choices"):
         probing.label_bits(ADAPTED, STORIES, [dataclasses.replace(_task().train[0], completion=" other")])
