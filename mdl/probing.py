@@ -254,7 +254,7 @@ def table(codelengths: Sequence[Codelength]) -> str:
             f" ({c.bits[-1] / c.examples[-1]:.3f} a label{share})"
         )
         if derived := _derived(c):
-            rows.append(f"  {'':12} {'':28} {derived}")
+            rows.append(f"  {'':12} {derived}")
     return "\n".join([*rows, ""])
 
 
