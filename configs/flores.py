@@ -5,9 +5,10 @@
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=flores200 \
         --config.task.train_dir=multi30k                                                # 2 CPU cores: 20 minutes
     python -m experiments.flores --workdir=/tmp/smollm3 --config=configs/flores.py:smollm3_3b \
-        --config.task.train_dir=nllb                                                    # a family from the hub
+        --config.task.train_dir=nllb.tsv                                                # a family from the hub
 
-Programs are made from the bitext in `task.train_dir` and chosen on FLORES-200 dev.
+Programs are made from the bitext in `task.train_dir` and chosen on FLORES-200 dev. It is files, or the beginning of a
+data set on the hub: hf:owner/name@revision:config. BUILD.md, Data, says how to get NLLB.
 """
 
 from configs.base import config, embedded, families, local, named, search
@@ -81,7 +82,12 @@ def smollm2_135m():
                 examples=(256,),
                 epochs=(2,),
             ),
-            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(16,)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**tuned, "train": "full", "learning_rate": 1e-3},
+                examples=(16,),
+            ),
         ),
         dev=12,
         test=48,
@@ -98,6 +104,7 @@ def _full(max_words, max_new_tokens=128):
         "seed": 0,
         "data_dir": "",
         "train_dir": "",
+        "max_pairs": 0,
         "scoring": "corpus",
         "max_words": max_words,
         "max_new_tokens": max_new_tokens,

@@ -1,7 +1,7 @@
 r"""FLORES-200 (NLLB Team 2022, arXiv 2207.04672): translation from English into French, in two sizes.
 
 `full` is tested on FLORES-200 devtest, programs are chosen on FLORES-200 dev (the paper chooses on devtest itself), and
-they are made from any English–French bitext in files (NLLB's has to be fetched by hand). Its format is
+they are made from any English–French bitext, in files or streamed from the Hugging Face hub. Its format is
 
     English: {sentence}\nFrench: {translation}
 
@@ -23,6 +23,7 @@ import numpy as np
 from absl import logging
 
 from mdl.tasks import datasets, rewriting
+from mdl.tasks.datasets import hub
 from mdl.tasks.metrics import Corpus, Mean
 from mdl.tasks.task import Example, Score, Task, normalised
 from mdl.tasks.word_problems import check_seed
@@ -38,6 +39,7 @@ class Format(NamedTuple):
 FULL = Format("English: ", "\nFrench:")
 TINY = Format("Sentence: ", "\nRewrite:")
 _BATCH = 16  # segments; the paper's validation batch
+_STREAMED = 2**15  # pairs read from the hub; the paper's longest subset but for the whole
 _COUNTS = 1 + 10  # of a segment: itself, two lengths, and matches and totals of four n-gram orders
 
 
@@ -102,6 +104,7 @@ def flores(
     scoring: str = "corpus",
     max_words: int | None = None,
     max_new_tokens: int | None = None,
+    max_pairs: int = 0,
 ) -> Task:
     """Builds the task.
 
@@ -109,11 +112,13 @@ def flores(
         size: "tiny" generates 4096 / 256 / 512 sentences; "full" reads FLORES-200 and a bitext.
         seed: Of the generated sentences (tiny) or of the bitext's order (full).
         data_dir: Folder with FLORES-200's dev and devtest; full only. Prepared (and downloaded) by TFDS where empty.
-        train_dir: Folder or file with a bitext, in aligned files or a TSV; full only.
+        train_dir: Folder or file with a bitext, in aligned files or a TSV; or `hf:owner/name[@revision][:config]`,
+            streamed from the Hugging Face hub or a local directory in its layout (see `datasets.hub`); full only.
         scoring: "corpus" for corpus BLEU, or "paper" for the paper's average over batches of 16, where generation also
             goes on over line breaks as the paper's does. chrF (and corpus BLEU) are reported beside either.
         max_words: Pairs of the bitext with more words on either side are dropped; full only.
         max_new_tokens: Tokens that a completion may take; 36 (tiny) or the paper's 128 (full) by default.
+        max_pairs: Pairs read from the bitext's start; 0 for all of files and the first 32,768 of the hub; full only.
 
     Raises:
         ValueError: A setting or a row of a file is wrong.
@@ -123,16 +128,18 @@ def flores(
         raise ValueError(f"scoring must be one of {', '.join(SCORING)}, got {scoring!r}")
     check_seed(seed)
     if size == "tiny":
-        if data_dir or train_dir or max_words is not None:
+        if data_dir or train_dir or max_words is not None or max_pairs:
             raise ValueError(
-                f"data_dir={str(data_dir)!r}, train_dir={str(train_dir)!r} and max_words={max_words} are for "
-                "size='full'; tiny is generated"
+                f"data_dir={str(data_dir)!r}, train_dir={str(train_dir)!r}, max_words={max_words} and "
+                f"max_pairs={max_pairs} are for size='full'; tiny is generated"
             )
         task = _tiny(seed)
     elif size == "full":
         if max_words is not None and max_words < 1:
             raise ValueError(f"max_words must be at least 1, got {max_words}")
-        task = _full(seed, data_dir, train_dir, max_words)
+        if max_pairs < 0:
+            raise ValueError(f"max_pairs must be a number of pairs, or 0 for the default, got {max_pairs}")
+        task = _full(seed, data_dir, train_dir, max_words, max_pairs)
     else:
         raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
     if scoring == "paper":
@@ -154,7 +161,7 @@ def _tiny(seed: int) -> Task:
     )
 
 
-def _full(seed: int, data_dir: str | Path, train_dir: str | Path, max_words: int | None) -> Task:
+def _full(seed: int, data_dir: str | Path, train_dir: str | Path, max_words: int | None, max_pairs: int) -> Task:
     dev, test = (
         tuple(example(row["english"], row["french"], FULL) for row in datasets.read("flores200", split, data_dir))
         for split in ("dev", "devtest")
@@ -162,7 +169,7 @@ def _full(seed: int, data_dir: str | Path, train_dir: str | Path, max_words: int
     return Task(
         name="flores",
         metric=SCORING["corpus"],
-        train=_train(datasets.read("bitext", "train", train_dir), dev + test, seed, max_words, train_dir),
+        train=_train(_bitext(train_dir, max_pairs), dev + test, seed, max_words, train_dir),
         dev=dev,
         test=test,
         separator=FULL.separator,
@@ -171,6 +178,13 @@ def _full(seed: int, data_dir: str | Path, train_dir: str | Path, max_words: int
         instruction="Translate each English sentence into French.",
         others=(CHRF,),
     )
+
+
+def _bitext(train_dir: str | Path, max_pairs: int) -> Sequence[Mapping[str, str]]:
+    if str(train_dir).startswith(hub.PREFIX):
+        return hub.bitext(str(train_dir), max_pairs or _STREAMED)
+    rows = datasets.read("bitext", "train", train_dir)
+    return rows[:max_pairs] if max_pairs else rows
 
 
 def example(source: str, target: str, form: Format) -> Example:

@@ -237,6 +237,8 @@ def test_a_table_in_an_order_of_the_seed(folders):
     orders = [[source_of(e) for e in flores("full", seed, data, place).train] for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2]) == sorted(row.split("\t")[0] for row in rows)
+    first = flores("full", 0, data, place, max_pairs=4).train
+    assert {source_of(e) for e in first} == {"line 0", "line 1", "line 2", "line 3"}
     assert orders[0] != [row.split("\t")[0] for row in rows]  # a file sorted by length would be a poor curriculum
 
 
@@ -258,6 +260,10 @@ def test_settings_errors():
         flores(data_dir="x")
     with pytest.raises(ValueError, match="are for size='full'; tiny is generated"):
         flores(max_words=3)
+    with pytest.raises(ValueError, match="max_pairs=3 are for size='full'; tiny is generated"):
+        flores(max_pairs=3)
+    with pytest.raises(ValueError, match="max_pairs must be a number of pairs, .* got -1"):
+        flores("full", max_pairs=-1)
     with pytest.raises(ValueError, match="seed must be"):
         flores("full", seed=-1)
     with pytest.raises(ValueError, match="max_words must be at least 1, got 0"):

@@ -1,7 +1,7 @@
 """The published data sets that tasks are made of: `read(name, split, data_dir)` returns their rows.
 
 `sources` says where each comes from, `readers` parses the published files, `builders` are the TensorFlow Datasets
-builders, which download them.
+builders, which download them. `hub` streams the beginning of a bitext.
 """
 
 import json

@@ -55,7 +55,7 @@ SOURCES: Mapping[str, Source] = {
         {"dev": 997, "devtest": 1012},
         {"flores200_dataset.tar.gz": "https://dl.fbaipublicfiles.com/nllb/flores200_dataset.tar.gz"},
     ),
-    # NLLB's own bitext has hundreds of millions of pairs and is to be had only through the hub's streaming loader.
+    # Never downloaded whole: NLLB's has hundreds of millions of pairs. `hub` streams the beginning of one.
     "bitext": Source(
         "English-French bitext",
         "any aligned corpus: NLLB, Multi30k, Tatoeba, your own",
