@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from experiments import frontier
 from mdl import tasks
 from mdl.codes import settings as settings_code
 from mdl.measurement import Search
@@ -36,3 +37,22 @@ def test_sst2_is_a_custom_task():
     assert set(config.task) - {"name"} <= set(tasks.settings_of("custom"))
     for search in config.searches:
         Search(**search.to_dict())
+
+
+def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path):
+    config = importlib.import_module("configs.gsm8k").get_config()
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path in files:
+        path.write_text("Say the number.")
+    assert frontier._searches(config) == [search.to_dict() for search in config.searches]
+    config.prompts = f"{files[0]}, {files[1]}"
+    plain, chat = before = frontier._searches(config)[len(config.searches) :]
+    assert [Search(**search).parsed()[0].chat for search in before] == [False, True]
+    assert "stages" not in plain and chat["stages"] == ("posttrained",)
+    assert plain["search"]["files"] == tuple(map(str, files))
+    files[1].write_text("Say the number in digits.")
+    assert frontier._searches(config)[-1]["search"]["digests"][0] == chat["search"]["digests"][0]
+    assert frontier._searches(config)[-1] != chat
+    config.prompts = str(tmp_path / "c.txt")
+    with pytest.raises(ValueError, match=r"prompt file .*c\.txt: No such file"):
+        frontier._searches(config)
