@@ -85,10 +85,15 @@ def smollm2_135m():
             search(
                 "prequential",
                 stages=("posttrained",),
-                settings={"train": "lora", "learning_rate": 1e-3},
+                settings={"train": "lora", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(16, 32, 64, 120),
             ),
-            search("prequential", stages=("random",), settings={"train": "full"}, examples=(32, 120)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={"train": "full", "learning_rate": 1e-3, "prompt_weight": 100},
+                examples=(32, 120),
+            ),
         ),
         dev=100,
         test=400,

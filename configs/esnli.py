@@ -62,7 +62,12 @@ def smollm2_135m():
                 examples=(256,),
                 epochs=(2,),
             ),
-            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(16,)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**tuned, "train": "full", "learning_rate": 1e-3},
+                examples=(16,),
+            ),
         ),
         dev=18,
         test=72,
@@ -74,7 +79,7 @@ def smollm2_135m():
 
 def smollm2_135m_labels():
     """The same with the label alone, chosen among three by likelihood; tests on the first 300 pairs, 100 premises."""
-    lora = {"train": "lora", "learning_rate": 1e-3, "max_tokens": 128}
+    lora = {"train": "lora", "learning_rate": 2e-4, "max_tokens": 128, "prompt_weight": 10}
     return config(
         _full(adapt="dev", max_new_tokens=64) | {"explain": False},
         local(),

@@ -82,8 +82,9 @@ def smollm2_135m():
             search(
                 "prequential",
                 stages=("posttrained",),
-                settings={"train": "lora", "learning_rate": 1e-3},
+                settings={"train": "lora", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(8, 16, 32),
+                epochs=(0,),
             ),
             search(
                 "prequential",
@@ -92,7 +93,13 @@ def smollm2_135m():
                 examples=(128,),
                 epochs=(2,),
             ),
-            search("prequential", stages=("random",), settings={"train": "full"}, examples=(8, 32)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={"train": "full", "learning_rate": 1e-3, "prompt_weight": 100},
+                examples=(8, 32),
+                epochs=(0,),
+            ),
         ),
         dev=8,
         test=40,

@@ -97,7 +97,12 @@ def smollm2_135m():
                 examples=(8,),
                 epochs=(2,),
             ),
-            search("prequential", stages=("random",), settings={**tuned, "train": "full"}, examples=(8,)),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**tuned, "train": "full", "learning_rate": 1e-3},
+                examples=(8,),
+            ),
         ),
         dev=4,
         test=32,

@@ -25,7 +25,7 @@ from mdl.evaluation import log_likelihoods
 from mdl.files import write_then_rename
 from mdl.methods.method import Adapted, start
 from mdl.tasks.task import Example, Task
-from mdl.training import Learner, Tokenised, adam, add_adapters, arrays, tokenise
+from mdl.training import Learner, Tokenised, add_adapters, arrays, optimiser, tokenise
 
 Labelled = Sequence[tuple[Example, Tokenised]]
 
@@ -130,7 +130,7 @@ class _Labels:
         config, params = checkpoint.config, checkpoint.params
         if settings.train == "lora":
             config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-        self._learner = Learner(config, params, adam(settings.learning_rate))
+        self._learner = Learner(config, params, optimiser("adam"), settings.learning_rate)
         self._cut = min(settings.max_tokens, text.max_tokens(checkpoint))
 
     def data(self, examples: Sequence[Example]) -> Data:

@@ -14,8 +14,20 @@ from typing import Any
 
 from mdl.files import write_then_rename
 
-VERSION = 1
-METHODS = ("zero_shot", "icl", "urial", "prequential", "prompt")  # the order is part of the format: append only
+VERSION = 2
+METHODS = (  # the order is part of the format: append only
+    "zero_shot",
+    "icl",
+    "urial",
+    "prequential",
+    "prompt",
+    "lora",
+    "lm_head",
+    "full",
+    "bayesian_lora",
+    "combined",
+    "blockwise",
+)
 SIDECAR = ".json"
 DECODER = pathlib.Path(__file__).with_name("decoder.py")
 

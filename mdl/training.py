@@ -24,14 +24,18 @@ def _is_adapter(path: tuple) -> bool:
     return path[-1].key in ("lora_a", "lora_b")
 
 
-def split(params: Params) -> tuple[Params, Params]:
+def split(params: Params, trains: Callable[[tuple], bool] | None = None) -> tuple[Params, Params]:
     """Parameters as (trainable, frozen), None in place of the other's leaves.
 
-    Adapters are trainable where there are any, otherwise everything is.
+    Args:
+        trains: says of a leaf's path whether it is trainable. By default adapters are where there are any, otherwise
+            everything is.
     """
-    adapters = any(_is_adapter(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    if trains is None:
+        adapters = any(_is_adapter(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+        trains = _is_adapter if adapters else lambda path: True
     pick = lambda wanted: jax.tree_util.tree_map_with_path(
-        lambda path, x: x if wanted == (not adapters or _is_adapter(path)) else None, params
+        lambda path, x: x if wanted == bool(trains(path)) else None, params
     )
     return pick(True), pick(False)
 
@@ -76,10 +80,18 @@ def _with_gaps(shapes: Params, params: Params) -> Params:
     return {key: _with_gaps(value, params.get(key) if params is not None else None) for key, value in shapes.items()}
 
 
-@functools.lru_cache(maxsize=32)
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015); the same object for the same rate, so that compiled steps are shared."""
-    return optax.adam(learning_rate)
+OPTIMISERS = ("adam", "adamw")
+
+
+@functools.cache
+def optimiser(name: str) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019, decay 0.01), whose rate is a `Learner`'s.
+
+    One object a name, so that compiled steps are shared by all learning rates.
+    """
+    if name == "adam":
+        return optax.inject_hyperparams(optax.adam)(learning_rate=1.0)
+    return optax.inject_hyperparams(optax.adamw, static_args="weight_decay")(learning_rate=1.0, weight_decay=0.01)
 
 
 def _pieces(config: ModelConfig, shape: tuple[int, int]) -> int:
@@ -90,25 +102,59 @@ def _pieces(config: ModelConfig, shape: tuple[int, int]) -> int:
     return next(fitting, rows)
 
 
+def plain(trainable: Tree, frozen: Tree, step: jax.Array) -> tuple[Params, float]:
+    """The usual way from what is trained to the model's parameters: they are the same. No penalty."""
+    del step
+    return join(trainable, frozen), 0.0
+
+
+def _weighted_loss(config: ModelConfig, params: Params, total, inputs, targets, weights) -> jax.Array:
+    model = transformer.bind(config, params)
+    logits = model.logits(model(inputs)[0])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return (losses * weights).sum() / total
+
+
+@functools.lru_cache(maxsize=4)
+def _gradient(config: ModelConfig) -> Callable:
+    @jax.jit
+    def gradient(params, inputs, targets, weights):
+        total = jnp.maximum(weights.sum(), 1.0)
+        return jax.grad(lambda p: _weighted_loss(config, p, total, inputs, targets, weights))(params)
+
+    return gradient
+
+
+def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> Params:
+    """Gradient of the weighted mean loss with respect to all parameters, as NumPy arrays.
+
+    Args:
+        inputs, targets, weights: as for `Learner.update`.
+    """
+    return jax.device_get(_gradient(config)(params, inputs, targets, weights))
+
+
 @functools.lru_cache(maxsize=32)
-def _update(config: ModelConfig, optimiser: optax.GradientTransformation) -> tuple[Callable, Callable]:
-    def loss(trainable, frozen, total, inputs, targets, weights):
-        model = transformer.bind(config, join(trainable, frozen))
-        logits = model.logits(model(inputs)[0])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-        return (losses * weights).sum() / total
+def _update(config: ModelConfig, optimiser: optax.GradientTransformation, prepare: Callable) -> tuple:
+    def loss(trainable, frozen, step, total, inputs, targets, weights):
+        params, penalty = prepare(trainable, frozen, step)
+        return _weighted_loss(config, params, total, inputs, targets, weights) + penalty
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
-    def update(trainable, frozen, state, *batch):
+    def update(trainable, frozen, state, step, *batch):
         pieces = _pieces(config, batch[0].shape)
         total = jnp.maximum(batch[2].sum(), 1.0)
 
         def add(so_far, piece):
-            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(loss)(trainable, frozen, total, *piece)), None
+            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(loss)(trainable, frozen, step, total, *piece)), None
 
         if pieces == 1:
-            value, gradients = jax.value_and_grad(loss)(trainable, frozen, total, *batch)
+            value, gradients = jax.value_and_grad(loss)(trainable, frozen, step, total, *batch)
         else:
+            if prepare is not plain:
+                raise ValueError(
+                    f"a batch of shape {batch[0].shape} is too large for this method; give it a smaller one"
+                )
             parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
             zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
             (value, gradients), _ = jax.lax.scan(add, zero, parts)
@@ -119,18 +165,37 @@ def _update(config: ModelConfig, optimiser: optax.GradientTransformation) -> tup
 
 
 class Learner:
-    """A model being trained: parameters and optimiser state, updated in place, copied by `fork`."""
+    """A model being trained: parameters and optimiser state, updated in place, copied by `fork`.
 
-    def __init__(self, config: ModelConfig, params: Params, optimiser: optax.GradientTransformation):
+    Args:
+        config, params: the model. With a `prepare` of one's own: (trainable, frozen).
+        optimiser: with a rate of its own, or one of `optimiser` above.
+        learning_rate: of the latter.
+        warmup: steps in which the rate rises linearly from nothing.
+        trains: as for `split`.
+        prepare: (trainable, frozen, step) -> (the model's parameters, a penalty added to the loss), traced.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Params,
+        optimiser: optax.GradientTransformation,
+        learning_rate: float | None = None,
+        warmup: int = 0,
+        trains: Callable[[tuple], bool] | None = None,
+        prepare: Callable = plain,
+    ):
         self.config = config
-        trainable, self.frozen = split(params)
+        trainable, self.frozen = split(params, trains) if prepare is plain else params
         self.trainable = jax.tree.map(jnp.copy, trainable)  # the step donates it; the checkpoint's own must survive
-        init, self._step = _update(config, optimiser)
+        self.steps, self._rate, self._warmup = 0, learning_rate, warmup
+        init, self._step = _update(config, optimiser, prepare)
         self.state = init(self.trainable)
 
     @property
     def params(self) -> Params:
-        """All parameters. Valid until the next `update`, which reuses their memory."""
+        """All parameters of a plain model. Valid until the next `update`, which reuses their memory."""
         return join(self.trainable, self.frozen)
 
     def fork(self) -> "Learner":
@@ -150,7 +215,13 @@ class Learner:
         Returns:
             The loss before the step, nats a unit of weight.
         """
-        self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, inputs, targets, weights)
+        if self._rate is not None:
+            rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
+            self.state.hyperparams["learning_rate"] = np.float32(rate)
+        step = np.uint32(self.steps)
+        batch = (inputs, targets, weights)
+        self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, step, *batch)
+        self.steps += 1
         return loss
 
 

@@ -8,7 +8,7 @@ from mdl import training
 from mdl.checkpoints import checkpoint, transformer
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
-from mdl.training import Learner, adam, add_adapters, join, split
+from mdl.training import Learner, add_adapters, join, optimiser, split
 
 STORIES = checkpoint.load("stories260k")
 WORDS = [STORIES.tokenizer.encode("Tim has 3 balls."), STORIES.tokenizer.encode("Lily ran home to her mom.")]
@@ -42,7 +42,7 @@ def test_updates_learn_and_leave_the_checkpoint_alone(lora):
     if lora is not None:
         config, params = add_adapters(config, params, lora, seed=0)
     before = jax.tree.map(np.array, STORIES.params)
-    learner = Learner(config, params, adam(1e-2))
+    learner = Learner(config, params, optimiser("adam"), 1e-2)
     losses = [float(learner.update(*BATCH)) for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
     assert _equal(STORIES.params, before)
@@ -51,13 +51,13 @@ def test_updates_learn_and_leave_the_checkpoint_alone(lora):
 
 
 def test_the_first_loss_is_the_codelength_a_token():
-    learner = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    learner = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     nats = -tokens.log_likelihoods(STORIES.config, STORIES.params, WORDS, bos=1, eos=2, max_tokens=100).sum()
     assert float(learner.update(*BATCH)) == pytest.approx(nats / BATCH[2].sum(), rel=1e-5)
 
 
 def test_a_fork_learns_alone():
-    learner = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    learner = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     learner.update(*BATCH)
     other = learner.fork()
     before = jax.tree.map(np.array, learner.params)
@@ -69,7 +69,7 @@ def test_a_fork_learns_alone():
 
 def test_weights_of_zero_are_no_examples():
     inputs, targets, weights = BATCH
-    one, two = (Learner(STORIES.config, STORIES.params, adam(1e-3)) for _ in range(2))
+    one, two = (Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3) for _ in range(2))
     weights = weights * np.array([[1], [0]], np.float32)
     one.update(inputs, targets, weights)
     two.update(inputs, targets * np.array([[1], [0]], np.int32), weights)
@@ -77,11 +77,11 @@ def test_weights_of_zero_are_no_examples():
 
 
 def test_a_batch_in_parts_is_the_same_step(monkeypatch):
-    whole = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    whole = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     loss = float(whole.update(*BATCH))
     monkeypatch.setattr(training, "_ACTIVATIONS", 1)
     training._update.cache_clear()
-    parts = Learner(STORIES.config, STORIES.params, adam(1e-3))
+    parts = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     assert float(parts.update(*BATCH)) == pytest.approx(loss, rel=1e-5)
     training._update.cache_clear()
     leaves = [jax.tree.leaves(params) for params in (STORIES.params, whole.params, parts.params)]

@@ -35,6 +35,9 @@ class Coder(Protocol):
     def uniform(self, size: int, symbol: int | None) -> int:
         """Codes one of `size` equally likely symbols, size at most 2^24."""
 
+    def uniforms(self, size: int, count: int, symbols: np.ndarray | None) -> np.ndarray:
+        """Codes [count] such symbols."""
+
 
 def flag(coder: Coder, value: bool | None, probability: float = 0.5) -> bool:
     """Codes a truth value that is True with `probability`."""
@@ -123,6 +126,11 @@ class Encoder:
         self._coder.encode(int(symbol), constriction.stream.model.Uniform(size))
         return symbol
 
+    def uniforms(self, size, count, symbols):
+        self.bits += count * math.log2(size)
+        self._coder.encode(np.asarray(symbols, np.int32), constriction.stream.model.Uniform(size))
+        return symbols
+
     def finish(self) -> bytes:
         """The shortest byte string that decodes to what was written, when followed by zeros."""
         words = self._coder.get_compressed().astype(">u4").tobytes()
@@ -163,6 +171,10 @@ class Decoder:
         self.bits += math.log2(size)
         return int(self._coder.decode(constriction.stream.model.Uniform(size)))
 
+    def uniforms(self, size, count, symbols):
+        self.bits += count * math.log2(size)
+        return self._coder.decode(constriction.stream.model.Uniform(size), count)
+
 
 def _fill(probs: np.ndarray) -> np.ndarray:
     """Rows that underflowed to zero everywhere become uniform: a block cannot be chosen and then be impossible."""
@@ -189,6 +201,10 @@ class Meter:
     def uniform(self, size, symbol):
         self.bits += math.log2(size)
         return symbol
+
+    def uniforms(self, size, count, symbols):
+        self.bits += count * math.log2(size)
+        return symbols
 
     def add(self, bits: float) -> None:
         """Adds the codelength of what was scored elsewhere, in bits."""

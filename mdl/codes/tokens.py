@@ -62,6 +62,45 @@ class Context:
         self._position += 1
 
 
+_TEMPERATURES = np.array([2.0 ** (k / 4) for k in range(-4, 7)])
+_MEMORY = 0.9  # weight of the batches before, against the latest
+
+
+class Temperature:
+    """A temperature learned from what is coded: forward calibration (Bornschein et al. 2022, arXiv 2210.07931).
+
+    Each batch is coded at the temperature of a grid that would have been best for the batches before it, the latest
+    weighing most. Encoder and decoder see the same, so that it costs nothing.
+    """
+
+    def __init__(self):
+        self.value = 1.0
+        self._bits = np.zeros(len(_TEMPERATURES))
+
+    def apply(self, log_probs: np.ndarray) -> np.ndarray:
+        """[m, V] float32 log-probabilities at the present temperature."""
+        if self.value == 1.0:
+            return log_probs
+        return _heated(log_probs, self.value).astype(np.float32)
+
+    def observe(self, log_probs: np.ndarray, symbols: np.ndarray) -> None:
+        """Adds what the symbols, [m], cost at each temperature."""
+        rows = np.arange(len(symbols))
+        for k, value in enumerate(_TEMPERATURES):
+            self._bits[k] -= _heated(log_probs, value)[rows, symbols].sum(dtype=np.float64) / math.log(2)
+
+    def update(self) -> None:
+        """Ends a batch: the next is coded at what is best by now."""
+        self.value = float(_TEMPERATURES[np.argmin(self._bits)])
+        self._bits *= _MEMORY
+
+
+def _heated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
+    scaled = log_probs / np.float32(temperature)
+    scaled -= scaled.max(axis=1, keepdims=True)
+    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+
+
 def _dtype(params: transformer.Params):
     return params["embed_tokens"].dtype
 
@@ -76,6 +115,7 @@ def code(
     bos: int | None,
     eos: int | None,
     max_tokens: int,
+    temperature: Temperature | None = None,
 ) -> list[list[int]]:
     """Codes token sequences and their ends.
 
@@ -85,6 +125,7 @@ def code(
         coder: either direction, or a `Meter`, for which one parallel pass suffices.
         sequences: `rows` sequences of at most max_tokens ids, without bos and eos; None when decoding.
         max_tokens: at most config.max_length, less one where there is a bos.
+        temperature: of the probabilities, which learns from this batch; 1 when absent.
 
     Returns:
         The sequences.
@@ -102,7 +143,7 @@ def code(
         lengths = [natural(coder, None if sequences is None else len(sequences[i])) for i in range(rows)]
     else:
         lengths = [max_tokens] * rows
-    if isinstance(coder, Meter):
+    if isinstance(coder, Meter) and temperature is None:
         scores = log_likelihoods(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
         coder.add(-float(scores.sum()) / math.log(2))
         return [list(sequence) for sequence in sequences]
@@ -114,13 +155,20 @@ def code(
         if sequences is not None:
             symbols = [sequences[i][len(out[i])] if len(out[i]) < len(sequences[i]) else eos for i in active]
         read = np.zeros(rows, np.int32)
-        read[active] = coder.categorical(context.log_probs[active], symbols)
+        log_probs = context.log_probs[active]
+        if temperature is None:
+            read[active] = coder.categorical(log_probs, symbols)
+        else:
+            read[active] = coder.categorical(temperature.apply(log_probs), symbols)
+            temperature.observe(log_probs, read[active])
         for i in active:
             if read[i] != eos:
                 out[i].append(int(read[i]))
         active = [i for i in active if read[i] != eos and len(out[i]) < lengths[i]]
         if active:
             context.advance(read)
+    if temperature is not None:
+        temperature.update()
     return out
 
 

@@ -5,106 +5,126 @@ with questions, answers and ends all coded. One pass gives a program at every nu
 each batch whether another follows. Then come further epochs over what was decoded, which cost no bits but their number.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
+
+from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import Lora
-from mdl.checkpoints.tokenizer import Tokenizer
-from mdl.codes import Coder, text, tokens
+from mdl.codes import Coder, tokens
 from mdl.codes import settings as settings_code
-from mdl.codes.coder import byte_string, flag, natural
+from mdl.codes.coder import flag, natural
+from mdl.methods import examples
+from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, finish, start
 from mdl.tasks import pipeline
-from mdl.training import Learner, Tokenised, adam, add_adapters, arrays, tokenise
+from mdl.training import Learner, Tokenised, add_adapters
 
 _STOP = 1 / 64  # probability that a batch is the last
-_PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Hyper-parameters, all part of the program.
+    """Hyper-parameters, all part of the program. The defaults are the paper's.
 
     Attributes:
         train: adapters or all weights.
         rank, alpha: of the adapters.
-        learning_rate: of Adam.
+        learning_rate: of the optimiser.
         batch: examples coded with the same weights, and then trained on in one step.
         epoch_batch: examples a step in further epochs.
         max_tokens: an example's prompt and completion are cut here.
         prompt_weight: weight of a prompt's tokens in the loss, in percent; a completion's weigh 100.
-        seed: of the adapters' A and of the order in further epochs.
+        seed: of the adapters' A, of replay and of the order in further epochs.
+        optimiser: Adam or AdamW.
+        warmup: steps in which the learning rate rises.
+        replay: streams of past batches, each of which adds a step after each batch (Bornschein et al. 2022, section
+            3.2). A stream goes through the batches in order, and after t of them begins again with probability 1 / t.
+        calibrate: code at the temperature that was best so far; see `codes.tokens.Temperature`.
     """
 
     train: Literal["lora", "full"] = "lora"
     rank: int = 8
     alpha: float = 8.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
     batch: int = 8
     epoch_batch: int = 8
-    max_tokens: int = 512
-    prompt_weight: int = 100
+    max_tokens: int = 500
+    prompt_weight: int = 0
     seed: int = 0
+    optimiser: Literal["adam", "adamw"] = "adam"
+    warmup: int = 0
+    replay: int = 0
+    calibrate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """When to yield a program.
+    """Which examples, and when to yield a program.
 
     Attributes:
         examples: numbers of examples; rounded up to whole batches.
         epochs: numbers of further epochs tried at each.
+        order: how examples are chosen and ordered; see `examples.choose`. It is implied by what is coded.
     """
 
     examples: tuple[int, ...] = (8, 16, 32)
-    epochs: tuple[int, ...] = (0,)
+    epochs: tuple[int, ...] = (2,)
+    order: Order = "given"
 
 
-class _Run:
+class Run:
     """What encoder and decoder do alike: code a batch, then learn from it; then further epochs."""
 
-    def __init__(self, coder: Coder, checkpoint: Checkpoint, separator: str | None, settings: Settings | None):
+    def __init__(
+        self, coder: Coder, checkpoint: Checkpoint, separator: str | None, settings: Any | None, kind=Settings
+    ):
         self.checkpoint = checkpoint
-        self.settings = settings = settings_code.code(coder, Settings, settings)
-        self.separator = byte_string(coder, None if separator is None else separator.encode()).decode()
+        self.settings = settings = settings_code.code(coder, kind, settings)
+        self.rules = examples.code_rules(coder, checkpoint, separator, settings.max_tokens)
         self.header_bits = coder.bits
         config, params = checkpoint.config, checkpoint.params
         if settings.train == "lora":
             config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-        self.learner = Learner(config, params, adam(settings.learning_rate))
-        self.rules = {
-            "bos": checkpoint.tokenizer.bos_id,
-            "eos": checkpoint.tokenizer.eos_id,
-            "max_tokens": _limit(checkpoint, settings),
-        }
+        optimiser = training.optimiser(settings.optimiser)
+        self.learner = Learner(config, params, optimiser, settings.learning_rate, warmup=settings.warmup)
+        self.temperature = tokens.Temperature() if settings.calibrate else None
         self.seen: list[Tokenised] = []
         self.epoch = 0
+        self._streams = [-1] * settings.replay
+        self._random = np.random.Generator(np.random.Philox(settings.seed))
 
     def batch(self, coder: Coder, sequences: list[Tokenised] | None) -> None:
-        """Codes one batch with the weights as they are, then takes one step on it."""
-        given = None if sequences is None else [sequence.tokens for sequence in sequences]
-        config, params, rows = self.learner.config, self.learner.params, self.settings.batch
-        read = tokens.code(coder, config, params, given, rows=rows, **self.rules)
-        new = []
-        for i, ids in enumerate(read):
-            implied = find_boundary(self.checkpoint.tokenizer, ids, self.separator)
-            boundary = None if sequences is None else sequences[i].boundary
-            if flag(coder, None if boundary is None else boundary == implied, _PLAIN):
-                new.append(Tokenised(ids, implied))
-            else:
-                new.append(Tokenised(ids, coder.uniform(len(ids) + 1, boundary)))
+        """Codes one batch with the weights as they are, then takes one step on it, and those of the replay."""
+        learner, size = self.learner, self.settings.batch
+        new = examples.code(
+            coder,
+            self.checkpoint.tokenizer,
+            learner.config,
+            learner.params,
+            sequences,
+            self.rules,
+            rows=size,
+            temperature=self.temperature,
+        )
         self.seen += new
         self._learn(new)
+        count = len(self.seen) // size
+        for k, place in enumerate(self._streams):
+            again = self._random.random() < 1 / count or place + 1 == count
+            self._streams[k] = 0 if again else place + 1
+            self._learn(self.seen[size * self._streams[k] :][:size])
 
     def _learn(self, sequences: list[Tokenised]) -> None:
-        self.learner.update(*arrays(sequences, prompt_weight=self.settings.prompt_weight / 100, **self.rules))
+        self.learner.update(*self.rules.arrays(sequences, self.settings.prompt_weight))
 
-    def fork(self) -> "_Run":
+    def fork(self) -> "Run":
         """An independent run in the same state, to train on."""
-        other = object.__new__(_Run)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.learner, other.seen = self.learner.fork(), list(self.seen)
         return other
 
@@ -122,40 +142,15 @@ class _Run:
         return Adapted(self.learner.config, self.learner.params, start(self.checkpoint))
 
 
-def _limit(checkpoint: Checkpoint, settings: Settings) -> int:
-    return min(settings.max_tokens, text.max_tokens(checkpoint))
-
-
-def _ending(tokenizer: Tokenizer, sequences: list[Tokenised], separator: str) -> str:
-    """The shortest end of the separator that marks every prompt's end, so that no more of it need be coded."""
-    for size in range(1, len(separator)):
-        ending = separator[-size:]
-        if all(find_boundary(tokenizer, s.tokens, ending) == s.boundary for s in sequences):
-            return ending
-    return separator
-
-
-def find_boundary(tokenizer: Tokenizer, ids: list[int], separator: str) -> int:
-    """The least number of leading tokens whose text contains the separator; all of them where it does not occur."""
-    low, high = 0, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        if separator in tokenizer.decode(ids[:middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of examples, one program a number of further epochs."""
     size, tokenizer = settings.batch, checkpoint.tokenizer
     wanted = {-(-n // size) * size for n in search.examples}
     wanted = {n for n in wanted if n <= len(task.train)}
-    cut = _limit(checkpoint, settings)
-    examples = [tokenise(tokenizer, e.prompt, e.completion, cut) for e in task.train[: max(wanted, default=0)]]
-    run = _Run(coder, checkpoint, _ending(tokenizer, examples, task.separator), settings)
-    whole = [examples[i : i + size] for i in range(0, len(examples), size)]
+    count = max(wanted, default=0)
+    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    run = Run(coder, checkpoint, examples.shortest_ending(tokenizer, chosen, task.separator), settings)
+    whole = [chosen[i : i + size] for i in range(0, len(chosen), size)]
     for batch in (*whole, None):
         if len(run.seen) in wanted:
             end, trained = coder.fork(), run.fork()
@@ -167,7 +162,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
                 yield Encoded(
                     finish("prequential", last, run.header_bits),
                     trained.adapted(),
-                    _describe(settings, len(run.seen), epochs),
+                    _describe(settings, search, len(run.seen), epochs),
                     len(run.seen),
                     sum(len(s.tokens) for s in run.seen),
                 )
@@ -176,13 +171,13 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
             run.batch(coder, batch)
 
 
-def _describe(settings: Settings, examples: int, epochs: int) -> dict[str, Any]:
-    return {**dataclasses.asdict(settings), "examples": examples, "epochs": epochs}
+def _describe(settings: Settings, search: Search, examples: int, epochs: int) -> dict[str, Any]:
+    return {**dataclasses.asdict(settings), "examples": examples, "epochs": epochs, "order": search.order}
 
 
 def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
-    run = _Run(coder, checkpoint, None, None)
+    run = Run(coder, checkpoint, None, None)
     while not flag(coder, None, _STOP):
         run.batch(coder, None)
     run.train_until(natural(coder, None))

@@ -10,7 +10,19 @@ from mdl import tasks
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
 from mdl.measurement import Search as Measured
-from mdl.methods import METHODS, icl, prequential, prompt, urial
+from mdl.methods import (
+    METHODS,
+    bayesian_lora,
+    blockwise,
+    combined,
+    full,
+    icl,
+    lm_head,
+    lora,
+    prequential,
+    prompt,
+    urial,
+)
 from mdl.programs import METHODS as REGISTERED
 from mdl.tasks.task import Example
 from mdl.training import tokenise
@@ -21,6 +33,12 @@ TINY = tasks.load("gsm8k", size="tiny", seed=0)
 FULL = prequential.Settings(train="full", learning_rate=3e-3, max_tokens=127, batch=4)
 PROMPT = str(pathlib.Path(__file__).with_name("prompt.txt"))
 LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, prompt_weight=10, seed=7)
+REPLAYED = prequential.Settings(
+    train="full", learning_rate=3e-3, max_tokens=127, batch=4, replay=2, calibrate=True, warmup=3, optimiser="adamw"
+)
+COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4, max_tokens=127)
+BLOCKS = {"first": 4, "epochs": 1, "batch": 4, "learning_rate": 1e-2, "max_tokens": 127}
+FEW = {"examples": 8, "max_tokens": 127, "learning_rate": 1e-2, "epochs": (1,)}
 CASES = {
     "zero_shot": ("zero_shot", {}, None),
     "icl": ("icl", {}, icl.Search((1, 3))),
@@ -30,6 +48,38 @@ CASES = {
     "prompt": ("prompt", {}, prompt.Search((PROMPT,))),
     "full": ("prequential", dataclasses.asdict(FULL), prequential.Search((4, 8), (0, 2))),
     "lora": ("prequential", dataclasses.asdict(LORA), prequential.Search((8,), (0, 1))),
+    "replayed": ("prequential", dataclasses.asdict(REPLAYED), prequential.Search((8, 12), (0,), "likely")),
+    "blockwise": ("blockwise", BLOCKS, blockwise.Search(16, "short")),
+    "lora weights": ("lora", {"rank": 2}, lora.Search(**FEW, widths=(16, 4, 2))),
+    "lora flat": ("lora", {"entropy": False, "fixed_a": True, "last": 2, "seed": 3}, lora.Search(**FEW, widths=(16,))),
+    "lm_head": ("lm_head", {}, lm_head.Search(**FEW, widths=(4,))),
+    "full weights": ("full", {}, full.Search(**FEW, widths=(2, 3))),
+    "bayesian_lora": ("bayesian_lora", {}, bayesian_lora.Search(**FEW)),
+    "pruned": (
+        "bayesian_lora",
+        {"rank": 3, "prune": True},
+        bayesian_lora.Search(**FEW, gate_start=0.0, gates_rate=0.3),
+    ),
+    "combined": ("combined", dataclasses.asdict(COMBINED), combined.Search((8,), second=8, widths=(4, 8))),
+}
+NUMBERS = {
+    "zero_shot": 1,
+    "icl": 2,
+    "urial": 2,
+    "icl drawn": 6,
+    "urial drawn": 3,
+    "prompt": 1,
+    "full": 4,
+    "lora": 2,
+    "replayed": 2,
+    "blockwise": 3,
+    "lora weights": 3,
+    "lora flat": 1,
+    "lm_head": 1,
+    "full weights": 2,
+    "bayesian_lora": 1,
+    "pruned": 1,
+    "combined": 2,
 }
 
 
@@ -56,8 +106,7 @@ def test_the_registry_is_the_format():
 @pytest.mark.parametrize("case", CASES)
 def test_decoding_gives_the_encoded_model_at_the_ideal_length(case):
     programs = list(_programs(case))
-    numbers = {"zero_shot": 1, "icl": 2, "urial": 2, "full": 4, "lora": 2}
-    assert len(programs) == (numbers | {"icl drawn": 6, "urial drawn": 3, "prompt": 1})[case]
+    assert len(programs) == NUMBERS[case]
     again = [encoded.program.data for encoded, _ in _programs(case)]
     assert again == [encoded.program.data for encoded, _ in programs]
     for encoded, digest in programs:

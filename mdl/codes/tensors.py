@@ -1,0 +1,158 @@
+"""Quantised tensors: integers on a uniform grid, entropy-coded.
+
+A tensor is a step size and integers. An integer is coded as its bit length, under frequencies learned on the way
+(Krichevsky & Trofimov 1981), then its sign and its lower bits: the Elias gamma code with adaptive first part. So
+small integers are short whatever their distribution, and a program pays for widths that it does not use hardly at all.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from mdl.codes.coder import Coder
+
+MAX_WIDTH = 32
+_FIRST, _LONGEST = 16, 4096  # integers coded under the same frequencies: at first, and at most
+_FACTORS = 2.0 ** (-np.arange(0, 25) / 4)  # of the largest magnitude, tried as the grid's range
+
+
+def levels(width: int) -> int:
+    """The largest integer of a width in bits: the grid is symmetric, -(2^(w-1) - 1) … 2^(w-1) - 1."""
+    return 2 ** (width - 1) - 1
+
+
+def quantise(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
+    """The nearest tensor on a grid of this width, its range chosen for the least squared error.
+
+    Args:
+        values: any shape, float.
+        width: bits an integer, 2 … 32.
+
+    Returns:
+        The step, a bfloat16 number, and int32 integers; 0 and zeros where all is zero.
+    """
+    values = np.asarray(values, np.float64)
+    largest = float(np.abs(values).max(initial=0.0))
+    best = (math.inf, 0.0)
+    for factor in _FACTORS if width <= 8 else _FACTORS[:1]:
+        step = bfloat16(largest * factor / levels(width))
+        if step > 0:
+            error = float(np.square(values - step * rounded(values, step, width), dtype=np.float64).sum())
+            best = min(best, (error, step))
+    step = best[1]
+    return step, rounded(values, step, width) if step else np.zeros(values.shape, np.int32)
+
+
+def rounded(values: np.ndarray, step: float, width: int) -> np.ndarray:
+    """The nearest integers of a grid with this step and width, int32."""
+    return np.clip(np.rint(np.asarray(values, np.float64) / step), -levels(width), levels(width)).astype(np.int32)
+
+
+def bfloat16(value: float) -> float:
+    """The nearest bfloat16 number."""
+    return float(jnp.bfloat16(value))
+
+
+def dequantise(step: float, integers: np.ndarray) -> np.ndarray:
+    """Float32 values: step times integers."""
+    return (step * integers.astype(np.float64)).astype(np.float32)
+
+
+def code_step(coder: Coder, step: float | None) -> float:
+    """Codes a bfloat16 number in 16 bits."""
+    bits = None if step is None else int(np.asarray(jnp.bfloat16(step)).view(np.uint16))
+    return float(np.array(coder.uniform(1 << 16, bits), np.uint16).view(jnp.bfloat16))
+
+
+class Frequencies:
+    """What is known of the integers coded so far, by width; one object for tensors that are alike."""
+
+    def __init__(self):
+        self._lengths: dict[int, np.ndarray] = {}
+        self._next: dict[int, np.ndarray] = {}
+
+    def code(self, coder: Coder, integers: np.ndarray | None, count: int, width: int) -> np.ndarray:
+        """Codes `count` integers of at most levels(width) in magnitude, or decodes them where they are None.
+
+        Returns:
+            [count] int32.
+        """
+        lengths = self._lengths.setdefault(width, np.full(width, 0.5))
+        seconds = self._next.setdefault(width, np.full((width, 2), 0.5))
+        magnitude = None if integers is None else np.abs(integers.astype(np.int64))
+        size = _code_blocks(coder, None if magnitude is None else _bit_length(magnitude), count, lengths)
+        out = (size > 0).astype(np.int64)
+        for length in range(2, width):  # the bit after the leading one, learned; those after it, uniform
+            where = np.flatnonzero(size == length)
+            if len(where):
+                low = length - 2
+                given = None if magnitude is None else magnitude[where]
+                second = _code_blocks(coder, None if given is None else (given >> low) & 1, len(where), seconds[length])
+                rest = _code_uniform(coder, None if given is None else given & ((1 << low) - 1), len(where), low)
+                out[where] = (1 << (length - 1)) | (second << low) | rest
+        where = np.flatnonzero(size > 0)
+        signs = _code_uniform(
+            coder, None if integers is None else (integers[where] < 0).astype(np.int64), len(where), 1
+        )
+        out[where] *= 1 - 2 * signs
+        return out.astype(np.int32)
+
+
+def _bit_length(magnitude: np.ndarray) -> np.ndarray:
+    return np.where(magnitude > 0, np.frexp(magnitude.astype(np.float64))[1], 0)
+
+
+def _code_blocks(coder: Coder, symbols: np.ndarray | None, count: int, counts: np.ndarray) -> np.ndarray:
+    """Codes symbols in blocks under the frequencies before each block, which are updated in place."""
+    out, start = np.zeros(count, np.int64), 0
+    while start < count:
+        size = min(max(_FIRST, int(counts.sum())), _LONGEST, count - start)
+        log_probs = np.log(counts / counts.sum()).astype(np.float32)
+        given = None if symbols is None else symbols[start : start + size]
+        read = coder.categorical(np.tile(log_probs, (size, 1)), given)
+        out[start : start + size] = read
+        counts += np.bincount(read, minlength=len(counts))
+        start += size
+    return out
+
+
+def _code_uniform(coder: Coder, symbols: np.ndarray | None, count: int, bits: int) -> np.ndarray:
+    """Codes symbols of so many bits each, all equally likely."""
+    if bits == 0 or count == 0:
+        return np.zeros(count, np.int64)
+    if bits > 16:
+        high = _code_uniform(coder, None if symbols is None else symbols >> 16, count, bits - 16)
+        return high << 16 | _code_uniform(coder, None if symbols is None else symbols & 0xFFFF, count, 16)
+    return np.asarray(coder.uniforms(1 << bits, count, symbols), np.int64)
+
+
+def code(
+    coder: Coder, tensor: tuple[float, np.ndarray] | None, shape: tuple[int, ...], width: int, known: Frequencies | None
+) -> tuple[float, np.ndarray]:
+    """Codes a quantised tensor.
+
+    Args:
+        coder: either direction.
+        tensor: step and integers of `quantise`, or None when decoding.
+        shape: of the integers.
+        width: bits an integer, 2 … 32.
+        known: what is known of the integers' distribution; None for flat codes of `width` bits each.
+
+    Returns:
+        Step and integers.
+    """
+    step = code_step(coder, None if tensor is None else tensor[0])
+    if not (math.isfinite(step) and step >= 0):
+        raise ValueError(f"a step of {step} is no step: the program is damaged")
+    count = math.prod(shape)
+    if step == 0:
+        return step, np.zeros(shape, np.int32)
+    integers = None if tensor is None else tensor[1].reshape(-1)
+    if known is None:
+        offset = levels(width)
+        shifted = None if integers is None else integers.astype(np.int64) + offset
+        read = _code_uniform(coder, shifted, count, width) - offset
+    else:
+        read = known.code(coder, integers, count, width)
+    return step, read.reshape(shape).astype(np.int32)

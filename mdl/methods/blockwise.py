@@ -1,0 +1,119 @@
+"""blockwise: code a block of examples with a model trained from scratch on all blocks before it; blocks double.
+
+The block-wise prequential code (Dawid 1984; Voita & Titov 2020, arXiv 2003.12298), the classical alternative to
+`prequential`: retraining costs time but no bits, and the last model has seen all blocks alike.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from mdl import training
+from mdl.checkpoints.checkpoint import Checkpoint
+from mdl.checkpoints.config import Lora
+from mdl.codes import settings as settings_code
+from mdl.codes.coder import flag
+from mdl.methods import examples
+from mdl.methods.examples import Order, Rules
+from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.tasks import pipeline
+from mdl.training import Learner, Tokenised, add_adapters
+
+_STOP = 1 / 8  # probability that a block is the last
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters, all part of the program.
+
+    Attributes:
+        first: examples in the first block, and in the second; then each block is as long as all before it.
+        epochs: passes over what was decoded, from the checkpoint's weights, before each block and at the end.
+        batch: examples coded side by side, and examples a step.
+        train, rank, alpha, learning_rate, max_tokens, prompt_weight, seed, optimiser, warmup: as for `prequential`.
+    """
+
+    first: int = 8
+    epochs: int = 3
+    batch: int = 8
+    train: Literal["lora", "full"] = "lora"
+    rank: int = 8
+    alpha: float = 8.0
+    learning_rate: float = 1e-4
+    max_tokens: int = 500
+    prompt_weight: int = 0
+    seed: int = 0
+    optimiser: Literal["adam", "adamw"] = "adam"
+    warmup: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Which examples, and when to yield a program: after every block.
+
+    Attributes:
+        examples: at most so many examples.
+        order: how they are chosen and ordered; see `examples.choose`.
+    """
+
+    examples: int = 64
+    order: Order = "given"
+
+
+def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Sequence[Tokenised]) -> Learner:
+    """A model trained from scratch on what was coded."""
+    config, params = checkpoint.config, checkpoint.params
+    if settings.train == "lora":
+        config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
+    optimiser = training.optimiser(settings.optimiser)
+    learner = Learner(config, params, optimiser, settings.learning_rate, settings.warmup)
+    lengths = [len(s.tokens) + 1 for s in seen]
+    for epoch in range(settings.epochs if seen else 0):
+        for rows in pipeline.plan(lengths, batch_size=settings.batch, seed=settings.seed, epoch=epoch):
+            learner.update(*rules.arrays([seen[i] for i in rows if i >= 0], settings.prompt_weight))
+    return learner
+
+
+def _code_block(coder, checkpoint, settings, rules, learner, given, count) -> list[Tokenised]:
+    """Codes `count` examples, a batch at a time, with the model as it is."""
+    read = []
+    while len(read) < count:
+        size = min(settings.batch, count - len(read))
+        batch = None if given is None else given[len(read) : len(read) + size]
+        tokenizer, model = checkpoint.tokenizer, (learner.config, learner.params)
+        read += examples.code(coder, tokenizer, *model, batch, rules, rows=size)
+    return read
+
+
+def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
+    """Yields a program after each block."""
+    count = min(search.examples, len(task.train))
+    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    settings_code.code(coder, Settings, settings)
+    ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
+    rules = examples.code_rules(coder, checkpoint, ending, settings.max_tokens)
+    header = coder.bits
+    seen, learner = [], _trained(checkpoint, settings, rules, [])
+    while len(chosen) - len(seen) >= (size := len(seen) or settings.first):
+        seen += _code_block(coder, checkpoint, settings, rules, learner, chosen[len(seen) : len(seen) + size], size)
+        learner = _trained(checkpoint, settings, rules, seen)
+        end = coder.fork()
+        flag(end, True, _STOP)
+        described = {**dataclasses.asdict(settings), "examples": len(seen), "order": search.order}
+        adapted = Adapted(learner.config, learner.params, start(checkpoint))
+        tokens = sum(len(s.tokens) for s in seen)
+        yield Encoded(finish("blockwise", end, header), adapted, described, len(seen), tokens)
+        flag(coder, False, _STOP)
+
+
+def decode(coder, checkpoint) -> Adapted:
+    """Runs a program's stream."""
+    settings = settings_code.code(coder, Settings, None)
+    rules = examples.code_rules(coder, checkpoint, None, settings.max_tokens)
+    seen, last = [], False
+    while not last:
+        learner = _trained(checkpoint, settings, rules, seen)
+        seen += _code_block(coder, checkpoint, settings, rules, learner, None, len(seen) or settings.first)
+        last = flag(coder, None, _STOP)
+    learner = _trained(checkpoint, settings, rules, seen)
+    return Adapted(learner.config, learner.params, start(checkpoint))

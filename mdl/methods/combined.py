@@ -1,0 +1,173 @@
+"""combined: coded examples whose batches' updates are weighed by learned scalars.
+
+The paper's phase one and phase two. Phase one codes batches and trains on them as `prequential` does, keeping what
+each changed. Phase two learns, on data that is not sent, one scalar a batch and layer: the model is its start plus the
+sum of scalar times change. Sent are the batches and the scalars, quantised; the decoder repeats phase one.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdl import training
+from mdl.codes import tensors
+from mdl.codes.coder import flag
+from mdl.methods import examples, parametric, prequential
+from mdl.methods.examples import Order
+from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.training import Learner, join
+
+_STOP = 1 / 16  # probability that a batch is the last
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(prequential.Settings):
+    """Hyper-parameters, all part of the program: those of `prequential`, and the width of the scalars' grid.
+
+    Attributes:
+        width: bits a scalar, 2 … 32. The paper's are 32 bits.
+        entropy: code the scalars under frequencies that are learned, instead of flat.
+    """
+
+    width: int = 8
+    entropy: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Which batches, and how to learn their scalars.
+
+    Attributes:
+        examples: numbers of examples coded, rounded up to whole batches; a phase two and a program for each.
+        order: how they are chosen; see `examples.choose`.
+        second: training examples of phase two; 0 for all.
+        epochs: passes over them.
+        learning_rate: of phase two.
+        widths: of the scalars' grid, a program each.
+    """
+
+    examples: tuple[int, ...] = (64, 256)
+    order: Order = "given"
+    second: int = 0
+    epochs: int = 1
+    learning_rate: float = 1e-2
+    widths: tuple[int, ...] = (8,)
+
+
+def _layers(tree: Any) -> dict[tuple, int]:
+    """Path of a layer -> its number: the factors of an adapter are one layer."""
+    paths = [path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return {path: i for i, path in enumerate(dict.fromkeys(paths))}
+
+
+def _mixed(scalars: jax.Array, begin: Any, changes: list[Any]) -> Any:
+    """Start plus Σ scalar × change; scalars [batches, layers]."""
+    layers = _layers(begin)
+
+    def mix(path, first, *steps):
+        own = scalars[:, layers[path[:-1]]]
+        return first + sum(own[k] * step for k, step in enumerate(steps))
+
+    return jax.tree_util.tree_map_with_path(mix, begin, *changes)
+
+
+_mixed_once = jax.jit(_mixed)
+
+
+def _prepare(trainable, frozen, step):
+    """What `training.Learner` calls."""
+    del step
+    return join(_mixed(trainable["scalars"], frozen["begin"], frozen["changes"]), frozen["params"]), 0.0
+
+
+class _PhaseOne:
+    """A prequential run that keeps what each batch changed; the same on both sides."""
+
+    def __init__(self, coder, checkpoint, separator, settings):
+        self.run = prequential.Run(coder, checkpoint, separator, settings, Settings)
+        self.begin = jax.tree.map(jnp.copy, self.run.learner.trainable)
+        self.changes: list[Any] = []
+
+    def batch(self, coder, sequences):
+        """Codes a batch and learns from it."""
+        before = jax.tree.map(jnp.copy, self.run.learner.trainable)
+        self.run.batch(coder, sequences)
+        self.changes.append(jax.tree.map(jnp.subtract, self.run.learner.trainable, before))
+
+    def adapted(self, scalars: np.ndarray) -> Adapted:
+        """The model that scalars, [batches, layers], make."""
+        learner = self.run.learner
+        mixed = _mixed_once(jnp.asarray(scalars), self.begin, self.changes)
+        return Adapted(learner.config, join(mixed, learner.frozen), start(self.run.checkpoint))
+
+
+def _code_scalars(coder, settings: Settings, scalars: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    """Codes how far the scalars are from 1."""
+    moved = None if scalars is None else tensors.quantise(scalars - 1, settings.width)
+    known = tensors.Frequencies() if settings.entropy else None
+    return 1 + tensors.dequantise(*tensors.code(coder, moved, shape, settings.width, known))
+
+
+def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Search) -> np.ndarray:
+    """Phase two: [batches, layers] scalars."""
+    how = parametric.Search(
+        examples=search.second,
+        epochs=(search.epochs,),
+        learning_rate=search.learning_rate,
+        batch=settings.epoch_batch,
+        max_tokens=settings.max_tokens,
+        prompt_weight=settings.prompt_weight,
+        seed=settings.seed,
+    )
+    learner = phase.run.learner
+    frozen = {"begin": phase.begin, "changes": list(phase.changes), "params": learner.frozen}
+    trainable = {"scalars": jnp.ones((len(phase.changes), len(_layers(phase.begin))))}
+    adam = training.optimiser("adamw")
+    second = Learner(learner.config, (trainable, frozen), adam, search.learning_rate, prepare=_prepare)
+    for _ in parametric.train(second, checkpoint, parametric.chosen(checkpoint, task, how), how):
+        pass
+    return np.asarray(second.trainable["scalars"])
+
+
+def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
+    """Yields a program for each number of examples and each width."""
+    size = settings.batch
+    wanted = sorted({-(-n // size) * size for n in search.examples if -(-n // size) * size <= len(task.train)})
+    count = max(wanted, default=0)
+    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
+    for number in wanted:  # the width comes first in the stream, so that each program is written by itself
+        scalars = None
+        for width in sorted(search.widths):
+            end, own = coder.fork(), dataclasses.replace(settings, width=width)
+            phase = _PhaseOne(end, checkpoint, ending, own)
+            for begin in range(0, number, size):
+                phase.batch(end, chosen[begin : begin + size])
+                flag(end, begin + size == number, _STOP)
+            if scalars is None:
+                scalars = _learn(phase, checkpoint, task, own, search)
+            adapted = phase.adapted(_code_scalars(end, own, scalars, scalars.shape))
+            described = {
+                **dataclasses.asdict(own),
+                "examples": number,
+                "order": search.order,
+                "second": search.second,
+                "second_epochs": search.epochs,
+                "second_learning_rate": search.learning_rate,
+            }
+            tokens = sum(len(s.tokens) for s in phase.run.seen)
+            yield Encoded(finish("combined", end, phase.run.header_bits), adapted, described, number, tokens)
+
+
+def decode(coder, checkpoint) -> Adapted:
+    """Runs a program's stream."""
+    phase, last = _PhaseOne(coder, checkpoint, None, None), False
+    while not last:
+        phase.batch(coder, None)
+        last = flag(coder, None, _STOP)
+    shape = (len(phase.changes), len(_layers(phase.begin)))
+    return phase.adapted(_code_scalars(coder, phase.run.settings, None, shape))

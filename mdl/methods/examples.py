@@ -1,0 +1,173 @@
+"""Training examples as part of a program: their tokens, their ends, and where each prompt ends.
+
+What the methods that code data share: choosing and ordering the examples, which costs nothing since they are coded in
+that order, and coding them a batch at a time with whatever model there is by then.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import jax
+import numpy as np
+
+from mdl.checkpoints.checkpoint import Checkpoint
+from mdl.checkpoints.config import ModelConfig
+from mdl.checkpoints.tokenizer import Tokenizer
+from mdl.checkpoints.transformer import Params
+from mdl.codes import Coder, text, tokens
+from mdl.codes.coder import byte_string, flag
+from mdl.tasks.task import Example
+from mdl.training import Tokenised, arrays, gradient, tokenise
+
+_PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
+
+Order = Literal["given", "random", "short", "likely", "gain"]
+
+
+def limit(checkpoint: Checkpoint, max_tokens: int) -> int:
+    """The length at which examples are cut."""
+    return min(max_tokens, text.max_tokens(checkpoint))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How examples are written; the same on both sides.
+
+    Attributes:
+        separator: text that ends a prompt.
+        bos, eos, max_tokens: as for `codes.tokens.code`.
+    """
+
+    separator: str
+    bos: int | None
+    eos: int | None
+    max_tokens: int
+
+    @property
+    def ends(self) -> dict[str, int | None]:
+        """The arguments of `codes.tokens`."""
+        return {"bos": self.bos, "eos": self.eos, "max_tokens": self.max_tokens}
+
+    def arrays(self, sequences: Sequence[Tokenised], prompt_weight: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A batch for `Learner.update`; `prompt_weight` in percent."""
+        return arrays(sequences, prompt_weight=prompt_weight / 100, **self.ends)
+
+
+def code_rules(coder: Coder, checkpoint: Checkpoint, separator: str | None, max_tokens: int) -> Rules:
+    """Codes the separator; the other rules follow from checkpoint and settings."""
+    separator = byte_string(coder, None if separator is None else separator.encode()).decode()
+    return rules(checkpoint, separator, max_tokens)
+
+
+def rules(checkpoint: Checkpoint, separator: str, max_tokens: int) -> Rules:
+    """How a checkpoint's examples are written."""
+    tokenizer = checkpoint.tokenizer
+    return Rules(separator, tokenizer.bos_id, tokenizer.eos_id, limit(checkpoint, max_tokens))
+
+
+def code(
+    coder: Coder,
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    params: Params,
+    sequences: Sequence[Tokenised] | None,
+    rules: Rules,
+    *,
+    rows: int,
+    temperature: tokens.Temperature | None = None,
+) -> list[Tokenised]:
+    """Codes examples side by side with the model as it is.
+
+    Args:
+        coder: either direction.
+        sequences: `rows` examples, or None when decoding.
+        temperature: of the model's probabilities, learned on the way.
+
+    Returns:
+        The examples.
+    """
+    given = None if sequences is None else [sequence.tokens for sequence in sequences]
+    read = tokens.code(coder, config, params, given, rows=rows, temperature=temperature, **rules.ends)
+    new = []
+    for i, ids in enumerate(read):
+        implied = find_boundary(tokenizer, ids, rules.separator)
+        boundary = None if sequences is None else sequences[i].boundary
+        if flag(coder, None if boundary is None else boundary == implied, _PLAIN):
+            new.append(Tokenised(ids, implied))
+        else:
+            new.append(Tokenised(ids, coder.uniform(len(ids) + 1, boundary)))
+    return new
+
+
+def shortest_ending(tokenizer: Tokenizer, sequences: Sequence[Tokenised], separator: str) -> str:
+    """The shortest end of the separator that marks every prompt's end, so that no more of it need be coded."""
+    for size in range(1, len(separator)):
+        ending = separator[-size:]
+        if all(find_boundary(tokenizer, s.tokens, ending) == s.boundary for s in sequences):
+            return ending
+    return separator
+
+
+def find_boundary(tokenizer: Tokenizer, ids: list[int], separator: str) -> int:
+    """The least number of leading tokens whose text contains the separator; all of them where it does not occur."""
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        if separator in tokenizer.decode(ids[:middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def choose(
+    checkpoint: Checkpoint, examples: Sequence[Example], order: str, count: int, max_tokens: int, seed: int
+) -> list[Tokenised]:
+    """The examples that a program is made from, in their order: the first `count` by a rule.
+
+    Args:
+        examples: all that may be chosen.
+        order: "given"; "random", a permutation by the seed; "short", by number of tokens; "likely", by bits a token
+            under the checkpoint; "gain", by how far a small step on the example alone lowers the loss of all, a bit:
+            ⟨its gradient, the mean gradient⟩ / its bits, highest first (of all weights, completions only).
+        count: how many.
+        max_tokens: they are cut there.
+        seed: of "random".
+
+    Raises:
+        ValueError: an order that there is none of.
+    """
+    if order not in get_args(Order):
+        raise ValueError(f"order={order!r}: one of {', '.join(get_args(Order))} is wanted")
+    cut = limit(checkpoint, max_tokens)
+    pool = examples[:count] if order == "given" else examples
+    sequences = [tokenise(checkpoint.tokenizer, e.prompt, e.completion, cut) for e in pool]
+    if order == "given":
+        return sequences
+    if order == "random":
+        ranks = np.random.Generator(np.random.Philox(seed)).permutation(len(sequences))
+    elif order == "short":
+        ranks = np.argsort([len(s.tokens) for s in sequences], kind="stable")
+    else:
+        rules = {"bos": checkpoint.tokenizer.bos_id, "eos": checkpoint.tokenizer.eos_id, "max_tokens": cut}
+        plain = [s.tokens for s in sequences]
+        bits = -tokens.log_likelihoods(checkpoint.config, checkpoint.params, plain, **rules) / np.log(2)
+        if order == "likely":
+            ranks = np.argsort(bits / np.array([len(s.tokens) + 1 for s in sequences]), kind="stable")
+        else:
+            ranks = np.argsort(-_gains(checkpoint, sequences, rules) / bits, kind="stable")
+    return [sequences[i] for i in ranks[:count]]
+
+
+def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], rules: dict) -> np.ndarray:
+    """[n] inner products of each example's gradient with the mean gradient."""
+    slope = lambda batch: gradient(checkpoint.config, checkpoint.params, *arrays(batch, prompt_weight=0.0, **rules))
+    mean = None
+    for start in range(0, len(sequences), 8):
+        part = slope(sequences[start : start + 8])
+        mean = part if mean is None else jax.tree.map(np.add, mean, part)
+    inner = lambda tree: sum(
+        float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(mean), strict=True)
+    )
+    return np.array([inner(slope([sequence])) for sequence in sequences])

@@ -1,0 +1,40 @@
+"""full: all weights are trained, and how far they moved is sent, quantised."""
+
+import dataclasses
+
+from mdl.methods import parametric
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the decoder needs to know; as for `lora`."""
+
+    width: int = 16
+    entropy: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Search(parametric.Search):
+    """As for all methods that send weights, at the rate of full fine-tuning."""
+
+    learning_rate: float = 1e-5
+
+
+def begin(checkpoint, settings):
+    """The checkpoint's own weights."""
+    del settings
+    return checkpoint.config, checkpoint.params
+
+
+def _trains(path):
+    return True
+
+
+def encode(coder, checkpoint, task, settings, search):
+    """Yields a program at each width after each number of epochs."""
+    yield from parametric.encode("full", coder, checkpoint, task, settings, search, begin, _trains)
+
+
+def decode(coder, checkpoint):
+    """Runs a program's stream."""
+    return parametric.decode(coder, checkpoint, Settings, begin, lambda settings: _trains)

@@ -1,0 +1,62 @@
+"""lora: low-rank adapters (Hu et al. 2021, arXiv 2106.09685), trained, quantised and sent.
+
+A's initial value is drawn from the seed and B's is zero; sent is how far both moved. The paper counts 16 bits a
+trainable number: width=16, entropy=False.
+"""
+
+import dataclasses
+
+from mdl.checkpoints.config import Lora
+from mdl.methods import parametric
+from mdl.methods.parametric import Search
+from mdl.training import add_adapters
+
+__all__ = ["Search", "Settings", "decode", "encode"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the decoder needs to know.
+
+    Attributes:
+        rank, alpha: of the adapters.
+        width: bits an integer of the grid; set by the search.
+        entropy: code the integers under frequencies that are learned, instead of `width` bits each.
+        fixed_a: only B is trained and sent, A stays as the seed gives it (Zhang et al. 2023, arXiv 2308.03303).
+        last: only the adapters of so many last layers are trained and sent; 0 for all.
+        seed: of A.
+    """
+
+    rank: int = 1
+    alpha: float = 8.0
+    width: int = 16
+    entropy: bool = True
+    fixed_a: bool = False
+    last: int = 0
+    seed: int = 0
+
+
+def _begin(checkpoint, settings):
+    lora = Lora(settings.rank, settings.alpha)
+    return add_adapters(checkpoint.config, checkpoint.params, lora, settings.seed)
+
+
+def _trains(checkpoint, settings):
+    names = ("lora_b",) if settings.fixed_a else ("lora_a", "lora_b")
+    first = checkpoint.config.num_layers - settings.last if settings.last else 0
+
+    def trains(path):
+        return path[-1].key in names and int(path[1].key) >= first
+
+    return trains
+
+
+def encode(coder, checkpoint, task, settings, search):
+    """Yields a program at each width after each number of epochs."""
+    trains = _trains(checkpoint, settings)
+    yield from parametric.encode("lora", coder, checkpoint, task, settings, search, _begin, trains)
+
+
+def decode(coder, checkpoint):
+    """Runs a program's stream."""
+    return parametric.decode(coder, checkpoint, Settings, _begin, lambda settings: _trains(checkpoint, settings))
