@@ -41,7 +41,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     """Runs all searches of a config on all its checkpoints and writes the report."""
     started = time.monotonic()
     startup.start(config.threads)
-    searches = [measurement.Search(**search) for search in _searches(config)]
+    searches = [measurement.Search(**one) for search in _searches(config) for one in measurement.grid(search)]
     probe = settings_code.parse(probing.Settings, _plain(config.probe)) if config.probe.get("examples") else None
     checkpoints = _checkpoints(config)
     setups = [
@@ -65,6 +65,7 @@ def measure(config: ConfigDict, workdir: str) -> None:
     print(report.table(points, choose_on=config.choose_on))
     if codelengths:
         print(probing.table(codelengths))
+    print(report.costs(points, record.searches()))
     logging.info("%d points in %s, %.0f s", len(points), record.results_path, time.monotonic() - started)
 
 

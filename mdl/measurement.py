@@ -4,11 +4,13 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
 import threading
 import time
+import typing
 import zlib
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -67,9 +69,37 @@ class Search:
         for name in self.search:
             if name not in names:
                 raise ValueError(f"{self.method}: unknown search field {name!r}; known: {', '.join(names) or 'none'}")
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in self.search.items()}
-        search = None if kind is None else kind(**fields)
+        search = None if kind is None else settings_code.parse(kind, self.search, coded=False)
         return settings_code.parse(method.Settings, self.settings), search
+
+
+def grid(search: dict[str, Any]) -> list[dict[str, Any]]:
+    """Searches for every combination of a sweep.
+
+    Args:
+        search: fields of `Search`, in which a setting may be a list of values, and so may a field of the method's
+            `Search` that is a single value.
+
+    Returns:
+        One dictionary a combination, in the order of the lists; the one that was given where there are none.
+    """
+    if search.get("method") not in METHODS:
+        return [search]  # `Search` says what is wrong
+    kind = getattr(METHODS[search["method"]], "Search", None)
+    types = typing.get_type_hints(kind) if kind else {}
+    swept = [
+        (part, name, values)
+        for part in ("settings", "search")
+        for name, values in search.get(part, {}).items()
+        if isinstance(values, (list, tuple)) and (part == "settings" or typing.get_origin(types.get(name)) is not tuple)
+    ]
+    combinations = []
+    for chosen in itertools.product(*(values for _, _, values in swept)):
+        one = {**search, "settings": dict(search.get("settings", {})), "search": dict(search.get("search", {}))}
+        for (part, name, _), value in zip(swept, chosen, strict=True):
+            one[part][name] = value
+        combinations.append(one)
+    return combinations
 
 
 class Measurement:
@@ -85,7 +115,10 @@ class Measurement:
         results.repair(self.results_path)
         self.keys = {result.key for result in results.read(self.results_path, missing_ok=True)}
         self._done_path = self.workdir / "searches.json"
-        self._done = set(json.loads(self._done_path.read_text())) if self._done_path.exists() else set()
+        self._done: dict[str, dict[str, Any]] = {}
+        if self._done_path.exists():
+            found = json.loads(self._done_path.read_text())
+            self._done = found if isinstance(found, dict) else {}  # a list is an older version's
         self._lock = threading.Lock()  # verdicts come in threads of their own
         self._overlaps: dict[str, Overlap] = {}
         self._waiting = 0  # points taken on and not recorded yet
@@ -136,11 +169,16 @@ class Measurement:
             results.append(self.results_path, result)
             self._waiting -= 1
 
-    def record_done(self, key: str) -> None:
-        """Marks a search as complete: all its points are in the record."""
+    def record_done(self, key: str, about: dict[str, Any]) -> None:
+        """Marks a search as complete: all its points are in the record. `about` says what it was and took."""
         with self._lock:
-            self._done.add(key)
-            write_then_rename(self._done_path, (json.dumps(sorted(self._done), indent=1) + "\n").encode())
+            self._done[key] = about
+            write_then_rename(self._done_path, (json.dumps(self._done, indent=1, sort_keys=True) + "\n").encode())
+
+    def searches(self) -> list[dict[str, Any]]:
+        """What is known of the complete searches: method, checkpoint, stage, seconds of encoding."""
+        with self._lock:
+            return list(self._done.values())
 
     def is_done(self, key: str) -> bool:
         """Whether all points of a search are in the record."""
@@ -196,11 +234,13 @@ class _Run:
         logging.info("%s (%s): %d searches to do", self.checkpoint.name, stage, len(todo))
         for number, (key, search) in enumerate(todo.items(), start=1):
             logging.info("%s, search %d of %d: %s", stage, number, len(todo), search.method)
-            progress = _Progress(functools.partial(self.owner.record_done, key))
-            self._search(search, progress)
+            about = {"method": search.method, "checkpoint": self.checkpoint.name, "stage": stage}
+            progress = _Progress(functools.partial(self.owner.record_done, key, about))
+            about["seconds"] = round(self._search(search, progress), 3)
             progress.end()
 
-    def _search(self, search: Search, progress: _Progress) -> None:
+    def _search(self, search: Search, progress: _Progress) -> float:
+        """Runs one; returns the seconds that encoding took."""
         settings, points = search.parsed()
         coder = Encoder() if search.source == "verified" else Meter()
         started = time.monotonic()
@@ -212,6 +252,7 @@ class _Run:
                 point(key, encoded, seconds, progress)
             self.pool.check()
             started = time.monotonic() - seconds  # scoring is not encoding
+        return time.monotonic() - started
 
     def _estimate(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
         del progress  # nothing to wait for
@@ -291,7 +332,7 @@ class _Run:
             "%s %s %s: %d bytes + decoder, dev %.3f, test %.3f [%.3f, %.3f] %s",
             result.stage,
             result.method,
-            " ".join(f"{k}={encoded.settings[k]}" for k in ("shots", "examples", "epochs", "chat", "train")
+            " ".join(f"{k}={encoded.settings[k]}" for k in ("shots", "examples", "epochs", "chat", "train", "width")
                      if k in encoded.settings),
             (bits["payload"] + bits["header"]) // 8,
             result.dev_performance,

@@ -38,8 +38,11 @@ METHOD_MARKERS = {
     "bayesian_lora": "v",
     "lm_head": "P",
     "full": "X",
+    "combined": "h",
+    "blockwise": "p",
+    "prompt": "d",
 }
-OTHER_MARKERS = ("<", ">", "p", "h", "d", "8")
+OTHER_MARKERS = ("<", ">", "8", "H")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
 FAMILIAR_SIZES = {"a tweet": 280, "a small image": 224 * 224 * 3, "BERT-base": 110_000_000 * 4}
@@ -185,6 +188,28 @@ def _leakage(results: list[Result]) -> list[str]:
     if max(exact, ngram) > LOUD:
         line = f"!!! LEAKAGE: {line}; these scores say little !!!"
     return [line, ""]
+
+
+def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
+    """What each method took, as plain text.
+
+    Args:
+        results: all points.
+        searches: `method`, `stage` and `seconds` of encoding of each complete search: one search yields many points.
+    """
+    groups: dict[tuple[str, str], list[float]] = {}
+    for r in results:
+        row = groups.setdefault((r.method, r.stage), [0, 0.0, 0.0, 0.0])
+        row[0] += 1
+        row[2] += r.seconds["decode"] or 0.0
+        row[3] += r.seconds["evaluate"] or 0.0
+    for search in searches:
+        row = groups.setdefault((search["method"], search["stage"]), [0, 0.0, 0.0, 0.0])
+        row[1] += search["seconds"]
+    rows = [["method", "stage", "programs", "encode s", "decode s", "score s"]]
+    for (method, stage), (count, *seconds) in sorted(groups.items()):
+        rows.append([method, stage, str(count), *(f"{x:,.0f}" for x in seconds)])
+    return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), ""])
 
 
 def _styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:

@@ -48,12 +48,13 @@ def join(trainable: Params, frozen: Params) -> Params:
 def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> tuple[ModelConfig, Params]:
     """A model with fresh adapters: A drawn from the seed, B zero; the function computed is unchanged."""
     adapted = dataclasses.replace(config, lora=lora)
+    return adapted, join(_fresh(adapted, seed), _with_gaps(transformer.shapes(adapted), params))
 
-    @jax.jit
-    def fresh():  # the unused initial weights are never computed: the compiler drops them
-        return split(transformer.initialise(adapted, seed))[0]
 
-    return adapted, join(fresh(), _with_gaps(transformer.shapes(adapted), params))
+@functools.lru_cache(maxsize=16)
+def _fresh(config: ModelConfig, seed: int) -> Params:
+    """The adapters of a random model: its other weights are never computed, since the compiler drops them."""
+    return jax.jit(lambda: split(transformer.initialise(config, seed))[0])()
 
 
 def merge_adapters(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:

@@ -43,8 +43,13 @@ def _code_value(coder: Coder, kind: Any, value: Any | None) -> Any:
     return choices[coder.uniform(len(choices), None if value is None else choices.index(value))]
 
 
-def parse(kind: type, values: dict[str, Any]) -> Any:
-    """Builds settings from a configuration, checking names and types.
+def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
+    """Builds settings, or a search, from a configuration, checking names and types.
+
+    Args:
+        kind: a dataclass whose fields are int (>= 0), float, bool, str, Literal[...] or tuples of such.
+        values: by name; lists become tuples.
+        coded: they will be part of a program, in which a float is positive; otherwise it may be 0.
 
     Raises:
         ValueError: a name or a value that `kind` does not have, naming it and what is allowed.
@@ -54,16 +59,27 @@ def parse(kind: type, values: dict[str, Any]) -> Any:
     for name, value in values.items():
         if name not in types:
             raise ValueError(f"unknown setting {name!r}; {kind.__module__} has {', '.join(types)}")
-        wanted = types[name]
-        choices = typing.get_args(wanted)
-        if choices and value not in choices:
-            raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, choices))} is wanted")
-        if not choices:
-            right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
-            if not right or (wanted is not bool and isinstance(value, bool)):
-                raise ValueError(f"{name}={value!r}: {wanted.__name__} is wanted")
-            if wanted is not bool and not (value > 0 if wanted is float else value >= 0):
-                raise ValueError(f"{name}={value!r}: a {'positive' if wanted is float else 'natural'} number is wanted")
-            value = wanted(value)
-        parsed[name] = value
+        if typing.get_origin(types[name]) is tuple:
+            if not isinstance(value, (list, tuple)):
+                raise ValueError(f"{name}={value!r}: a list is wanted")
+            element = typing.get_args(types[name])[0]
+            parsed[name] = tuple(_parse_value(name, element, one, coded) for one in value)
+        else:
+            parsed[name] = _parse_value(name, types[name], value, coded)
     return kind(**parsed)
+
+
+def _parse_value(name: str, wanted: Any, value: Any, coded: bool) -> Any:
+    choices = typing.get_args(wanted)
+    if choices:
+        if value not in choices:
+            raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, choices))} is wanted")
+        return value
+    right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+    if not right or (wanted is not bool and isinstance(value, bool)):
+        raise ValueError(f"{name}={value!r}: {wanted.__name__} is wanted")
+    if wanted in (int, float) and not (value > 0 if wanted is float and coded else value >= 0):
+        raise ValueError(
+            f"{name}={value!r}: a {'positive' if wanted is float and coded else 'natural'} number is wanted"
+        )
+    return wanted(value)

@@ -18,24 +18,41 @@ _FACTORS = 2.0 ** (-np.arange(0, 25) / 4)  # of the largest magnitude, tried as 
 
 
 def levels(width: int) -> int:
-    """The largest integer of a width in bits: the grid is symmetric, -(2^(w-1) - 1) … 2^(w-1) - 1."""
+    """The largest integer of a width in bits: the grid is symmetric, -(2^(w-1) - 1) … 2^(w-1) - 1.
+
+    Raises:
+        ValueError: no such width.
+    """
+    if not 2 <= width <= MAX_WIDTH:
+        raise ValueError(f"width={width}: 2 to {MAX_WIDTH} bits are possible")
     return 2 ** (width - 1) - 1
 
 
 def quantise(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
-    """The nearest tensor on a grid of this width, its range chosen for the least squared error.
+    """The nearest tensor on a grid of this width, whose range is chosen for the least squared error up to 8 bits.
 
     Args:
         values: any shape, float.
         width: bits an integer, 2 … 32.
 
     Returns:
-        The step, a bfloat16 number, and int32 integers; 0 and zeros where all is zero.
+        The step, a bfloat16 number, and int32 integers; 0 and zeros where all is zero. With more than 8 bits nothing
+        is clipped: every value is within half a step.
+
+    Raises:
+        FloatingPointError: a value is not finite.
     """
     values = np.asarray(values, np.float64)
     largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest):
+        raise FloatingPointError("trained weights are not finite; a smaller learning rate may help")
+    if width > 8:
+        step = bfloat16(largest / levels(width))
+        if step * levels(width) < largest:
+            step = float(np.nextafter(np.asarray(step, jnp.bfloat16), np.asarray(np.inf, jnp.bfloat16)))
+        return step, rounded(values, step, width) if step else np.zeros(values.shape, np.int32)
     best = (math.inf, 0.0)
-    for factor in _FACTORS if width <= 8 else _FACTORS[:1]:
+    for factor in _FACTORS:
         step = bfloat16(largest * factor / levels(width))
         if step > 0:
             error = float(np.square(values - step * rounded(values, step, width), dtype=np.float64).sum())
@@ -141,7 +158,13 @@ def code(
 
     Returns:
         Step and integers.
+
+    Raises:
+        ValueError: an integer does not fit the width, or there is no such width; decoding, the program is damaged.
     """
+    largest = levels(width)
+    if tensor is not None and np.abs(tensor[1].astype(np.int64)).max(initial=0) > largest:
+        raise ValueError(f"an integer does not fit {width} bits")
     step = code_step(coder, None if tensor is None else tensor[0])
     if not (math.isfinite(step) and step >= 0):
         raise ValueError(f"a step of {step} is no step: the program is damaged")
@@ -150,9 +173,10 @@ def code(
         return step, np.zeros(shape, np.int32)
     integers = None if tensor is None else tensor[1].reshape(-1)
     if known is None:
-        offset = levels(width)
-        shifted = None if integers is None else integers.astype(np.int64) + offset
-        read = _code_uniform(coder, shifted, count, width) - offset
+        shifted = None if integers is None else integers.astype(np.int64) + largest
+        read = _code_uniform(coder, shifted, count, width) - largest
+        if np.any(read > largest):
+            raise ValueError(f"an integer does not fit {width} bits: the program is damaged")
     else:
         read = known.code(coder, integers, count, width)
     return step, read.reshape(shape).astype(np.int32)

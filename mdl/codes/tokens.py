@@ -62,7 +62,7 @@ class Context:
         self._position += 1
 
 
-_TEMPERATURES = np.array([2.0 ** (k / 4) for k in range(-4, 7)])
+_TEMPERATURES = np.array([2.0 ** (k / 4) for k in sorted(range(-4, 7), key=abs)])  # 1 first: it wins ties
 _MEMORY = 0.9  # weight of the batches before, against the latest
 
 

@@ -130,7 +130,8 @@ def choose(
         examples: all that may be chosen.
         order: "given"; "random", a permutation by the seed; "short", by number of tokens; "likely", by bits a token
             under the checkpoint; "gain", by how far a small step on the example alone lowers the loss of all, a bit:
-            ⟨its gradient, the mean gradient⟩ / its bits, highest first (of all weights, completions only).
+            ⟨its gradient, the gradient of all⟩ / its bits, highest first. Losses are means over the tokens of
+            completions, gradients those of all weights. Ties stay in the order given.
         count: how many.
         max_tokens: they are cut there.
         seed: of "random".
@@ -161,13 +162,15 @@ def choose(
 
 
 def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], rules: dict) -> np.ndarray:
-    """[n] inner products of each example's gradient with the mean gradient."""
-    slope = lambda batch: gradient(checkpoint.config, checkpoint.params, *arrays(batch, prompt_weight=0.0, **rules))
-    mean = None
+    """[n] inner products of each example's gradient with that of all, up to a factor that all share."""
+    batch = lambda some: arrays(some, prompt_weight=0.0, **rules)
+    slope = lambda inputs, targets, weights: gradient(checkpoint.config, checkpoint.params, inputs, targets, weights)
+    total = None
     for start in range(0, len(sequences), 8):
-        part = slope(sequences[start : start + 8])
-        mean = part if mean is None else jax.tree.map(np.add, mean, part)
+        some = batch(sequences[start : start + 8])
+        part = jax.tree.map(lambda x: x * some[2].sum(), slope(*some))  # a token counts alike in small batches
+        total = part if total is None else jax.tree.map(np.add, total, part)
     inner = lambda tree: sum(
-        float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(mean), strict=True)
+        float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(total), strict=True)
     )
-    return np.array([inner(slope([sequence])) for sequence in sequences])
+    return np.array([inner(slope(*batch([sequence]))) for sequence in sequences])
