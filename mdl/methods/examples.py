@@ -5,6 +5,7 @@ that order, and coding them a batch at a time with whatever model there is by th
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -167,8 +168,9 @@ def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], rules: dict) 
     slope = lambda inputs, targets, weights: gradient(checkpoint.config, checkpoint.params, inputs, targets, weights)
     total = None
     for start in range(0, len(sequences), 8):
-        some = batch(sequences[start : start + 8])
-        part = jax.tree.map(lambda x: x * some[2].sum(), slope(*some))  # a token counts alike in small batches
+        inputs, targets, weights = batch(sequences[start : start + 8])
+        part = slope(inputs, targets, weights)
+        part = jax.tree.map(functools.partial(np.multiply, weights.sum()), part)  # all tokens count alike
         total = part if total is None else jax.tree.map(np.add, total, part)
     inner = lambda tree: sum(
         float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(total), strict=True)

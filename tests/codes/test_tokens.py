@@ -115,3 +115,101 @@ def test_windowed_models_code_as_they_score():
     expected = -tokens.log_likelihoods(config, params, long, **rules).sum() / math.log(2)
     assert encoder.bits == pytest.approx(expected, rel=1e-5)
     assert tokens.code(Decoder(encoder.finish()), config, params, None, rows=2, **rules) == long
+
+
+def _predictions(confidence, count=400, seed=0):
+    """Log-probabilities [count, 40] that are `confidence` times too sure, and symbols that follow the right ones."""
+    rng = np.random.default_rng(seed)
+    right = _log_softmax(2 * rng.normal(size=(count, 40)))
+    symbols = (rng.gumbel(size=right.shape) + right).argmax(axis=1)
+    return _log_softmax(confidence * right), symbols
+
+
+def _log_softmax(x):
+    x = x.astype(np.float64)
+    return (x - np.log(np.exp(x).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def _batches(coder, temperature, confidence, decoded=None):
+    """Codes ten batches, each at the temperature that those before it taught; bits and temperature of each."""
+    bits, values = [], []
+    for seed in range(10):
+        log_probs, symbols = _predictions(confidence, seed=seed)
+        before = coder.bits
+        values.append(temperature.value)
+        read = coder.categorical(temperature.apply(log_probs), None if decoded is not None else symbols)
+        temperature.observe(log_probs, read)
+        temperature.update()
+        bits.append(coder.bits - before)
+        if decoded is not None:
+            decoded.append(np.array_equal(read, symbols))
+    return np.array(bits), values
+
+
+def _plain_bits(log_probs, symbols):
+    return -log_probs[np.arange(len(symbols)), symbols].sum(dtype=np.float64) / math.log(2)
+
+
+@pytest.mark.parametrize("confidence, expected", [(2.0, 2.0), (0.5, 0.5)])
+def test_a_temperature_finds_how_sure_a_model_may_be(confidence, expected):
+    bits, values = _batches(Meter(), tokens.Temperature(), confidence)
+    plain = np.array([_plain_bits(*_predictions(confidence, seed=seed)) for seed in range(10)])
+    right = np.array([_plain_bits(*_predictions(1.0, seed=seed)) for seed in range(10)])
+    assert values[0] == 1.0 and bits[0] == pytest.approx(plain[0])  # nothing is known yet
+    assert values[1:] == [expected] * 9
+    assert (bits[1:] < 0.95 * plain[1:]).all()
+    np.testing.assert_allclose(bits[1:], right[1:], rtol=1e-5)
+
+
+def test_a_calibrated_model_is_coded_as_it_is():
+    bits, values = _batches(Meter(), tokens.Temperature(), 1.0)
+    assert values == [1.0] * 10
+    np.testing.assert_allclose(bits, [_plain_bits(*_predictions(1.0, seed=seed)) for seed in range(10)])
+
+
+@pytest.mark.parametrize("confidence", [0.7, 1.0, 3.0])
+def test_both_sides_learn_the_same_temperature(confidence):
+    encoder = Encoder()
+    bits, values = _batches(encoder, tokens.Temperature(), confidence)
+    right = []
+    read_bits, read_values = _batches(Decoder(encoder.finish()), tokens.Temperature(), confidence, right)
+    assert right == [True] * 10
+    assert read_values == values
+    np.testing.assert_array_equal(read_bits, bits)
+
+
+def test_a_temperature_forgets():
+    temperature = tokens.Temperature()
+    values = []
+    for confidence in (2.0,) * 10 + (1.0,) * 20:
+        temperature.observe(*_predictions(confidence))
+        temperature.update()
+        values.append(temperature.value)
+    assert values[9] == 2.0 and values[10] > 1.0
+    assert values[-1] == 1.0
+
+
+def test_where_all_temperatures_cost_the_same_it_is_one():
+    temperature = tokens.Temperature()
+    temperature.update()  # a batch without symbols
+    assert temperature.value == 1.0
+    temperature.observe(np.full((3, 8), -math.log(8), np.float32), [1, 2, 3])  # a first token without BOS
+    temperature.update()
+    assert temperature.value == 1.0
+
+
+def test_sequences_survive_at_a_learned_temperature():
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(3, 40, (4, 10)).tolist() for _ in range(3)]  # noise: the model is too sure of everything
+    rules = {"rows": 4, "bos": 1, "eos": EOS, "max_tokens": 12}
+    plain, encoder, meter = Encoder(), Encoder(), Meter()
+    temperatures = [tokens.Temperature(), tokens.Temperature(), tokens.Temperature()]
+    for batch in batches:
+        tokens.code(plain, CONFIG, PARAMS, batch, **rules)
+        for coder, temperature in zip((encoder, meter), temperatures[:2], strict=True):
+            tokens.code(coder, CONFIG, PARAMS, batch, temperature=temperature, **rules)
+    decoder = Decoder(encoder.finish())
+    for batch in batches:
+        assert tokens.code(decoder, CONFIG, PARAMS, None, temperature=temperatures[2], **rules) == batch
+    assert temperatures[0].value == temperatures[1].value == temperatures[2].value > 1
+    assert meter.bits == encoder.bits < plain.bits
