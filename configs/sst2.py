@@ -21,13 +21,9 @@ def get_config():
     task.instruction = "Say whether the review is positive or negative."
     task.title = "sst2"
     task.data = ""
-    lora = {
-        "train": "lora",
-        "max_tokens": 96,
-        "prompt_weight": 0,
-        "learning_rate": 5e-4,
-    }  # 1e-3 forgets more than it learns
+    gentle = {"train": "lora", "max_tokens": 96, "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
     full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
+    weights = {"examples": 1024, "max_tokens": 96, "batch": 8}
     return config(
         task,
         local(),
@@ -35,11 +31,27 @@ def get_config():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
-            search("prequential", stages=("posttrained",), settings=lora, examples=(64, 256), epochs=(3,)),
+            search("urial", stages=("posttrained",), shots=(0,)),
+            search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256, 512), epochs=(3,)),
+            search(
+                "lora",
+                stages=("posttrained",),
+                settings={"fixed_a": True, "last": 10},
+                **weights,
+                learning_rate=1e-3,
+                widths=(2, 3, 8),
+            ),
+            search(
+                "bayesian_lora",
+                stages=("posttrained",),
+                **weights | {"examples": 512},
+                learning_rate=3e-4,
+                gates_rate=0.1,
+            ),
             search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),
             search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,)),
         ),
-        dev=100,
+        dev=200,
         test=300,
         batch_size=50,
         threads=1,

@@ -1,0 +1,141 @@
+"""What a setting does to the frontier: bits at equal performance, over seeds. Reads only results.
+
+A variant is a set of points that differ in nothing but the seed and in how much they hold. For every seed its frontier
+is chosen on dev; the bits at a performance are read off between the frontier's points, linear in performance and in
+log bits. Variants are compared seed by seed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mdl.frontier import select
+from mdl.results import Result
+
+SIZES = ("examples", "epochs", "shots", "width", "flat_bits", "mean_width")  # how much a program holds
+SEEDS = ("seed", "order_seed", "draw")
+# Quantiles of Student's t at 97.5 % by degrees of freedom, 1 to 10; for more the normal one is near enough.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval (Student's t); the interval is None for a single seed."""
+
+    mean: float
+    interval: tuple[float, float] | None
+    seeds: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean and interval of one value a seed.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not values:
+        raise ValueError("an estimate needs one value or more")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Estimate(mean, None, 1)
+    t = _T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96
+    half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(mean, (mean - half, mean + half), len(values))
+
+
+def bits_at(points: Iterable[Result], target: float) -> float | None:
+    """Bits at which the frontier of one variant and seed reaches a test performance, or None where it does not.
+
+    Linear in performance and log bits between the first point that reaches the target and the one before.
+    """
+    before = None
+    for point in select(points, choose_on="dev"):
+        if point.performance >= target:
+            if before is None or before.performance >= point.performance:
+                return point.bits["total"]
+            share = (target - before.performance) / (point.performance - before.performance)
+            logs = [math.log(p.bits["total"]) for p in (before, point)]
+            return math.exp(logs[0] + share * (logs[1] - logs[0]))
+        before = point
+    return None
+
+
+def variants(points: Iterable[Result], sizes: Sequence[str] = SIZES) -> dict[str, dict[int, list[Result]]]:
+    """Groups points that differ only in seed and size: name -> seed -> points.
+
+    A name says method, stage and the settings that not all variants of the method and stage share.
+    """
+    groups: dict[tuple, list[Result]] = {}
+    for r in points:
+        own = {k: v for k, v in r.settings.items() if k not in (*sizes, *SEEDS)}
+        groups.setdefault((r.stage, r.method, tuple(sorted(own.items(), key=str))), []).append(r)
+    named: dict[str, dict[int, list[Result]]] = {}
+    for (stage, method, own), group in groups.items():
+        kin = [dict(key[2]) for key in groups if key[:2] == (stage, method)]
+        told = [f"{k}={v}" for k, v in own if any(other.get(k) != v for other in kin)]
+        seeds = named.setdefault(" ".join([stage, method, *told]), {})
+        for r in group:
+            seeds.setdefault(r.settings.get("order_seed", r.seed) if r.seed == 0 else r.seed, []).append(r)
+    return named
+
+
+def ratios(
+    base: dict[int, list[Result]], other: dict[int, list[Result]], target: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """Bits of a variant at a target, and how many times the base's they are, seed by seed.
+
+    Returns:
+        Bits over the seeds that reach it, and the ratio (geometric mean and interval) over those that both reach; None
+        where there is no such seed.
+    """
+    reached = {seed: bits for seed, points in other.items() if (bits := bits_at(points, target)) is not None}
+    logs = []
+    for seed, bits in reached.items():
+        own = bits_at(base[seed], target) if seed in base else None
+        if own is not None:
+            logs.append(math.log(bits / own))
+    ratio = None
+    if logs:
+        log = estimate(logs)
+        interval = None if log.interval is None else (math.exp(log.interval[0]), math.exp(log.interval[1]))
+        ratio = Estimate(math.exp(log.mean), interval, log.seeds)
+    return (estimate(list(reached.values())) if reached else None), ratio
+
+
+def table(
+    points: Iterable[Result], base: str, targets: Sequence[float], sizes: Sequence[str] = SIZES
+) -> list[list[str]]:
+    """Rows of text: a variant, and at each target its bytes and its bits over the base's with a 95 % interval.
+
+    Args:
+        points: of one task.
+        base: name of the variant to compare with; see `variants`.
+        targets: test performances.
+        sizes: settings that say how much a program holds; others make variants.
+
+    Raises:
+        ValueError: there is no such variant.
+    """
+    named = variants(points, sizes)
+    if base not in named:
+        raise ValueError(f"base={base!r}: no such variant; there are {', '.join(map(repr, named))}")
+    rows = [["variant", "seeds", *(f"bytes at {t:g} | times the base's" for t in targets)]]
+    for name, seeds in sorted(named.items(), key=lambda item: item[0] != base):
+        cells = []
+        for target in targets:
+            bits, ratio = ratios(named[base], seeds, target)
+            if bits is None:
+                cells.append("not reached")
+                continue
+            text = f"{bits.mean / 8:,.0f}" + (
+                f" ({bits.seeds} of {len(seeds)} seeds)" if bits.seeds < len(seeds) else ""
+            )
+            if ratio is not None and name != base:
+                text += f" | {ratio.mean:.2f}"
+                if ratio.interval is not None:
+                    text += f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+            cells.append(text)
+        rows.append([name, str(len(seeds)), *cells])
+    return rows
