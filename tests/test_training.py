@@ -1,14 +1,16 @@
 """The update step, and which parameters it may touch."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mdl import training
 from mdl.checkpoints import checkpoint, transformer
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
-from mdl.training import Learner, add_adapters, join, optimiser, split
+from mdl.training import Learner, add_adapters, gradient, join, optimiser, plain, split
 
 STORIES = checkpoint.load("stories260k")
 WORDS = [STORIES.tokenizer.encode("Tim has 3 balls."), STORIES.tokenizer.encode("Lily ran home to her mom.")]
@@ -88,3 +90,124 @@ def test_a_batch_in_parts_is_the_same_step(monkeypatch):
     assert max(np.abs(new - old).max() for old, new, _ in zip(*leaves, strict=True)) > 5e-4
     apart = np.concatenate([np.ravel(np.abs(a - b)) for _, a, b in zip(*leaves, strict=True)])
     assert apart.mean() < 1e-6  # Adam's first step is the sign of a gradient, and few are next to nothing
+
+
+DESCENT = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
+
+
+@pytest.mark.parametrize(
+    "warmup, rates", [(0, [0.5, 0.5, 0.5]), (1, [0.25, 0.5, 0.5]), (3, [0.125, 0.25, 0.375, 0.5, 0.5])]
+)
+def test_the_rate_rises_linearly_in_the_warmup(warmup, rates):
+    """Gradient descent, whose step says what its rate is: at step k, rate × min(1, (k + 1) / (warmup + 1))."""
+    learner = Learner(STORIES.config, STORIES.params, DESCENT, 0.5, warmup=warmup)
+    for rate in rates:
+        before = jax.tree.map(np.array, learner.params)
+        slope = gradient(STORIES.config, before, *BATCH)
+        learner.update(*BATCH)
+        expected = jax.tree.map(lambda x, g, rate=rate: x - rate * g, before, slope)
+        moved = max(
+            np.abs(x - y).max() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(expected), strict=True)
+        )
+        for x, y in zip(jax.tree.leaves(learner.params), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(x, y, rtol=0, atol=1e-3 * moved)
+
+
+def test_a_fork_goes_on_in_the_warmup():
+    learner = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3, warmup=4)
+    for _ in range(2):
+        learner.update(*BATCH)
+    other = learner.fork()
+    for each in (learner, other):
+        each.update(*BATCH)
+        assert float(each.state.hyperparams["learning_rate"]) == pytest.approx(3e-3 / 5)
+    assert _equal(learner.params, other.params)
+
+
+def test_the_gradient_is_that_of_the_loss():
+    """Along a random direction, against a difference quotient of the learner's own loss."""
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), STORIES.params)
+    slope = gradient(STORIES.config, STORIES.params, *BATCH)
+    along = sum(float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(slope), jax.tree.leaves(direction), strict=True))
+    step = 2e-3
+    losses = []
+    for sign in (1, -1):
+        moved = jax.tree.map(lambda x, d, sign=sign: x + sign * step * d, STORIES.params, direction)
+        losses.append(float(Learner(STORIES.config, moved, DESCENT, 1.0).update(*BATCH)))
+    assert (losses[0] - losses[1]) / (2 * step) == pytest.approx(along, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "trains, count",
+    [
+        (lambda path: path[0].key == "norm", 1),
+        (lambda path: path[-1].key == "kernel" and path[1].key in (3, 4), 14),
+    ],
+    ids=["norm", "last layers"],
+)
+def test_only_what_is_to_be_trained_moves(trains, count):
+    learner = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3, trains=trains)
+    assert len(jax.tree.leaves(learner.trainable)) == count
+    learner.update(*BATCH)
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(STORIES.params), jax.tree.leaves(learner.params), strict=True
+    ):
+        assert np.array_equal(old, new) != trains(path)
+
+
+def _scaled(trainable, frozen, step):
+    """The model's output norm times one scalar; the penalty pulls that to frozen["target"], from the second step on."""
+    scale = trainable["scale"]
+    params = {**frozen["params"], "norm": {"weight": frozen["params"]["norm"]["weight"] * scale}}
+    return params, (step > 0) * frozen["strength"] * jnp.square(scale - frozen["target"])
+
+
+def test_a_penalty_is_part_of_the_loss_and_sees_the_step():
+    loss = float(Learner(STORIES.config, STORIES.params, DESCENT, 1.0).update(*BATCH))
+    frozen = {"params": STORIES.params, "strength": np.float32(1e3), "target": np.float32(1.25)}
+    learner = Learner(STORIES.config, ({"scale": jnp.ones(())}, frozen), optimiser("adam"), 1e-2, prepare=_scaled)
+    assert float(learner.update(*BATCH)) == pytest.approx(loss, rel=1e-5)
+    scale = float(learner.trainable["scale"])
+    model = {**STORIES.params, "norm": {"weight": STORIES.params["norm"]["weight"] * scale}}
+    plain_loss = float(Learner(STORIES.config, model, DESCENT, 1.0).update(*BATCH))
+    assert float(learner.update(*BATCH)) == pytest.approx(plain_loss + 1e3 * (scale - 1.25) ** 2, rel=1e-4)
+    for _ in range(60):
+        learner.update(*BATCH)
+    assert float(learner.trainable["scale"]) == pytest.approx(1.25, abs=0.02)
+
+
+def test_a_batch_in_parts_would_count_a_penalty_twice_and_is_refused(monkeypatch):
+    frozen = {"params": STORIES.params, "strength": np.float32(1), "target": np.float32(1)}
+    monkeypatch.setattr(training, "_ACTIVATIONS", 1)
+    training._update.cache_clear()
+    learner = Learner(STORIES.config, ({"scale": jnp.ones(())}, frozen), optimiser("adam"), 1e-2, prepare=_scaled)
+    with pytest.raises(ValueError, match=r"a batch of shape \(2, 16\) is too large for this method"):
+        learner.update(*BATCH)
+    training._update.cache_clear()
+
+
+def test_learning_rates_and_warmups_share_one_compiled_step():
+    learners = [
+        Learner(STORIES.config, STORIES.params, optimiser("adam"), rate, warmup=warmup)
+        for rate, warmup in ((1e-3, 0), (3e-4, 0), (1e-2, 5))
+    ]
+    step = training._update(STORIES.config, optimiser("adam"), plain)[1]
+    assert {learner._step for learner in learners} == {step}
+    learners[0].update(*BATCH)
+    compiled = step._cache_size()
+    for learner in learners:
+        learner.update(*BATCH)
+        learner.update(*BATCH)
+    assert step._cache_size() == compiled
+    assert Learner(STORIES.config, STORIES.params, optimiser("adamw"), 1e-3)._step is not step
+
+
+def test_adamw_decays():
+    """Without a gradient Adam stands still, and AdamW shrinks each weight by rate × 0.01."""
+    nothing = (*BATCH[:2], np.zeros_like(BATCH[2]))
+    for name, factor in (("adam", 1.0), ("adamw", 1 - 0.5 * 0.01)):
+        learner = Learner(STORIES.config, STORIES.params, optimiser(name), 0.5)
+        learner.update(*nothing)
+        for old, new in zip(jax.tree.leaves(STORIES.params), jax.tree.leaves(learner.params), strict=True):
+            np.testing.assert_allclose(new, old * factor, rtol=1e-6)

@@ -1,0 +1,119 @@
+"""prequential: replay, warm-up and calibration do what they say, and nothing where they are off."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from mdl import tasks, training
+from mdl.checkpoints import checkpoint
+from mdl.codes import Decoder, Encoder, Meter
+from mdl.methods import examples, prequential
+from mdl.methods.prequential import Run, Search, Settings
+
+STORIES = checkpoint.load("stories260k")
+TINY = tasks.load("gsm8k", size="tiny", seed=0)
+PLAIN = Settings(train="full", learning_rate=3e-3, max_tokens=63, batch=4)
+CHOSEN = examples.choose(STORIES, TINY.train, "given", 24, 63, 0)
+BATCHES = [CHOSEN[i : i + 4] for i in range(0, 24, 4)]
+
+
+@functools.cache
+def _trained(settings):
+    """A run over all batches, the batches that it learned from in order, and its bits."""
+    coder, learned = Meter(), []
+    run = Run(coder, STORIES, "Response:", settings)
+    learn = run._learn
+    run._learn = lambda sequences: (learned.append(BATCHES.index(sequences)), learn(sequences))
+    for batch in BATCHES:
+        run.batch(coder, batch)
+    return run, learned, coder.bits
+
+
+def _same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def _by_hand(order, **rates):
+    """A learner that takes steps on these batches, each coded just before it is first seen."""
+    learner = training.Learner(STORIES.config, STORIES.params, training.optimiser("adam"), PLAIN.learning_rate, **rates)
+    rules, coder, seen = examples.rules(STORIES, "Response:", 63), Meter(), set()
+    for number in order:
+        if number not in seen:
+            model = (STORIES.tokenizer, learner.config, learner.params)
+            examples.code(coder, *model, BATCHES[number], rules, rows=4)
+            seen.add(number)
+        learner.update(*rules.arrays(BATCHES[number], 0))
+    return learner, coder.bits
+
+
+def test_without_replay_each_batch_is_coded_and_then_learned_once():
+    run, learned, bits = _trained(PLAIN)
+    assert learned == [0, 1, 2, 3, 4, 5]
+    learner, expected = _by_hand(learned)
+    assert _same(run.learner.params, learner.params)
+    assert bits - run.header_bits == expected
+
+
+def _streams(settings, batches):
+    """Where each stream is after each batch, by the rule: begin again with probability 1 / t, else go on."""
+    random = np.random.Generator(np.random.Philox(settings.seed))
+    places, history = [None] * settings.replay, []
+    for t in range(1, batches + 1):
+        for k, place in enumerate(places):
+            begin = random.random() < 1 / t
+            places[k] = 0 if begin else place + 1
+        history.append(list(places))
+    return history
+
+
+@pytest.mark.parametrize("replay, seed", [(1, 0), (3, 0), (3, 5)])
+def test_replay_learns_each_new_batch_and_then_where_its_streams_are(replay, seed):
+    settings = dataclasses.replace(PLAIN, replay=replay, seed=seed)
+    run, learned, _ = _trained(settings)
+    history = _streams(settings, 6)
+    assert learned == [number for t in range(6) for number in (t, *history[t])]
+    assert history[0] == [0] * replay  # after one batch there is nothing else
+    assert all(place <= t for t in range(6) for place in history[t])  # never what is not decoded yet
+    assert run.learner.steps == 6 * (1 + replay)
+
+
+def test_replay_costs_nothing_but_its_number_until_the_second_batch():
+    """The first batch is coded by the checkpoint, whatever comes after; from then on the model is another."""
+    programs = {}
+    for replay in (0, 2):
+        settings = dataclasses.replace(PLAIN, replay=replay)
+        search = Search((4, 8), (0,))
+        programs[replay] = [e.program for e in prequential.encode(Meter(), STORIES, TINY, settings, search)]
+    first, second = zip(*programs.values(), strict=True)
+    assert first[0].payload_bits == first[1].payload_bits
+    assert second[0].payload_bits != second[1].payload_bits
+    assert second[0].header_bits < second[1].header_bits < second[0].header_bits + 8
+
+
+def test_warmup_is_the_learners():
+    run, learned, bits = _trained(dataclasses.replace(PLAIN, warmup=3))
+    learner, expected = _by_hand(learned, warmup=3)
+    assert _same(run.learner.params, learner.params)
+    assert bits - run.header_bits == expected
+    assert not _same(run.learner.params, _trained(PLAIN)[0].learner.params)
+
+
+def test_calibration_changes_the_code_and_not_the_model():
+    """A rate so high that the model is too sure of what it has learned: a temperature saves bits."""
+    high = dataclasses.replace(PLAIN, learning_rate=2e-2)
+    plain, _, plain_bits = _trained(high)
+    calibrated, _, bits = _trained(dataclasses.replace(high, calibrate=True))
+    assert calibrated.temperature.value > 1
+    assert bits < plain_bits - 50
+    assert _same(plain.learner.params, calibrated.learner.params)
+
+
+def test_replay_warmup_and_calibration_are_decoded():
+    settings = dataclasses.replace(PLAIN, replay=2, warmup=2, calibrate=True, learning_rate=2e-2, seed=3)
+    search = Search((16,), (1,))
+    (encoded,) = prequential.encode(Encoder(), STORIES, TINY, settings, search)
+    digest = encoded.adapted.digest()
+    assert prequential.decode(Decoder(encoded.program.stream), STORIES).digest() == digest
