@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+FRONTIER ?= frontier
 
-.PHONY: demo test lint format clean
+.PHONY: demo frontier test lint format clean
 
 demo: $(VENV)/.installed  ## frontier of the embedded checkpoints on tiny GSM8K
 	$(BIN)/python -m experiments.gsm8k --workdir=$(DEMO)
+
+frontier: $(VENV)/.installed  ## every method on the embedded checkpoints
+	$(BIN)/python -m experiments.gsm8k --workdir=$(FRONTIER) --config=configs/gsm8k.py:methods
 
 test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .
@@ -37,4 +41,4 @@ $(VENV)/.installed-test: setup.py | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(DEMO) .cache build *.egg-info
+	rm -rf $(VENV) $(DEMO) $(FRONTIER) .cache build *.egg-info

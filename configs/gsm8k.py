@@ -7,7 +7,11 @@
         --config.task.data_dir=gsm8k                                                   # a family from the hub
 """
 
+import pathlib
+
 from configs.base import config, embedded, families, local, named, search
+
+_PROMPT = pathlib.Path(__file__).with_name("prompts") / "gsm8k.txt"
 
 
 def _task(max_new_tokens):
@@ -65,6 +69,129 @@ def tiny():
     )
 
 
+def methods():
+    """Every method on the embedded checkpoints: `make frontier`."""
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
+    sent = {"max_tokens": 127, "batch": 8, "examples": 1024}
+    after = ("posttrained",)
+    return config(
+        {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
+        embedded(),
+        (
+            search("zero_shot"),
+            search("zero_shot", stages=after, settings={"chat": True}),
+            search("icl", stages=("pretrained", "posttrained"), shots=(1, 2), draws=2),
+            search("urial", stages=after, settings={"chat": True}, shots=(0,)),
+            search("prompt", stages=after, settings={"chat": True}, files=(str(_PROMPT),)),
+            search(
+                "prequential",
+                stages=("random", "pretrained"),
+                settings={**full, "learning_rate": 2e-3},
+                examples=(128, 512),
+                epochs=(8,),
+            ),
+            search(
+                "prequential",
+                stages=after,
+                settings={**full, "learning_rate": 1e-3},
+                examples=(8, 32, 128),
+                epochs=(10,),
+            ),
+            search(
+                "prequential",
+                stages=after,
+                settings={"learning_rate": 1e-2, "max_tokens": 127, "prompt_weight": 30},
+                examples=(32, 128),
+                epochs=(10,),
+            ),
+            search(
+                "blockwise",
+                stages=after,
+                settings={**full, "learning_rate": 1e-3, "epochs": 10},
+                examples=128,
+            ),
+            search(
+                "combined",
+                stages=after,
+                settings={"learning_rate": 5e-3, "max_tokens": 127},
+                examples=(64,),
+                second=512,
+                learning_rate=3e-2,
+                widths=(4, 8),
+            ),
+            search(
+                "lora",
+                stages=("pretrained", "posttrained"),
+                settings={"rank": (1, 4)},
+                **sent,
+                epochs=(6,),
+                widths=(2, 3, 4, 16),
+                learning_rate=1e-2,
+            ),
+            search(
+                "lora",
+                stages=after,
+                settings={"rank": 4, "entropy": False},
+                **sent,
+                epochs=(6,),
+                widths=(16,),
+                learning_rate=1e-2,
+            ),
+            search(
+                "bayesian_lora",
+                stages=after,
+                settings={"rank": (1, 4)},
+                **sent,
+                epochs=(3, 6),
+                learning_rate=1e-2,
+                gates_rate=3e-2,
+            ),
+            search(
+                "bayesian_lora",
+                stages=after,
+                settings={"rank": 4, "prune": True},
+                **sent,
+                epochs=(6,),
+                learning_rate=1e-2,
+                gates_rate=3e-2,
+            ),
+            search("lm_head", stages=after, **sent, epochs=(6,), widths=(2, 4, 16), learning_rate=3e-3),
+            search("full", stages=("random", "pretrained"), **sent, epochs=(6,), widths=(2, 4, 16), learning_rate=2e-3),
+        ),
+        dev=128,
+        test=512,
+        batch_size=96,
+        threads=1,
+        verifiers=2,
+    )
+
+
+def ablation():
+    """What replay, calibration, warm-up, ordering and the width of integers do, three seeds each."""
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 2e-3, "seed": (0, 1, 2)}
+    sizes = {"examples": (32, 64, 128, 256), "epochs": (8,)}
+    base = {**sizes, "order": "random"}
+    sent = {"max_tokens": 127, "batch": 8, "examples": 1024, "epochs": (6,), "learning_rate": 1e-2, "seed": (0, 1, 2)}
+    return config(
+        {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
+        tuple(c for c in embedded() if c["stage"] == "pretrained"),
+        (
+            search("prequential", settings=full, **base),
+            search("prequential", settings={**full, "replay": (1, 4)}, **base),
+            search("prequential", settings={**full, "calibrate": True}, **base),
+            search("prequential", settings={**full, "warmup": 8}, **base),
+            search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
+            search("lora", settings={"rank": 4}, **sent, widths=(2, 3, 4, 6, 8, 16)),
+            search("lora", settings={"rank": 4, "entropy": False}, **sent, widths=(4, 16)),
+        ),
+        dev=128,
+        test=512,
+        batch_size=96,
+        threads=1,
+        verifiers=2,
+    )
+
+
 def smollm2_135m():
     """Real GSM8K on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
 
@@ -111,6 +238,8 @@ def smollm2_135m():
 
 SIZES = families(_task(max_new_tokens=256), dev=100, test=1319) | {
     "tiny": tiny,
+    "methods": methods,
+    "ablation": ablation,
     "smollm2_135m": smollm2_135m,
 }
 

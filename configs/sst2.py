@@ -23,7 +23,7 @@ def get_config():
     task.data = ""
     gentle = {"train": "lora", "max_tokens": 96, "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
     full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
-    weights = {"examples": 1024, "max_tokens": 96, "batch": 8}
+    weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "warmup": 10}
     return config(
         task,
         local(),
@@ -33,19 +33,12 @@ def get_config():
             search("icl", stages=("posttrained",), shots=(4,)),
             search("urial", stages=("posttrained",), shots=(0,)),
             search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256, 512), epochs=(3,)),
-            search(
-                "lora",
-                stages=("posttrained",),
-                settings={"fixed_a": True, "last": 10},
-                **weights,
-                learning_rate=1e-3,
-                widths=(2, 3, 8),
-            ),
+            search("lora", stages=("posttrained",), **weights, learning_rate=5e-4, widths=(2, 3, 8)),
             search(
                 "bayesian_lora",
                 stages=("posttrained",),
-                **weights | {"examples": 512},
-                learning_rate=3e-4,
+                **{**weights, "examples": 1024},
+                learning_rate=5e-4,
                 gates_rate=0.1,
             ),
             search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),

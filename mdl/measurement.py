@@ -93,6 +93,9 @@ def grid(search: dict[str, Any]) -> list[dict[str, Any]]:
         for name, values in search.get(part, {}).items()
         if isinstance(values, (list, tuple)) and (part == "settings" or typing.get_origin(types.get(name)) is not tuple)
     ]
+    for _, name, values in swept:
+        if not values:
+            raise ValueError(f"{search['method']}: {name}={values!r}: one value or more is wanted")
     combinations = []
     for chosen in itertools.product(*(values for _, _, values in swept)):
         one = {**search, "settings": dict(search.get("settings", {})), "search": dict(search.get("search", {}))}

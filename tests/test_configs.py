@@ -7,7 +7,7 @@ import pytest
 from experiments import frontier
 from mdl import tasks
 from mdl.codes import settings as settings_code
-from mdl.measurement import Search
+from mdl.measurement import Search, grid
 from mdl.probing import Settings
 
 NAMES = ("gsm8k", "flores", "ifeval", "esnli", "custom")
@@ -21,7 +21,7 @@ def test_sizes_are_whole(name):
         task = config.task.to_dict()
         assert set(task) - {"name"} <= set(tasks.settings_of(task["name"]))
         for search in config.searches:
-            Search(**search.to_dict())
+            assert [Search(**one) for one in grid(search.to_dict())]
         settings_code.parse(Settings, config.probe.to_dict())
         assert config.checkpoints and config.dev > 0 and config.test > 0
 
@@ -36,7 +36,7 @@ def test_sst2_is_a_custom_task():
     config = importlib.import_module("configs.sst2").get_config()
     assert set(config.task) - {"name"} <= set(tasks.settings_of("custom"))
     for search in config.searches:
-        Search(**search.to_dict())
+        assert [Search(**one) for one in grid(search.to_dict())]
 
 
 def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path):

@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 from test_results import make_result
 
-from mdl.report import draw, human_bytes, table, write_csv
+from mdl.report import costs, draw, human_bytes, table, write_csv
 
 
 def some_results():
@@ -159,3 +159,16 @@ def test_the_table_has_a_section_a_task():
     assert text.count("chosen on test, the paper's way") == 2
     assert text.index("flores (BLEU)") < text.index("gsm8k (exact match)")
     assert "31.2 " in text
+
+
+def test_costs_are_summed_by_method_and_stage():
+    seconds = {"encode": 9.0, "decode": 2.0, "evaluate": 1.0}
+    points = [make_result(key=str(i), seconds=seconds) for i in range(3)]
+    points.append(make_result(key="4", method="icl", seconds={"encode": 1.0, "decode": None, "evaluate": 5.0}))
+    searches = [
+        {"method": "prequential", "stage": "pretrained", "checkpoint": "tiny", "seconds": 9.4},
+        {"method": "prequential", "stage": "pretrained", "checkpoint": "tiny", "seconds": 0.6},
+    ]
+    rows = [line.split() for line in costs(points, searches).splitlines()]
+    assert ["prequential", "pretrained", "3", "10", "6", "3"] in rows
+    assert ["icl", "pretrained", "1", "0", "0", "5"] in rows

@@ -1,0 +1,88 @@
+"""Bits at equal performance, over seeds, by hand."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from test_results import make_result
+
+from mdl import comparison, results
+
+
+def points(variant, seed, curve, **settings):
+    """Points of one variant and seed: (bits, performance) pairs, on dev as on test."""
+    return [
+        make_result(
+            bits,
+            value,
+            value,
+            settings={"replay": variant, "examples": i, **settings},
+            seed=seed,
+            key=f"{variant}-{seed}-{i}-{settings}",
+        )
+        for i, (bits, value) in enumerate(curve)
+    ]
+
+
+def test_bits_are_read_off_between_points():
+    curve = points(0, 0, [(1000, 0.2), (4000, 0.4)])
+    assert comparison.bits_at(curve, 0.2) == 1000
+    assert comparison.bits_at(curve, 0.1) == 1000
+    assert comparison.bits_at(curve, 0.3) == pytest.approx(2000)  # half-way in log bits
+    assert comparison.bits_at(curve, 0.4) == pytest.approx(4000)
+    assert comparison.bits_at(curve, 0.41) is None
+    assert comparison.bits_at([], 0.1) is None
+
+
+def test_an_estimate_is_a_mean_with_students_interval():
+    assert comparison.estimate([3.0]) == comparison.Estimate(3.0, None, 1)
+    found = comparison.estimate([1.0, 2.0, 3.0])
+    assert found.mean == 2 and found.seeds == 3
+    assert found.interval == pytest.approx((2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)))
+    with pytest.raises(ValueError, match="one value or more"):
+        comparison.estimate([])
+
+
+def test_variants_differ_in_settings_not_in_seed_or_size():
+    every = points(0, 0, [(1000, 0.2)]) + points(0, 1, [(1100, 0.2)]) + points(4, 0, [(900, 0.2)])
+    named = comparison.variants(every)
+    assert {name: sorted(seeds) for name, seeds in named.items()} == {
+        "pretrained prequential replay=0": [0, 1],
+        "pretrained prequential replay=4": [0],
+    }
+    widths = points(0, 0, [(1000, 0.2)], width=2) + points(0, 0, [(2000, 0.3)], width=4)
+    assert len(comparison.variants(widths)) == 1
+    sizes = [name for name in comparison.SIZES if name != "width"]
+    assert len(comparison.variants(widths, sizes)) == 2
+
+
+def test_ratios_are_seed_by_seed():
+    base = {s: points(0, s, [(1000 * (s + 1), 0.5)]) for s in range(3)}
+    half = {s: points(4, s, [(500 * (s + 1), 0.5)]) for s in range(3)}
+    bits, ratio = comparison.ratios(base, half, 0.5)
+    assert bits.mean == pytest.approx(1000)
+    assert ratio.mean == pytest.approx(0.5) and ratio.interval == pytest.approx((0.5, 0.5)) and ratio.seeds == 3
+    assert comparison.ratios(base, half, 0.6) == (None, None)
+    weak = {**half, 2: points(4, 2, [(100, 0.1)])}
+    bits, ratio = comparison.ratios(base, weak, 0.5)
+    assert bits.seeds == ratio.seeds == 2
+
+
+def test_the_binary_writes_a_table(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for seed in range(3):
+        for r in points(0, seed, [(1000, 0.2), (4000, 0.4)]) + points(4, seed, [(500, 0.2), (2000, 0.4)]):
+            results.append(path, r)
+    run = lambda *flags: subprocess.run(
+        [sys.executable, "-m", "experiments.compare", f"--results={path}", *flags], capture_output=True, text=True
+    )
+    assert "pretrained prequential replay=4: 3 seeds, 6 points, best 0.400" in run().stdout
+    flags = ["--targets=0.3,0.5", "--base=pretrained prequential replay=0", f"--output={tmp_path / 'table.md'}"]
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if "replay=4" in line)
+    assert row == "| pretrained prequential replay=4 | 3 | 125, 0.50 [0.50, 0.50] | not reached |"
+    assert (tmp_path / "table.md").read_text().strip() == done.stdout.strip()
+    wrong = run("--targets=0.3", "--base=nothing")
+    assert wrong.returncode == 1 and "no such variant; there are 'pretrained prequential replay=0'" in wrong.stderr
