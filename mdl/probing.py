@@ -73,6 +73,7 @@ class Codelength:
         uniform: bits of all labels under a uniform code over the choices; None where there are none.
         heldout: [m] pairs (n, bits a label of the held-out examples after training on n); empty where not measured.
         hindsight: bits of all labels by the final model; None where not measured.
+        data: digest of the task's examples: a file that was edited is measured again.
     """
 
     task: str
@@ -85,11 +86,12 @@ class Codelength:
     uniform: float | None
     heldout: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     hindsight: float | None = None
+    data: str = ""
 
     @property
     def key(self) -> str:
         """What identifies the measurement: a resumed run skips it."""
-        return _key(self.task, self.fingerprint, self.settings)
+        return _key(self.task, self.data, self.fingerprint, self.settings)
 
     @property
     def table(self) -> Table:
@@ -118,8 +120,8 @@ class Codelength:
         return {**found, **tolerance}
 
 
-def _key(task: str, fingerprint: str, settings: dict[str, Any]) -> str:
-    return json.dumps([task, fingerprint, settings], sort_keys=True)
+def _key(task: str, data: str, fingerprint: str, settings: dict[str, Any]) -> str:
+    return json.dumps([task, data, fingerprint, settings], sort_keys=True)
 
 
 class _Labels:
@@ -175,6 +177,7 @@ def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
     )
     return Codelength(
         task=task.name,
+        data=task.digest(),
         checkpoint=checkpoint.name,
         stage=checkpoint.stage,
         fingerprint=checkpoint.fingerprint,
@@ -223,7 +226,8 @@ class Record:
 
     def has(self, task: Task, fingerprint: str, settings: Settings) -> bool:
         """Whether a checkpoint with this fingerprint is measured already."""
-        return _key(task.name, fingerprint, dataclasses.asdict(settings)) in [one.key for one in self.read()]
+        wanted = _key(task.name, task.digest(), fingerprint, dataclasses.asdict(settings))
+        return wanted in [one.key for one in self.read()]
 
     def measure(self, checkpoint: Checkpoint, task: Task, settings: Settings) -> None:
         """Probes, unless it is in the record."""
@@ -236,10 +240,9 @@ class Record:
 
 
 def _parse(line: str) -> Codelength:
-    """A line of the record. Measures are derived anew; settings that were not there yet had their defaults."""
+    """A line of the record. Measures are derived anew."""
     content = json.loads(line)
     content.pop("measures", None)
-    content["settings"] = {**dataclasses.asdict(Settings()), **content["settings"]}
     content["heldout"] = [(n, loss) for n, loss in content.get("heldout", ())]
     return Codelength(**content)
 

@@ -126,19 +126,18 @@ def test_measures_are_in_table_csv_and_record(tmp_path, monkeypatch):
     assert [r["surplus"] for r in measures] == ["2.5", "4.0"]
 
 
-def test_a_record_of_before_these_measures_is_read_and_not_measured_again(tmp_path, monkeypatch):
-    content = dataclasses.asdict(dataclasses.replace(CODED, fingerprint=STORIES.fingerprint))
-    del content["heldout"], content["hindsight"], content["settings"]["heldout"]
-    (tmp_path / "probing.jsonl").write_text(json.dumps(content) + "\n")
-    monkeypatch.setattr(probing, "probe", lambda *_: pytest.fail("measured again"))
+def test_other_examples_under_the_same_name_are_measured(tmp_path, monkeypatch):
+    task = _task()
+    probed = dataclasses.replace(CODED, fingerprint=STORIES.fingerprint, data=task.digest())
+    monkeypatch.setattr(probing, "probe", lambda *_: probed)
     record = probing.Record(tmp_path)
-    record.measure(STORIES, _task(), SETTINGS)
-    (one,) = record.read()
-    assert one.bits == CODED.bits and one.measures() == CODED.measures()
+    record.measure(STORIES, task, SETTINGS)
+    assert record.has(task, STORIES.fingerprint, SETTINGS)
+    assert not record.has(dataclasses.replace(task, train=task.train[1:]), STORIES.fingerprint, SETTINGS)
 
 
 def test_a_finished_run_reads_no_weights(tmp_path, monkeypatch):
-    probed = dataclasses.replace(CODED, fingerprint=STORIES.fingerprint)
+    probed = dataclasses.replace(CODED, fingerprint=STORIES.fingerprint, data=_task().digest())
     monkeypatch.setattr(probing, "probe", lambda *_: probed)
     probing.Record(tmp_path).measure(STORIES, _task(), SETTINGS)
     loaded = []
