@@ -239,7 +239,13 @@ class _Run:
             logging.info("%s, search %d of %d: %s", stage, number, len(todo), search.method)
             about = {"method": search.method, "checkpoint": self.checkpoint.name, "stage": stage}
             progress = _Progress(functools.partial(self.owner.record_done, key, about))
-            about["seconds"] = round(self._search(search, progress), 3)
+            started = time.monotonic()
+            try:
+                about["seconds"] = round(self._search(search, progress), 3)
+            except FloatingPointError as error:  # one diverged training ends no sweep
+                about |= {"failed": f"{error} ({search.settings or search.search})"}
+                about["seconds"] = round(time.monotonic() - started, 3)
+                logging.error("%s, search %d of %d: %s failed: %s", stage, number, len(todo), search.method, error)
             progress.end()
 
     def _search(self, search: Search, progress: _Progress) -> float:

@@ -195,8 +195,10 @@ def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
 
     Args:
         results: all points.
-        searches: `method`, `stage` and `seconds` of encoding of each complete search: one search yields many points.
+        searches: `method`, `stage` and `seconds` of encoding of each complete search, and why it `failed` if it did.
+            One search yields many points.
     """
+    searches = list(searches)
     groups: dict[tuple[str, str], list[float]] = {}
     for r in results:
         row = groups.setdefault((r.method, r.stage), [0, 0.0, 0.0, 0.0])
@@ -209,7 +211,8 @@ def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
     rows = [["method", "stage", "programs", "encode s", "decode s", "score s"]]
     for (method, stage), (count, *seconds) in sorted(groups.items()):
         rows.append([method, stage, str(count), *(f"{x:,.0f}" for x in seconds)])
-    return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), ""])
+    failed = [f"{s['stage']} {s['method']} failed: {s['failed']}" for s in searches if "failed" in s]
+    return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), "", *failed])
 
 
 def _styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:

@@ -155,25 +155,31 @@ class Decoder:
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._family = _Categorical(perfect=False)
 
+    def _decode(self, *model):
+        try:
+            return self._coder.decode(*model)
+        except AssertionError as error:  # what constriction raises for bytes that no encoder writes
+            raise ValueError(f"the stream is damaged: {error}") from None
+
     def categorical(self, log_probs, symbols):
         probs = _probabilities(log_probs)
         if probs.shape[1] <= _LARGEST_ALPHABET:
-            symbols = self._coder.decode(self._family, probs)
+            symbols = self._decode(self._family, probs)
         else:
             blocks = _blocks(probs)
-            block = self._coder.decode(self._family, blocks.sum(axis=2))
-            symbols = block * _BLOCK + self._coder.decode(self._family, _fill(blocks[np.arange(len(probs)), block]))
+            block = self._decode(self._family, blocks.sum(axis=2))
+            symbols = block * _BLOCK + self._decode(self._family, _fill(blocks[np.arange(len(probs)), block]))
             symbols = np.minimum(symbols, probs.shape[1] - 1)  # an altered file may point into the padding
         self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
         return symbols
 
     def uniform(self, size, symbol):
         self.bits += math.log2(size)
-        return int(self._coder.decode(constriction.stream.model.Uniform(size)))
+        return int(self._decode(constriction.stream.model.Uniform(size)))
 
     def uniforms(self, size, count, symbols):
         self.bits += count * math.log2(size)
-        return self._coder.decode(constriction.stream.model.Uniform(size), count)
+        return self._decode(constriction.stream.model.Uniform(size), count)
 
 
 def _fill(probs: np.ndarray) -> np.ndarray:

@@ -62,6 +62,8 @@ class Search:
 
 def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Sequence[Tokenised]) -> Learner:
     """A model trained from scratch on what was coded."""
+    if not settings.first or not settings.batch:
+        raise ValueError(f"first={settings.first}, batch={settings.batch}: one or more is wanted")
     config, params = checkpoint.config, checkpoint.params
     if settings.train == "lora":
         config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)

@@ -135,7 +135,8 @@ def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Searc
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields a program for each number of examples and each width."""
-    size = settings.batch
+    list(map(tensors.levels, search.widths))  # a width that there is none of is told before training
+    size = settings.batch or 1  # Run refuses 0
     wanted = sorted({-(-n // size) * size for n in search.examples if -(-n // size) * size <= len(task.train)})
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)

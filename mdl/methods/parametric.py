@@ -64,6 +64,8 @@ def chosen(checkpoint: Checkpoint, task: Task, search: Search) -> list[Tokenised
         ValueError: there are none.
     """
     count = min(search.examples or len(task.train), len(task.train))
+    if not search.batch:
+        raise ValueError(f"batch={search.batch}: one or more is wanted")
     if not count:
         raise ValueError(f"{task.name} has no training examples to train on")
     return examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, search.seed)
@@ -103,8 +105,6 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
     Returns:
         `params` moved by what was coded: the same on both sides.
     """
-    if not 2 <= settings.width <= tensors.MAX_WIDTH:
-        raise ValueError(f"width={settings.width}: 2 to {tensors.MAX_WIDTH} bits are possible")
     known: dict[str, tensors.Frequencies] = {}
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
     after = [None] * len(leaves) if trained is None else jax.tree.leaves(trained, is_leaf=lambda x: x is None)
@@ -140,6 +140,7 @@ def encode(
         begin: (checkpoint, settings) -> the model before training, the same on both sides.
         trains: of a leaf's path, whether it is trained.
     """
+    list(map(tensors.levels, search.widths))  # a width that there is none of is told before training
     sequences = chosen(checkpoint, task, search)
     config, params = begin(checkpoint, settings)
     optimiser = training.optimiser(search.optimiser)

@@ -85,6 +85,8 @@ class Run:
     ):
         self.checkpoint = checkpoint
         self.settings = settings = settings_code.code(coder, kind, settings)
+        if not settings.batch or not settings.epoch_batch:
+            raise ValueError(f"batch={settings.batch}, epoch_batch={settings.epoch_batch}: one or more is wanted")
         self.rules = examples.code_rules(coder, checkpoint, separator, settings.max_tokens)
         self.header_bits = coder.bits
         config, params = checkpoint.config, checkpoint.params
@@ -115,7 +117,7 @@ class Run:
         self._learn(new)
         count = len(self.seen) // size
         for k, place in enumerate(self._streams):
-            again = self._random.random() < 1 / count or place + 1 == count
+            again = self._random.random() < 1 / count
             self._streams[k] = 0 if again else place + 1
             self._learn(self.seen[size * self._streams[k] :][:size])
 
@@ -144,7 +146,7 @@ class Run:
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of examples, one program a number of further epochs."""
-    size, tokenizer = settings.batch, checkpoint.tokenizer
+    size, tokenizer = settings.batch or 1, checkpoint.tokenizer  # Run refuses 0
     wanted = {-(-n // size) * size for n in search.examples}
     wanted = {n for n in wanted if n <= len(task.train)}
     count = max(wanted, default=0)

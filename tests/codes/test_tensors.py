@@ -219,7 +219,6 @@ def _decode_whatever(data, width, adaptive):
     return bool(np.abs(integers.astype(np.int64)).max() <= levels(width))
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="constriction's error passes through `Decoder`")
 def test_damaged_streams_are_tensors_or_errors():
     rng = np.random.default_rng(0)
     outcomes = []

@@ -101,6 +101,7 @@ def _programs(case, coder=Encoder, task=TINY, stories=STORIES):
 
 def test_the_registry_is_the_format():
     assert tuple(METHODS) == REGISTERED
+    assert len(REGISTERED) <= 16  # four bits of the first byte
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -275,3 +276,27 @@ def test_a_prompt_that_is_too_long_is_named(tmp_path):
 def test_chat_needs_a_template():
     with pytest.raises(ValueError, match="no chat template"):
         next(METHODS["zero_shot"].encode(Encoder(), STORIES, TINY, METHODS["zero_shot"].Settings(chat=True), None))
+
+
+@pytest.mark.parametrize(
+    "name, settings, search, message",
+    [
+        ("prequential", {"batch": 0}, prequential.Search(), "batch=0"),
+        ("blockwise", {"first": 0}, blockwise.Search(), "first=0"),
+        ("blockwise", {"batch": 0}, blockwise.Search(), "batch=0"),
+        ("lora", {}, lora.Search(batch=0), "batch=0"),
+        ("lora", {}, lora.Search(widths=(1,)), "width=1: 2 to 32"),
+        ("combined", {}, combined.Search(widths=(33,)), "width=33: 2 to 32"),
+        ("bayesian_lora", {"prune": True}, bayesian_lora.Search(), "rank=1: there is nothing to prune"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(name, settings, search, message):
+    method = METHODS[name]
+    with pytest.raises(ValueError, match=message):
+        next(method.encode(Encoder(), STORIES, TINY, method.Settings(**settings), search))
+
+
+def test_a_training_that_diverges_is_told():
+    search = lora.Search(examples=8, learning_rate=1e30, max_tokens=127, epochs=(3,))
+    with pytest.raises(FloatingPointError, match="smaller learning rate"):
+        next(METHODS["lora"].encode(Encoder(), STORIES, TINY, lora.Settings(), search))
