@@ -78,6 +78,7 @@ def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
 
     def size(family):
         lora, full = {"train": "lora", "max_tokens": max_tokens}, {"train": "full", "max_tokens": max_tokens}
+        trained = ("pretrained", "midtrained", "posttrained")
         return config(
             task,
             checkpoints.family(family),
@@ -88,6 +89,8 @@ def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
                 search("icl", shots=shots),
                 search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
                 search("prequential", stages=("random",), settings=full, examples=(512, 2048)),
+                search("lora", stages=trained, max_tokens=max_tokens, learning_rate=(1e-4, 1e-5), widths=(2, 3, 4, 16)),
+                search("bayesian_lora", stages=trained, max_tokens=max_tokens),
             ),
             dev=dev,
             test=test,
