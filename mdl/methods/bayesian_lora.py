@@ -7,7 +7,7 @@ With rank pruning a diagonal E stands between A and B, and gates of its entries 
 
 Sent are, a matrix, its width, its step and its integers. Where this differs from the paper's code: the range's
 logarithm is learned rather than the range, so that it stays positive, and values are clipped to 1.5 steps of the first
-quantiser, which is what two bits can hold.
+quantiser, which is what two bits can hold. docs/bits.md has smaller differences.
 """
 
 import dataclasses
