@@ -123,19 +123,19 @@ def methods():
                 "lora",
                 stages=("pretrained", "posttrained"),
                 settings={"rank": (1, 4)},
-                **sent,
+                **{**sent, "batch": 16},
                 epochs=(6,),
                 widths=(2, 3, 4, 16),
-                learning_rate=1e-2,
+                learning_rate=5e-3,
             ),
             search(
                 "lora",
                 stages=after,
                 settings={"rank": 4, "entropy": False},
-                **sent,
+                **{**sent, "batch": 16},
                 epochs=(6,),
                 widths=(16,),
-                learning_rate=1e-2,
+                learning_rate=5e-3,
             ),
             search(
                 "bayesian_lora",
@@ -171,7 +171,8 @@ def ablation():
     full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 1e-3, "seed": (0, 1, 2)}
     sizes = {"examples": (16, 32, 64, 128), "epochs": (10,)}
     base = {**sizes, "order": "random"}
-    sent = {"max_tokens": 127, "batch": 8, "examples": 1024, "learning_rate": 1e-2}
+    sent = {"max_tokens": 127, "examples": 1024}
+    steady = {**sent, "batch": 16, "learning_rate": 5e-3}  # 1e-2 diverges without a learned range
     adapters = {"rank": 4, "seed": (0, 1, 2)}
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
@@ -182,9 +183,11 @@ def ablation():
             search("prequential", settings={**full, "calibrate": True}, **base),
             search("prequential", settings={**full, "warmup": 8}, **base),
             search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
-            search("lora", settings=adapters, **sent, epochs=(3, 6), widths=(2, 3, 4, 8, 16)),
-            search("lora", settings={**adapters, "entropy": False}, **sent, epochs=(3, 6), widths=(4, 16)),
-            search("bayesian_lora", settings=adapters, **sent, epochs=(3, 4, 5, 6), gates_rate=3e-2),
+            search("lora", settings=adapters, **steady, epochs=(3, 6), widths=(2, 3, 4, 8, 16)),
+            search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6), widths=(4, 16)),
+            search(
+                "bayesian_lora", settings=adapters, **sent, epochs=(3, 4, 5, 6), learning_rate=1e-2, gates_rate=3e-2
+            ),
         ),
         dev=128,
         test=512,
