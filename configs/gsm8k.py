@@ -183,6 +183,7 @@ def ablation():
             search("prequential", settings={**full, "calibrate": True}, **base),
             search("prequential", settings={**full, "warmup": 8}, **base),
             search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
+            search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random"),
             search("lora", settings=adapters, **steady, epochs=(3, 6), widths=(2, 3, 4, 8, 16)),
             search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6), widths=(4, 16)),
             search(
