@@ -106,6 +106,12 @@ def methods():
             ),
             search(
                 "blockwise",
+                stages=("random", "pretrained"),
+                settings={**full, "learning_rate": 2e-3, "epochs": 8},
+                examples=512,
+            ),
+            search(
+                "blockwise",
                 stages=after,
                 settings={**full, "learning_rate": 1e-3, "epochs": 10},
                 examples=128,
