@@ -52,7 +52,7 @@ def smollm2_135m():
                 "prequential",
                 stages=("posttrained",),
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
-                examples=(16, 64),
+                examples=(16,),
                 epochs=(1,),
             ),
             search(

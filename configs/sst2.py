@@ -32,8 +32,7 @@ def get_config():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
             search("urial", stages=("posttrained",), shots=(0,)),
-            search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256, 512), epochs=(3,)),
-            search("lora", stages=("posttrained",), **weights, learning_rate=5e-4, widths=(2, 3, 8)),
+            search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,)),
             search(
                 "lora",
                 stages=("pretrained",),
