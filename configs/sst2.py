@@ -46,7 +46,6 @@ def get_config():
                 stages=("pretrained",),
                 settings={"rank": 4},
                 **weights,
-                epochs=(1, 2),
                 learning_rate=2e-3,
                 gates_rate=3e-2,
             ),
