@@ -189,7 +189,7 @@ def test_a_program_is_described(finished, capsys):
         (None, "no-such-checkpoint", [], "no-such-checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:-3]), "stories260k", [], "truncated or altered"),
         (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\xaa"), "stories260k", [], "altered"),
-        (lambda p: p.write_bytes(b"\x1e" + p.read_bytes()[1:]), "stories260k", [], "unknown method number 14"),
+        (lambda p: p.write_bytes(b"\x2e" + p.read_bytes()[1:]), "stories260k", [], "unknown method number 14"),
         (lambda p: p.write_bytes(b"\x53" + p.read_bytes()[1:]), "stories260k", [], "version 5 is newer than 2"),
         (lambda p: p.unlink(), "stories260k", [], "No such file"),
         (None, "stories260k", ["--prompts=/no/such/file"], "/no/such/file"),

@@ -40,10 +40,10 @@ def _put(path, data, fix_sidecar):
 @pytest.mark.parametrize(
     "data, fix_sidecar, message",
     [
-        (b"\x13\x01\x02", False, "3 bytes, its sidecar says 4; the file is truncated or altered"),
-        (b"\x13\x01\x02\x04", False, "its digest is not the sidecar's"),
+        (b"\x23\x01\x02", False, "3 bytes, its sidecar says 4; the file is truncated or altered"),
+        (b"\x23\x01\x02\x04", False, "its digest is not the sidecar's"),
         (b"\x33\x01\x02\x03", True, "format version 3 is newer than 2; update"),
-        (b"\x1f\x01\x02\x03", True, "unknown method number 15; known: zero_shot"),
+        (b"\x2f\x01\x02\x03", True, "unknown method number 15; known: zero_shot"),
         (b"\x03\x01\x02\x03", True, "not a program file"),
         (b"", True, "empty"),
     ],
