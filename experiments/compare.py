@@ -34,7 +34,7 @@ def main(_) -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    lines = ["| " + " | ".join(cell.replace(" | ", ", ") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     text = "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:], ""])
     print(text)
     if _OUTPUT.value:

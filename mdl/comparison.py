@@ -121,7 +121,7 @@ def table(
     named = variants(points, sizes)
     if base not in named:
         raise ValueError(f"base={base!r}: no such variant; there are {', '.join(map(repr, named))}")
-    rows = [["variant", "seeds", *(f"bytes at {t:g} | times the base's" for t in targets)]]
+    rows = [["variant", "seeds", *(f"bytes at {t:g}, times the base's" for t in targets)]]
     for name, seeds in sorted(named.items(), key=lambda item: item[0] != base):
         cells = []
         for target in targets:
@@ -133,7 +133,7 @@ def table(
                 f" ({bits.seeds} of {len(seeds)} seeds)" if bits.seeds < len(seeds) else ""
             )
             if ratio is not None and name != base:
-                text += f" | {ratio.mean:.2f}"
+                text += f", {ratio.mean:.2f}"
                 if ratio.interval is not None:
                     text += f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
             cells.append(text)

@@ -18,14 +18,13 @@ import numpy as np
 from absl import logging
 
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.checkpoints.config import Lora
 from mdl.codelengths import Data, Table, online
-from mdl.codes import text
 from mdl.evaluation import log_likelihoods
 from mdl.files import write_then_rename
+from mdl.methods.examples import rules
 from mdl.methods.method import Adapted, start
 from mdl.tasks.task import Example, Task
-from mdl.training import Learner, Tokenised, add_adapters, arrays, optimiser, tokenise
+from mdl.training import Tokenised, learner, tokenise
 
 Labelled = Sequence[tuple[Example, Tokenised]]
 
@@ -129,16 +128,13 @@ class _Labels:
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings):
         self._checkpoint, self._settings = checkpoint, settings
-        config, params = checkpoint.config, checkpoint.params
-        if settings.train == "lora":
-            config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-        self._learner = Learner(config, params, optimiser("adam"), settings.learning_rate)
-        self._cut = min(settings.max_tokens, text.max_tokens(checkpoint))
+        self._learner = learner(checkpoint.config, checkpoint.params, settings)
+        self._rules = rules(checkpoint, "", settings.max_tokens)
 
     def data(self, examples: Sequence[Example]) -> Data:
         """Examples with their tokens."""
         tokenizer = self._checkpoint.tokenizer
-        labelled = [(e, tokenise(tokenizer, e.prompt, e.completion, self._cut)) for e in examples]
+        labelled = [(e, tokenise(tokenizer, e.prompt, e.completion, self._rules.max_tokens)) for e in examples]
         return Data(len(examples), lambda rows: [labelled[i] for i in rows])
 
     def bits(self, batch: Labelled) -> float:
@@ -146,9 +142,8 @@ class _Labels:
         return label_bits(adapted, self._checkpoint, [example for example, _ in batch])
 
     def update(self, batch: Labelled) -> None:
-        tokenizer, weight = self._checkpoint.tokenizer, self._settings.prompt_weight / 100
-        rules = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "max_tokens": self._cut}
-        self._learner.update(*arrays([tokenised for _, tokenised in batch], prompt_weight=weight, **rules))
+        sequences = [tokenised for _, tokenised in batch]
+        self._learner.update(*self._rules.arrays(sequences, self._settings.prompt_weight))
 
     def fresh(self) -> Self:
         return type(self)(self._checkpoint, self._settings)

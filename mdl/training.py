@@ -81,9 +81,6 @@ def _with_gaps(shapes: Params, params: Params) -> Params:
     return {key: _with_gaps(value, params.get(key) if params is not None else None) for key, value in shapes.items()}
 
 
-OPTIMISERS = ("adam", "adamw")
-
-
 @functools.cache
 def optimiser(name: str) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019, decay 0.01), whose rate is a `Learner`'s.
@@ -224,6 +221,17 @@ class Learner:
         self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, step, *batch)
         self.steps += 1
         return loss
+
+
+def learner(config: ModelConfig, params: Params, settings: Any, name: str = "adam", warmup: int = 0) -> Learner:
+    """A model about to be trained as settings say: `train`, "lora" or "full", `rank`, `alpha`, `seed`, `learning_rate`.
+
+    Args:
+        name, warmup: of the optimiser.
+    """
+    if settings.train == "lora":
+        config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
+    return Learner(config, params, optimiser(name), settings.learning_rate, warmup)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Search(parametric.Search):
-    """How to train; `widths` has no meaning here.
+    """How to train; `widths`, `optimiser` and `warmup` have no meaning here.
 
     Attributes:
         gates_rate, scales_rate: learning rates of the gates and of the ranges' logarithms.

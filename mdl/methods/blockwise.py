@@ -10,14 +10,12 @@ from typing import Literal
 
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.checkpoints.config import Lora
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag
 from mdl.methods import examples
 from mdl.methods.examples import Order, Rules
 from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.tasks import pipeline
-from mdl.training import Learner, Tokenised, add_adapters
+from mdl.training import Learner, Tokenised
 
 _STOP = 1 / 8  # probability that a block is the last
 
@@ -64,15 +62,12 @@ def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Seq
     """A model trained from scratch on what was coded."""
     if not settings.first or not settings.batch:
         raise ValueError(f"first={settings.first}, batch={settings.batch}: one or more is wanted")
-    config, params = checkpoint.config, checkpoint.params
-    if settings.train == "lora":
-        config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-    optimiser = training.optimiser(settings.optimiser)
-    learner = Learner(config, params, optimiser, settings.learning_rate, settings.warmup)
-    lengths = [len(s.tokens) + 1 for s in seen]
+    model = checkpoint.config, checkpoint.params
+    learner = training.learner(*model, settings, settings.optimiser, settings.warmup)
+    order = {"batch_size": settings.batch, "seed": settings.seed}
     for epoch in range(settings.epochs if seen else 0):
-        for rows in pipeline.plan(lengths, batch_size=settings.batch, seed=settings.seed, epoch=epoch):
-            learner.update(*rules.arrays([seen[i] for i in rows if i >= 0], settings.prompt_weight))
+        for batch in rules.epoch(seen, settings.prompt_weight, **order, epoch=epoch):
+            learner.update(*batch)
     return learner
 
 

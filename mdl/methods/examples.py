@@ -6,7 +6,7 @@ that order, and coding them a batch at a time with whatever model there is by th
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -18,6 +18,7 @@ from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import Coder, text, tokens
 from mdl.codes.coder import byte_string, flag
+from mdl.tasks import pipeline
 from mdl.tasks.task import Example
 from mdl.training import Tokenised, arrays, gradient, tokenise
 
@@ -53,6 +54,14 @@ class Rules:
     def arrays(self, sequences: Sequence[Tokenised], prompt_weight: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A batch for `Learner.update`; `prompt_weight` in percent."""
         return arrays(sequences, prompt_weight=prompt_weight / 100, **self.ends)
+
+    def epoch(
+        self, sequences: Sequence[Tokenised], prompt_weight: int, *, batch_size: int, seed: int, epoch: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The batches of a pass over all sequences, in an order of its own; those of like length are together."""
+        lengths = [len(s.tokens) + 1 for s in sequences]  # the end counts
+        for rows in pipeline.plan(lengths, batch_size=batch_size, seed=seed, epoch=epoch):
+            yield self.arrays([sequences[i] for i in rows if i >= 0], prompt_weight)
 
 
 def code_rules(coder: Coder, checkpoint: Checkpoint, separator: str | None, max_tokens: int) -> Rules:
@@ -142,9 +151,9 @@ def choose(
     """
     if order not in get_args(Order):
         raise ValueError(f"order={order!r}: one of {', '.join(get_args(Order))} is wanted")
-    cut = limit(checkpoint, max_tokens)
+    form = rules(checkpoint, "", max_tokens)
     pool = examples[:count] if order == "given" else examples
-    sequences = [tokenise(checkpoint.tokenizer, e.prompt, e.completion, cut) for e in pool]
+    sequences = [tokenise(checkpoint.tokenizer, e.prompt, e.completion, form.max_tokens) for e in pool]
     if order == "given":
         return sequences
     if order == "random":
@@ -152,27 +161,25 @@ def choose(
     elif order == "short":
         ranks = np.argsort([len(s.tokens) for s in sequences], kind="stable")
     else:
-        rules = {"bos": checkpoint.tokenizer.bos_id, "eos": checkpoint.tokenizer.eos_id, "max_tokens": cut}
         plain = [s.tokens for s in sequences]
-        bits = -tokens.log_likelihoods(checkpoint.config, checkpoint.params, plain, **rules) / np.log(2)
+        bits = -tokens.log_likelihoods(checkpoint.config, checkpoint.params, plain, **form.ends) / np.log(2)
         if order == "likely":
             ranks = np.argsort(bits / np.array([len(s.tokens) + 1 for s in sequences]), kind="stable")
         else:
-            ranks = np.argsort(-_gains(checkpoint, sequences, rules) / bits, kind="stable")
+            ranks = np.argsort(-_gains(checkpoint, sequences, form) / bits, kind="stable")
     return [sequences[i] for i in ranks[:count]]
 
 
-def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], rules: dict) -> np.ndarray:
+def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], form: Rules) -> np.ndarray:
     """[n] inner products of each example's gradient with that of all, up to a factor that all share."""
-    batch = lambda some: arrays(some, prompt_weight=0.0, **rules)
     slope = lambda inputs, targets, weights: gradient(checkpoint.config, checkpoint.params, inputs, targets, weights)
     total = None
     for start in range(0, len(sequences), 8):
-        inputs, targets, weights = batch(sequences[start : start + 8])
+        inputs, targets, weights = form.arrays(sequences[start : start + 8], 0)
         part = slope(inputs, targets, weights)
         part = jax.tree.map(functools.partial(np.multiply, weights.sum()), part)  # all tokens count alike
         total = part if total is None else jax.tree.map(np.add, total, part)
     inner = lambda tree: sum(
         float(np.vdot(x, y)) for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(total), strict=True)
     )
-    return np.array([inner(slope(*batch([sequence]))) for sequence in sequences])
+    return np.array([inner(slope(*form.arrays([sequence], 0))) for sequence in sequences])

@@ -22,7 +22,6 @@ from mdl.codes import settings as settings_code
 from mdl.methods import examples
 from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.tasks import pipeline
 from mdl.tasks.task import Task
 from mdl.training import Learner, Tokenised
 
@@ -37,7 +36,7 @@ class Search:
         examples: training examples; 0 for all.
         order: which ones; see `examples.choose`.
         epochs: passes after which programs are yielded.
-        widths: bits an integer of the grid, 2 … 24.
+        widths: bits an integer of the grid, 2 … 32.
         learning_rate, optimiser, warmup, batch: of training.
         max_tokens: an example is cut here.
         prompt_weight: of a prompt's tokens in the loss, in percent.
@@ -74,11 +73,9 @@ def chosen(checkpoint: Checkpoint, task: Task, search: Search) -> list[Tokenised
 def batches(
     checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Search, epoch: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """The batches of an epoch, for `Learner.update`; sequences of like length together."""
+    """The batches of an epoch, for `Learner.update`."""
     rules = examples.rules(checkpoint, "", search.max_tokens)
-    lengths = [len(s.tokens) + 1 for s in sequences]  # the end counts
-    for rows in pipeline.plan(lengths, batch_size=search.batch, seed=search.seed, epoch=epoch):
-        yield rules.arrays([sequences[i] for i in rows if i >= 0], search.prompt_weight)
+    return rules.epoch(sequences, search.prompt_weight, batch_size=search.batch, seed=search.seed, epoch=epoch)
 
 
 def train(learner: Learner, checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Search) -> Iterator[int]:

@@ -14,15 +14,13 @@ import numpy as np
 
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.checkpoints.config import Lora
 from mdl.codes import Coder, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag, natural
 from mdl.methods import examples
 from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.tasks import pipeline
-from mdl.training import Learner, Tokenised, add_adapters
+from mdl.training import Tokenised
 
 _STOP = 1 / 64  # probability that a batch is the last
 
@@ -42,8 +40,9 @@ class Settings:
         seed: of the adapters' A, of replay and of the order in further epochs.
         optimiser: Adam or AdamW.
         warmup: steps in which the learning rate rises.
-        replay: streams of past batches, each of which adds a step after each batch (Bornschein et al. 2022, section
-            3.2). A stream goes through the batches in order, and after t of them begins again with probability 1 / t.
+        replay: streams of past batches, each of which adds a step after each batch (Bornschein et al. 2022, arXiv
+            2210.07931). A stream goes through the batches in order, and after t of them begins again with probability
+            1 / t.
         calibrate: code at the temperature that was best so far; see `codes.tokens.Temperature`.
     """
 
@@ -89,11 +88,8 @@ class Run:
             raise ValueError(f"batch={settings.batch}, epoch_batch={settings.epoch_batch}: one or more is wanted")
         self.rules = examples.code_rules(coder, checkpoint, separator, settings.max_tokens)
         self.header_bits = coder.bits
-        config, params = checkpoint.config, checkpoint.params
-        if settings.train == "lora":
-            config, params = add_adapters(config, params, Lora(settings.rank, settings.alpha), settings.seed)
-        optimiser = training.optimiser(settings.optimiser)
-        self.learner = Learner(config, params, optimiser, settings.learning_rate, warmup=settings.warmup)
+        model = checkpoint.config, checkpoint.params
+        self.learner = training.learner(*model, settings, settings.optimiser, settings.warmup)
         self.temperature = tokens.Temperature() if settings.calibrate else None
         self.seen: list[Tokenised] = []
         self.epoch = 0
@@ -131,12 +127,14 @@ class Run:
         return other
 
     def train_until(self, epochs: int) -> None:
-        """Goes on to this number of further epochs, each in an order of its own, sequences of like length together."""
-        lengths = [len(s.tokens) + 1 for s in self.seen]  # the end counts
+        """Goes on to this number of further epochs."""
+        weight, order = (
+            self.settings.prompt_weight,
+            {"batch_size": self.settings.epoch_batch, "seed": self.settings.seed},
+        )
         while self.epoch < epochs and self.seen:
-            size, seed = self.settings.epoch_batch, self.settings.seed
-            for rows in pipeline.plan(lengths, batch_size=size, seed=seed, epoch=self.epoch):
-                self._learn([self.seen[i] for i in rows if i >= 0])
+            for batch in self.rules.epoch(self.seen, weight, **order, epoch=self.epoch):
+                self.learner.update(*batch)
             self.epoch += 1
 
     def adapted(self) -> Adapted:
