@@ -67,6 +67,7 @@ def smollm2_135m():
                 stages=("random",),
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
+                epochs=(0,),
             ),
         ),
         dev=18,
@@ -105,6 +106,7 @@ def _full(adapt, max_new_tokens):
         "seed": 0,
         "data_dir": "",  # where empty, the data is downloaded
         "adapt": adapt,
+        "dev_size": 1000,
         "explain": True,
         "scoring": "label",
         "max_new_tokens": max_new_tokens,

@@ -18,7 +18,7 @@ def tiny():
     """Generated sentences to rewrite, three embedded checkpoints of 260,032 parameters."""
     full = {"train": "full", "max_tokens": 95, "prompt_weight": 30}
     return config(
-        {"name": "flores", "size": "tiny", "seed": 0},
+        {"name": "flores", "size": "tiny", "seed": 0, "scoring": "corpus"},
         embedded(),
         (
             search("zero_shot"),
@@ -87,6 +87,7 @@ def smollm2_135m():
                 stages=("random",),
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
+                epochs=(0,),
             ),
         ),
         dev=12,

@@ -23,6 +23,7 @@ def _task(max_new_tokens):
         "data_dir": "",  # where empty, the data is downloaded
         "train": "gsm8k",
         "train_dir": "",
+        "dev_size": 500,
         "scoring": "number",
         "max_new_tokens": max_new_tokens,
     }
@@ -174,12 +175,13 @@ def methods():
 
 def ablation():
     """What replay, calibration, warm-up, ordering and the width of integers do, three seeds each."""
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 1e-3, "seed": (0, 1, 2)}
+    seeds = (0, 1, 2)
+    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 1e-3, "seed": seeds}
     sizes = {"examples": (32, 128), "epochs": (10,)}
     base = {**sizes, "order": "random"}
     sent = {"max_tokens": 127, "examples": 1024}
     steady = {**sent, "batch": 16, "learning_rate": 5e-3}  # 1e-2 diverges without a learned range
-    adapters = {"rank": 4, "seed": (0, 1, 2)}
+    adapters = {"rank": 4, "seed": seeds}
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         tuple(c for c in embedded() if c["stage"] == "posttrained"),
@@ -190,9 +192,9 @@ def ablation():
             search("prequential", settings={**full, "warmup": 8}, **base),
             search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
             search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random"),
-            search("lora", settings=adapters, **steady, epochs=(6,), widths=(2, 3, 4, 8, 16)),
-            search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6), widths=(16,)),
-            search("bayesian_lora", settings=adapters, **sent, epochs=(3, 4, 6), learning_rate=1e-2, gates_rate=3e-2),
+            search("lora", settings={"rank": (1, 2, 4), "seed": seeds}, **steady, epochs=(6,), widths=(2, 3, 4, 8, 16)),
+            search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6, 12), widths=(16,)),
+            search("bayesian_lora", settings=adapters, **sent, epochs=(3, 6, 12), learning_rate=1e-2, gates_rate=3e-2),
         ),
         dev=128,
         test=512,

@@ -89,6 +89,7 @@ def smollm2_135m():
                 stages=("posttrained",),
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(8,),
+                epochs=(0,),
             ),
             search(
                 "prequential",
@@ -102,6 +103,7 @@ def smollm2_135m():
                 stages=("random",),
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(8,),
+                epochs=(0,),
             ),
         ),
         dev=4,

@@ -23,7 +23,7 @@ def get_config():
     task.data = ""
     gentle = {"train": "lora", "max_tokens": 96, "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
     full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
-    weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "warmup": 10}
+    weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "learning_rate": 2e-3}
     return config(
         task,
         local(),
@@ -38,7 +38,7 @@ def get_config():
                 stages=("pretrained",),
                 settings={"rank": 4},
                 **weights,
-                learning_rate=2e-3,
+                warmup=10,
                 widths=(2, 3, 8),
             ),
             search(
@@ -46,7 +46,6 @@ def get_config():
                 stages=("pretrained",),
                 settings={"rank": 4},
                 **weights,
-                learning_rate=2e-3,
                 gates_rate=3e-2,
             ),
             search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),

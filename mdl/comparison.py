@@ -14,7 +14,7 @@ import numpy as np
 from mdl.frontier import select
 from mdl.results import Result
 
-SIZES = ("examples", "epochs", "shots", "width", "flat_bits", "mean_width")  # how much a program holds
+SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
 SEEDS = ("seed", "order_seed", "draw")
 # Quantiles of Student's t at 97.5 % by degrees of freedom, 1 to 10; for more the normal one is near enough.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)

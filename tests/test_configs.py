@@ -1,4 +1,4 @@
-"""Every named size of every config: what it names exists, and a task's settings can all be set by flags."""
+"""Every named size of every config: what it names exists."""
 
 import importlib
 

@@ -53,8 +53,8 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Search(parametric.Search):
-    """How to train; `widths`, `optimiser` and `warmup` have no meaning here.
+class Search(parametric.Training):
+    """How to train; widths are learned.
 
     Attributes:
         gates_rate, scales_rate: learning rates of the gates and of the ranges' logarithms.
@@ -62,7 +62,6 @@ class Search(parametric.Search):
         gate_start: a gate's logit at the start; 6 is open.
     """
 
-    widths: tuple[int, ...] = ()
     gates_rate: float = 1e-2
     scales_rate: float = 1e-2
     penalty: float = 1e-3
@@ -287,7 +286,7 @@ def encode(coder, checkpoint, task, settings, search):
     optimiser = _optimiser(search.learning_rate, search.gates_rate, search.scales_rate)
     trainable = _start(config, params, settings, search)
     learner = Learner(config, trainable, optimiser, prepare=_prepare(config, settings.prune))
-    how = {k: v for k, v in dataclasses.asdict(search).items() if k not in ("widths", "seed", "optimiser", "warmup")}
+    how = {name: value for name, value in dataclasses.asdict(search).items() if name != "seed"}
     for epochs in parametric.train(learner, checkpoint, sequences, search):
         end = coder.fork()
         settings_code.code(end, Settings, settings)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import jax
 import numpy as np
+from absl import logging
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
@@ -60,6 +61,9 @@ class Rules:
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The batches of a pass over all sequences, in an order of its own; those of like length are together."""
         lengths = [len(s.tokens) + 1 for s in sequences]  # the end counts
+        if epoch == 0:
+            waste = pipeline.padding(lengths, batch_size=batch_size).bucketed
+            logging.info("%d examples, %d a batch: padding %.1f %%", len(lengths), batch_size, 100 * waste)
         for rows in pipeline.plan(lengths, batch_size=batch_size, seed=seed, epoch=epoch):
             yield self.arrays([sequences[i] for i in rows if i >= 0], prompt_weight)
 

@@ -29,15 +29,14 @@ Trains = Callable[[tuple], bool]
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
-    """How to train, and when to yield a program: at each width, after each number of epochs, in one run.
+class Training:
+    """On what to train, and when to yield a program: after each number of epochs, in one run.
 
     Attributes:
         examples: training examples; 0 for all.
         order: which ones; see `examples.choose`.
         epochs: passes after which programs are yielded.
-        widths: bits an integer of the grid, 2 … 32.
-        learning_rate, optimiser, warmup, batch: of training.
+        learning_rate, batch: of training.
         max_tokens: an example is cut here.
         prompt_weight: of a prompt's tokens in the loss, in percent.
         seed: of the order in training.
@@ -46,17 +45,28 @@ class Search:
     examples: int = 0
     order: Order = "given"
     epochs: tuple[int, ...] = (1,)
-    widths: tuple[int, ...] = (16, 8, 4, 2)
     learning_rate: float = 1e-4
-    optimiser: Literal["adam", "adamw"] = "adamw"
-    warmup: int = 0
     batch: int = 8
     max_tokens: int = 500
     prompt_weight: int = 0
     seed: int = 0
 
 
-def chosen(checkpoint: Checkpoint, task: Task, search: Search) -> list[Tokenised]:
+@dataclasses.dataclass(frozen=True)
+class Search(Training):
+    """A program is yielded at each width as well.
+
+    Attributes:
+        widths: bits an integer of the grid, 2 … 32.
+        optimiser, warmup: of training.
+    """
+
+    widths: tuple[int, ...] = (16, 8, 4, 2)
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    warmup: int = 0
+
+
+def chosen(checkpoint: Checkpoint, task: Task, search: Training) -> list[Tokenised]:
     """The training examples of a search.
 
     Raises:
@@ -71,14 +81,14 @@ def chosen(checkpoint: Checkpoint, task: Task, search: Search) -> list[Tokenised
 
 
 def batches(
-    checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Search, epoch: int
+    checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Training, epoch: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """The batches of an epoch, for `Learner.update`."""
     rules = examples.rules(checkpoint, "", search.max_tokens)
     return rules.epoch(sequences, search.prompt_weight, batch_size=search.batch, seed=search.seed, epoch=epoch)
 
 
-def train(learner: Learner, checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Search) -> Iterator[int]:
+def train(learner: Learner, checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Training) -> Iterator[int]:
     """Trains, yielding at each of the search's numbers of epochs."""
     for epoch in range(max(search.epochs) + 1):
         if epoch in search.epochs:

@@ -164,9 +164,8 @@ def test_the_first_batch_costs_what_the_frozen_checkpoint_says():
 )
 def test_odd_examples_are_decoded_with_their_boundaries(example):
     task = Only([example, *TINY.train[:3]])
-    for encoded, digest in _programs("full", task=task):
-        decoded = METHODS["prequential"].decode(Decoder(encoded.program.stream), STORIES)
-        assert decoded.digest() == digest
+    encoded, digest = list(_programs("full", task=task))[-1]
+    assert METHODS["prequential"].decode(Decoder(encoded.program.stream), STORIES).digest() == digest
 
 
 def test_more_is_asked_than_there_is():
