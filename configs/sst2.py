@@ -26,7 +26,7 @@ def get_config():
     weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "learning_rate": 2e-3}
     return config(
         task,
-        local(),
+        local(("posttrained", "pretrained", "random")),  # the slowest first: it is verified while others are encoded
         (
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
