@@ -1,6 +1,6 @@
 r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/custom.md is the tutorial.
 
-    python -m experiments.custom --workdir=/tmp/opinions                 # the shipped example, 2 CPU cores: 3 minutes
+    python -m experiments.custom --workdir=/tmp/opinions                 # the shipped example, 2 CPU cores: 2 minutes
     python -m experiments.custom --workdir=/tmp/mine --config.task.data=reviews.csv \
         --config.task.template='{text}\nIt was' --config.task.completion=label --config.task.metric=label_likelihood
     python -m experiments.custom --workdir=/tmp/mine --config=configs/custom.py:smollm2_135m \

@@ -1,6 +1,6 @@
 """GSM8K: tiny (generated, embedded checkpoints) and on real checkpoints.
 
-    python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 3 minutes
+    python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 4 minutes
     python -m experiments.gsm8k --workdir=/tmp/smollm2 --config=configs/gsm8k.py:smollm2_135m \
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: 25 minutes
     python -m experiments.gsm8k --workdir=/tmp/smollm3 --config=configs/gsm8k.py:smollm3_3b \
