@@ -2,7 +2,7 @@ r"""SST-2 as a custom task: is a film review good or bad? Labels are chosen by l
 
     python -m experiments.custom --workdir=/tmp/sst2 --config=configs/sst2.py --config.task.data=sst2/train.tsv \
         --config.task.dev_data=sst2/dev.tsv --config.task.test_data=sst2/test.tsv \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 40 minutes
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 38 minutes
 
 The files hold a sentence, a tab, and 0 or 1 a line.
 """
