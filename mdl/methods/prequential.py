@@ -128,12 +128,10 @@ class Run:
 
     def train_until(self, epochs: int) -> None:
         """Goes on to this number of further epochs."""
-        weight, order = (
-            self.settings.prompt_weight,
-            {"batch_size": self.settings.epoch_batch, "seed": self.settings.seed},
-        )
+        own = self.settings
+        order = {"batch_size": own.epoch_batch, "seed": own.seed}
         while self.epoch < epochs and self.seen:
-            for batch in self.rules.epoch(self.seen, weight, **order, epoch=self.epoch):
+            for batch in self.rules.epoch(self.seen, own.prompt_weight, **order, epoch=self.epoch):
                 self.learner.update(*batch)
             self.epoch += 1
 

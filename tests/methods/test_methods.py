@@ -164,8 +164,11 @@ def test_the_first_batch_costs_what_the_frozen_checkpoint_says():
 )
 def test_odd_examples_are_decoded_with_their_boundaries(example):
     task = Only([example, *TINY.train[:3]])
-    encoded, digest = list(_programs("full", task=task))[-1]
-    assert METHODS["prequential"].decode(Decoder(encoded.program.stream), STORIES).digest() == digest
+    programs = list(_programs("full", task=task))
+    assert programs
+    for encoded, digest in programs:
+        decoded = METHODS["prequential"].decode(Decoder(encoded.program.stream), STORIES)
+        assert decoded.digest() == digest
 
 
 def test_more_is_asked_than_there_is():
@@ -255,9 +258,17 @@ def test_prompts_that_cannot_be_read_are_named_before_anything_is_measured(tmp_p
         Measured("prompt", search={"files": (PROMPT, str(path))})
 
 
-@pytest.mark.parametrize("search", [{}, {"files": ()}, {"files": PROMPT}, {"files": 3}], ids=repr)
-def test_a_prompt_search_needs_files(search):
-    with pytest.raises(ValueError, match="files=.*a list.* is wanted"):
+@pytest.mark.parametrize(
+    "search, message",
+    [
+        ({}, r"prompt: files=\(\): a list of one or more text files is wanted"),
+        ({"files": ()}, r"prompt: files=\(\): a list of one or more text files is wanted"),
+        ({"files": PROMPT}, r"files='.*prompt\.txt': a list is wanted"),
+        ({"files": 3}, "files=3: a list is wanted"),
+    ],
+)
+def test_a_prompt_search_needs_files(search, message):
+    with pytest.raises(ValueError, match=message):
         Measured("prompt", search=search)
 
 
