@@ -7,16 +7,47 @@ plain JSON with stable names: `pandas.read_json(path, lines=True)` needs no code
 import dataclasses
 import json
 import math
+import operator
 import os
 import pathlib
+import reprlib
+import typing
+from collections.abc import Iterator
+from types import NoneType
 from typing import Any
 
 from mdl.files import write_then_rename
 
 SOURCES = ("verified", "estimated")
-BITS = ("payload", "header", "decoder", "total", "ideal")
+BITS = ("payload", "header", "total", "ideal", "paper")
+# The decoder script that the paper (arXiv 2602.15829) adds to each program of a method, in bits.
+PAPER_SCRIPT_BITS = {
+    "zero_shot": 2952,
+    "icl": 3704,
+    "urial": 3704,
+    "prompt": 3704,
+    "prequential": 5704,
+    "blockwise": 5704,
+    "lora": 2832,
+    "bayesian_lora": 8376,
+}
 SECONDS = ("encode", "decode", "evaluate")
+NO_MODEL = "none"  # the stage of a program without a model
 LOUD = 0.02  # share of evaluation examples found in the training data above which a report warns
+
+
+def paper_bits(method: str, total: float) -> float | None:
+    """Returns a length as the paper counts it: of the file and of its own script, in bits.
+
+    Args:
+        method: name of the method that found the program.
+        total: 8 times the size of the program's file, in bits.
+
+    Returns:
+        total + `PAPER_SCRIPT_BITS` of the method, or None where the paper gives no script.
+    """
+    script = PAPER_SCRIPT_BITS.get(method)
+    return None if script is None else total + script
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +58,16 @@ class Result:
         task: name of the task.
         metric: name of the metric; `performance` and `interval` are in its unit.
         split: the split that `performance` was measured on, always "test".
-        checkpoint: name of the checkpoint that the program is conditioned on.
-        stage: its training stage: random, pretrained, midtrained, posttrained.
+        checkpoint: name of the checkpoint that the program is conditioned on; "" without a model.
+        stage: its training stage: random, pretrained, midtrained, posttrained; or none, of a
+            program without a model.
         method: name of the method that found the program.
         settings: the method's settings, JSON scalars only.
         examples: training examples that the program was made from.
         tokens: tokens in those examples.
-        bits: lengths in bits: payload, header, decoder, their sum total, and ideal, which is
-            -sum log2 p of what the payload codes (None where nothing is entropy-coded).
+        bits: lengths in bits: payload, header, their sum total, which is 8 times the size of the
+            file and the length of the program; ideal, which is -sum log2 p of what the payload
+            codes (None where nothing is entropy-coded); and paper, see `paper_bits`.
         source: "verified" (written, read back in a fresh process, decoded, scored) or
             "estimated" (the ideal codelength; no decoder was run).
         performance: score on the test split.
@@ -45,13 +78,20 @@ class Result:
         seed: seed of the search.
         seconds: wall-clock seconds: encode, decode, evaluate (None where a step was not run).
         program: path of the program file, relative to the workdir ("" where none was written).
-        fingerprint: hash of the checkpoint, hexadecimal.
+        fingerprint: hash of the checkpoint, hexadecimal; "" without a model.
         device: what the point was computed on.
         versions: library name -> version.
         key: stable identifier of the point; a resumed run skips the keys it finds.
         time: when the point was recorded, ISO 8601, UTC.
         other_metrics: further metrics on the test split, by name.
         overlap: what adaptation and evaluation data share, by name; see `mdl.tasks.leakage`.
+        constant: what the best constant answer, chosen on training examples, scores on the test
+            split; None where it was not measured.
+        answers: path of the kept answers, relative to the workdir ("" where none were kept).
+        environment: what else the answers depend on (processor, instruction set, XLA flags, kind
+            of device), name -> text.
+        package: version of this package ("" where unknown).
+        format: version of the program file's format.
     """
 
     task: str
@@ -80,10 +120,15 @@ class Result:
     time: str
     other_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     overlap: dict[str, float] = dataclasses.field(default_factory=dict)
+    constant: float | None = None
+    answers: str = ""
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    package: str = ""
+    format: int = 0
 
     def __post_init__(self) -> None:
-        # JSON has no tuples: a record read back must equal the one that was written.
-        object.__setattr__(self, "interval", tuple(self.interval))
+        if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.
+            object.__setattr__(self, "interval", tuple(self.interval))
         for fault in _faults(self):
             raise ValueError(f"result {self.key!r}: {fault}")
 
@@ -91,41 +136,81 @@ class Result:
 def _number(value: Any) -> bool:
     try:
         return not isinstance(value, (str, bool)) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
+
+
+def _integer(value: Any) -> bool:
+    """Whether a value is an int, numpy's and jax's among them."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) is not None
     except TypeError:
         return False
 
 
-def _faults(r: Result):
-    """Yields what is wrong with a record, each with what to do about it."""
+_KINDS = {  # the type of a field -> how to test for it, and its name in messages
+    str: (lambda value: isinstance(value, str), "text"),
+    int: (_integer, "an integer"),
+    float: (_number, "a finite number"),
+    NoneType: (lambda value: value is None, "None"),
+    Any: (lambda value: True, "anything"),
+}
+
+
+def _mistyped(name: str, value: Any, kind: Any) -> Iterator[str]:
+    """Yields where a value is not of the type that its field is annotated with."""
+    within = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            yield f"{name} is {reprlib.repr(value)}; a dictionary by name is needed"
+            return
+        for key, one in value.items():
+            yield from _mistyped(f"{name}[{key!r}]", one, within[1])
+    elif typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple) or len(value) != len(within) or not all(map(_number, value)):
+            yield f"{name} is {reprlib.repr(value)}; two finite numbers lo <= hi are needed"
+    elif not any(_KINDS[one][0](value) for one in within or (kind,)):
+        yield f"{name} is {reprlib.repr(value)}; {' or '.join(_KINDS[one][1] for one in within or (kind,))} is needed"
+
+
+def _faults(r: Result) -> Iterator[str]:
+    """Yields what is wrong with a record, each with what to do about it; the types come first."""
+    for field in dataclasses.fields(r):
+        yield from _mistyped(field.name, getattr(r, field.name), field.type)
     if r.split != "test":
         yield f"split is {r.split!r}; points are reported on 'test' (dev goes to dev_performance)"
     if r.source not in SOURCES:
         yield f"source is {r.source!r}; use one of {', '.join(SOURCES)}"
     if not r.key:
         yield "key is empty; give a stable identifier, or a resumed run cannot skip this point"
+    if r.stage == NO_MODEL and (r.checkpoint or r.fingerprint):
+        yield (
+            f"stage is {NO_MODEL!r} and checkpoint {r.checkpoint!r}, fingerprint {r.fingerprint!r}; "
+            "a program without a model has neither"
+        )
     for name, wanted in (("bits", BITS), ("seconds", SECONDS)):
         missing = [k for k in wanted if k not in getattr(r, name)]
         if missing:
             yield f"{name} lacks {', '.join(missing)}; it holds {', '.join(wanted)}"
         for k in wanted:
             value = getattr(r, name)[k]
-            optional = k == "ideal" or name == "seconds"
-            if not (_number(value) and value >= 0 or optional and value is None):
+            optional = k in ("ideal", "paper") or name == "seconds"
+            if value is None and not optional or value is not None and value < 0:
                 yield f"{name}[{k!r}] is {value!r}; a finite number >= 0 is needed"
-    parts, total = sum(r.bits[k] for k in ("payload", "header", "decoder")), r.bits["total"]
+    parts, total = r.bits["payload"] + r.bits["header"], r.bits["total"]
     if not math.isclose(parts, total, rel_tol=1e-9, abs_tol=1e-3):
-        yield f"bits: payload + header + decoder = {parts}, but total = {total}; count every byte"
-    if not _number(r.performance):
-        yield f"performance is {r.performance!r}; a finite number is needed"
-    if len(r.interval) != 2 or not all(map(_number, r.interval)) or r.interval[0] > r.interval[1]:
+        yield f"bits: payload + header = {parts}, but total = {total}; count every byte of the file and nothing else"
+    paper, stated = paper_bits(r.method, total), r.bits["paper"]
+    if (paper is None) != (stated is None) or paper is not None and not math.isclose(paper, stated):
+        yield f"bits['paper'] is {stated!r}, but {paper!r} for {r.method!r} of {total} bits; see `paper_bits`"
+    if r.interval[0] > r.interval[1]:
         yield f"interval is {r.interval}; two finite numbers lo <= hi are needed"
-    if r.dev_performance is not None and not _number(r.dev_performance):
-        yield f"dev_performance is {r.dev_performance!r}; a finite number, or None if not measured"
     odd = [k for k, v in r.settings.items() if isinstance(v, (dict, list, tuple, set))]
     if odd:
-        yield f"settings {', '.join(odd)} are not JSON scalars; flatten them"
-    if pathlib.PurePath(r.program).is_absolute():
-        yield f"program {r.program!r} is an absolute path; give it relative to the workdir"
+        yield f"settings {', '.join(map(repr, odd))} are not JSON scalars; flatten them"
+    for name in ("program", "answers"):
+        if pathlib.PurePath(getattr(r, name)).is_absolute():
+            yield f"{name} {getattr(r, name)!r} is an absolute path; give it relative to the workdir"
 
 
 def _numpy_scalar(value: Any) -> Any:
@@ -135,20 +220,23 @@ def _numpy_scalar(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} does not go into a result")
 
 
+class _OlderFormat(ValueError):
+    """A record whose lengths do not mean what they mean now."""
+
+
 def _parse(line: bytes) -> Result:
     """Returns the record in one line; raises ValueError (of which JSON and UTF-8 errors are)."""
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    if isinstance(record.get("bits"), dict) and "decoder" in record["bits"]:
+        raise _OlderFormat("an older format, whose lengths count a decoder script; measure again in a new workdir")
     fields = dataclasses.fields(Result)
-    optional = [f.name for f in fields if f.default_factory is not dataclasses.MISSING]
+    optional = [f.name for f in fields if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2]
     missing = [f.name for f in fields if f.name not in record and f.name not in optional]
     if missing:
         raise ValueError(f"missing {', '.join(missing)}")
-    try:
-        return Result(**{f.name: record[f.name] for f in fields if f.name in record})
-    except (TypeError, AttributeError) as error:  # A dict where a number belongs, and the like.
-        raise ValueError(f"a field has the wrong type: {error}") from error
+    return Result(**{f.name: record[f.name] for f in fields if f.name in record})
 
 
 def _tail(data: bytes) -> tuple[int, bool]:
@@ -204,7 +292,8 @@ def read(path: str | os.PathLike, *, missing_ok: bool = False) -> list[Result]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line other than a cut last one is malformed; names file and line number.
+        ValueError: a line other than a cut last one is malformed, or of an older format; names
+            file and line number.
     """
     path = pathlib.Path(path)
     if missing_ok and not path.exists():
@@ -217,6 +306,8 @@ def read(path: str | os.PathLike, *, missing_ok: bool = False) -> list[Result]:
             continue
         try:
             result = _parse(line)
+        except _OlderFormat as error:
+            raise ValueError(f"{path}:{number}: {error}") from error
         except ValueError as error:
             raise ValueError(
                 f"{path}:{number}: not a result: {error}. Correct or delete this line; a deleted "

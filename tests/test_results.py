@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdl import results
-from mdl.results import Result, append, read, repair
+from mdl.results import BITS, PAPER_SCRIPT_BITS, Result, append, paper_bits, read, repair
 
 
 def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
-    """A valid result; header and decoder take 100 of its total bits."""
+    """A valid result; the header takes 40 of its total bits. Stage "none" has no checkpoint."""
     record = dict(
         task="gsm8k",
         metric="exact match",
@@ -23,7 +23,7 @@ def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
         settings={"lr": 1e-4},
         examples=8,
         tokens=800,
-        bits={"payload": total - 100, "header": 40, "decoder": 60, "total": total, "ideal": None},
+        bits={"payload": total - 40, "header": 40, "total": total, "ideal": None},
         source="verified",
         performance=performance,
         interval=(performance - 0.01, performance + 0.01),
@@ -39,7 +39,12 @@ def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
         key="k",
         time="2026-01-01T00:00:00Z",
     )
-    return Result(**(record | changes))
+    if changes.get("stage") == "none":
+        record |= {"method": "script", "checkpoint": "", "fingerprint": ""}
+    record |= changes
+    if isinstance(record["bits"], dict):
+        record["bits"] = {"paper": paper_bits(record["method"], total)} | record["bits"]
+    return Result(**record)
 
 
 def test_names_are_stable():
@@ -70,7 +75,13 @@ def test_names_are_stable():
         "time",
         "other_metrics",
         "overlap",
+        "constant",
+        "answers",
+        "environment",
+        "package",
+        "format",
     ]
+    assert BITS == ("payload", "header", "total", "ideal", "paper")
 
 
 def test_append_then_read_is_the_identity(tmp_path):
@@ -79,11 +90,12 @@ def test_append_then_read_is_the_identity(tmp_path):
         make_result(key="a", settings={"text": "é\n\u2028", "flag": True, "none": None}),
         make_result(key="b", performance=1 / 3, dev=None, dev_n=None),
         make_result(key="c", seed=np.int64(3), performance=np.float32(0.25)),
+        make_result(key="d", stage="none", constant=0.12, answers="a/b.jsonl", environment={"cpu": "Z80"}, format=2),
     ]
     for r in written:
         append(path, r)
     assert read(path) == written
-    assert len(path.read_bytes().splitlines()) == 3
+    assert len(path.read_bytes().splitlines()) == 4
     assert json.loads(path.read_bytes().splitlines()[0])["interval"] == [0.49, 0.51]
 
 
@@ -138,9 +150,33 @@ def test_missing_fields_are_named_and_unknown_ones_tolerated(tmp_path):
     path.write_text(json.dumps(record) + "\n")
     with pytest.raises(ValueError, match="missing tokens, device"):
         read(path)
-    path.write_text(json.dumps(dataclasses.asdict(make_result()) | {"bits": 7}) + "\n")
-    with pytest.raises(ValueError, match=":1: .*wrong type"):
+
+
+def test_a_record_without_the_newer_fields_reads(tmp_path):
+    path = tmp_path / "r.jsonl"
+    record = dataclasses.asdict(make_result())
+    for name in ("constant", "answers", "environment", "package", "format", "other_metrics", "overlap"):
+        del record[name]
+    path.write_text(json.dumps(record) + "\n")
+    assert read(path) == [make_result()]
+
+
+def test_a_record_that_counts_a_decoder_is_of_an_older_format(tmp_path):
+    path = tmp_path / "r.jsonl"
+    record = dataclasses.asdict(make_result())
+    record["bits"] = {"payload": 900, "header": 40, "decoder": 60, "total": 1000, "ideal": None}
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError) as error:
         read(path)
+    message = "an older format, whose lengths count a decoder script; measure again in a new workdir"
+    assert str(error.value) == f"{path}:1: {message}"
+
+
+def test_the_papers_count_adds_its_script():
+    assert PAPER_SCRIPT_BITS["blockwise"] == PAPER_SCRIPT_BITS["prequential"] == 5704
+    assert paper_bits("zero_shot", 8) == 2960
+    assert paper_bits("lora", 1000.5) == 3832.5
+    assert paper_bits("script", 8) is None and paper_bits("full", 8) is None
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -150,7 +186,7 @@ def test_a_file_that_is_not_there(tmp_path):
         read(tmp_path / "no")
 
 
-BITS = {"payload": 1, "header": 2, "decoder": 3, "total": 6, "ideal": 1}
+LENGTHS = {"payload": 1, "header": 2, "total": 3, "ideal": 1, "paper": 5707}
 
 
 @pytest.mark.parametrize(
@@ -159,10 +195,28 @@ BITS = {"payload": 1, "header": 2, "decoder": 3, "total": 6, "ideal": 1}
         ({"split": "dev"}, "split"),
         ({"source": "guessed"}, "verified, estimated"),
         ({"key": ""}, "key"),
-        ({"bits": BITS | {"total": 7}}, "total = 7"),
-        ({"bits": BITS | {"payload": None}}, "payload"),
-        ({"bits": BITS | {"payload": math.inf, "total": math.inf}}, "payload"),
-        ({"bits": {k: v for k, v in BITS.items() if k != "ideal"}}, "lacks ideal"),
+        ({"bits": LENGTHS | {"total": 4}}, "total = 4"),
+        ({"bits": LENGTHS | {"payload": None}}, "payload"),
+        ({"bits": LENGTHS | {"ideal": -1}}, "ideal"),
+        ({"bits": LENGTHS | {"payload": math.inf, "total": math.inf}}, "payload"),
+        ({"bits": {k: v for k, v in LENGTHS.items() if k != "ideal"}}, "lacks ideal"),
+        ({"bits": LENGTHS | {"paper": 3}}, r"bits\['paper'\] is 3, but 5707"),
+        ({"bits": LENGTHS | {"paper": None}}, r"bits\['paper'\] is None, but 5707"),
+        ({"bits": LENGTHS, "method": "full"}, r"bits\['paper'\] is 5707, but None"),
+        ({"stage": "none", "checkpoint": "tiny"}, "without a model has neither"),
+        ({"stage": "none", "fingerprint": "01"}, "without a model has neither"),
+        ({"answers": "/tmp/a.jsonl"}, "relative"),
+        ({"constant": math.nan}, "constant is nan; a finite number or None is needed"),
+        ({"environment": {"cpu": 7}}, r"environment\['cpu'\] is 7; text is needed"),
+        ({"versions": ["jax"]}, r"versions is \['jax'\]; a dictionary by name is needed"),
+        ({"settings": {1: 2}}, r"settings is \{1: 2\}; a dictionary by name is needed"),
+        ({"examples": 8.5}, "examples is 8.5; an integer is needed"),
+        ({"n": True}, "n is True; an integer is needed"),
+        ({"dev_n": "100"}, "dev_n is '100'; an integer or None is needed"),
+        ({"constant": 10**400}, "constant is 1000.*; a finite number or None is needed"),
+        ({"format": "2"}, "format is '2'; an integer is needed"),
+        ({"task": None}, "task is None; text is needed"),
+        ({"interval": 7}, "interval is 7; two finite numbers"),
         ({"performance": math.nan}, "performance"),
         ({"dev": math.nan}, "dev_performance"),
         ({"interval": (0.6, 0.5)}, "interval"),
@@ -174,6 +228,26 @@ BITS = {"payload": 1, "header": 2, "decoder": 3, "total": 6, "ideal": 1}
 def test_a_record_that_cannot_be_right_is_refused(changes, message):
     with pytest.raises(ValueError, match=f"result '.*{message}"):
         make_result(**changes)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(dataclasses.fields(Result)), anything)
+def test_any_value_in_any_field_is_taken_or_refused_in_one_line(tmp_path_factory, field, value):
+    path = tmp_path_factory.mktemp("any") / "r.jsonl"
+    path.write_text(json.dumps(dataclasses.asdict(make_result()) | {field.name: value}) + "\n")
+    try:
+        (kept,) = read(path)
+    except ValueError as error:
+        assert field.name in str(error) and len(str(error).splitlines()) == 1
+    else:
+        assert json.loads(json.dumps(getattr(kept, field.name))) == value
 
 
 @settings(max_examples=50, deadline=None)
