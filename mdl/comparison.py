@@ -1,8 +1,8 @@
 """What a setting does to the frontier: bits at equal performance, over seeds. Reads only results.
 
-A variant is a set of points that differ in nothing but the seed and in how much they hold. For every seed its frontier
-is chosen on dev; the bits at a performance are read off between the frontier's points, linear in performance and in
-log bits. Variants are compared seed by seed.
+A variant is a set of points of one checkpoint that differ in nothing but the seed and in how much they hold. For every
+seed its frontier is chosen on dev; the bits at a performance are read off between the frontier's points, linear in
+performance and in log bits. Variants are compared seed by seed.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mdl.frontier import select
+from mdl.frontier import by_stage, select
 from mdl.results import Result
 
 SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
@@ -63,19 +63,24 @@ def bits_at(points: Iterable[Result], target: float) -> float | None:
 
 
 def variants(points: Iterable[Result], sizes: Sequence[str] = SIZES) -> dict[str, dict[int, list[Result]]]:
-    """Groups points that differ only in seed and size: name -> seed -> points.
+    """Groups points of one checkpoint that differ only in seed and size: name -> seed -> points.
 
-    A name says method, stage and the settings that not all variants of the method and stage share.
+    A name says the stage, and the checkpoint where there are several of the stage, as `frontier.by_stage` labels it;
+    the method; and the settings that not all variants of the two share.
+
+    Raises:
+        ValueError: the points belong to more than one task or metric.
     """
     groups: dict[tuple, list[Result]] = {}
-    for r in points:
-        own = {k: v for k, v in r.settings.items() if k not in (*sizes, *SEEDS)}
-        groups.setdefault((r.stage, r.method, tuple(sorted(own.items(), key=str))), []).append(r)
+    for label, of_checkpoint in by_stage(points).items():
+        for r in of_checkpoint:
+            own = {k: v for k, v in r.settings.items() if k not in (*sizes, *SEEDS)}
+            groups.setdefault((label, r.method, tuple(sorted(own.items(), key=str))), []).append(r)
     named: dict[str, dict[int, list[Result]]] = {}
-    for (stage, method, own), group in groups.items():
-        kin = [dict(key[2]) for key in groups if key[:2] == (stage, method)]
+    for (label, method, own), group in groups.items():
+        kin = [dict(key[2]) for key in groups if key[:2] == (label, method)]
         told = [f"{k}={v}" for k, v in own if any(other.get(k) != v for other in kin)]
-        seeds = named.setdefault(" ".join([stage, method, *told]), {})
+        seeds = named.setdefault(" ".join([label, method, *told]), {})
         for r in group:
             seeds.setdefault(r.settings.get("order_seed", r.seed) if r.seed == 0 else r.seed, []).append(r)
     return named
@@ -116,7 +121,7 @@ def table(
         sizes: settings that say how much a program holds; others make variants.
 
     Raises:
-        ValueError: there is no such variant.
+        ValueError: there is no such variant, or the points belong to more than one task or metric.
     """
     named = variants(points, sizes)
     if base not in named:

@@ -5,29 +5,32 @@ partly by luck. So points are chosen on the dev split (non-dominated in bits and
 and reported on the test split. `choose_on="test"` is the paper's way, kept to compare with it.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from mdl.results import Result
+from mdl.results import NO_MODEL, Result
 
 CHOOSE_ON = ("dev", "test")
-STAGES = ("random", "pretrained", "midtrained", "posttrained")
+STAGES = (NO_MODEL, "random", "pretrained", "midtrained", "posttrained")
+NO_MODEL_LABEL = "no model"
 
 
 def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:
     """Groups the results of one task by what they are conditioned on; a group has one frontier.
 
     Complexity is conditional on one checkpoint, so two checkpoints never share a frontier even
-    where they share a stage.
+    where they share a stage. Programs without a model are a group of their own, the first.
 
     Args:
         results: points of one task.
 
     Returns:
         Label -> points, in order of training. The label is the stage; where that is ambiguous
-        also the checkpoint, and where that is, the beginning of its fingerprint.
+        also the checkpoint, and where that is, the beginning of its fingerprint. The label of
+        programs without a model is `NO_MODEL_LABEL`.
 
     Raises:
         ValueError: the points belong to more than one task or metric.
@@ -47,7 +50,7 @@ def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:
     labelled = {}
     for group in sorted(groups, key=order):
         stage, checkpoint, fingerprint = group
-        label = stage
+        label = NO_MODEL_LABEL if stage == NO_MODEL else stage
         if sum(g[0] == stage for g in groups) > 1:
             label += f" {checkpoint}"
         if sum(g[:2] == group[:2] for g in groups) > 1:
@@ -128,7 +131,8 @@ def task_complexity(results: Iterable[Result], target: float, *, choose_on: str 
     performance. With "test" this is the least bits among all points at or above the target.
 
     Args:
-        results: points conditioned on one checkpoint M.
+        results: points conditioned on one checkpoint M, or points without a model, of which the
+            bound is that of C(T_target).
         target: performance to reach, in the unit of the metric.
         choose_on: the split that chooses: "dev", or "test" as the paper does.
 
@@ -139,6 +143,62 @@ def task_complexity(results: Iterable[Result], target: float, *, choose_on: str 
         if r.performance >= target:
             return r.bits["total"], r
     return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """Task complexity at one target, as far as programs were found.
+
+    Attributes:
+        point: the shortest program found in the group, whose bits.total bounds C(T|M), or C(T) in
+            the group without a model; None where the target is not reached.
+        script: the shortest program found without a model; None where the target is not reached.
+    """
+
+    point: Result | None
+    script: Result | None
+
+    @property
+    def bits(self) -> float | None:
+        """The upper bound by the group's own programs, in bits; None where the target is not reached."""
+        return self.point.bits["total"] if self.point else None
+
+    @property
+    def script_is_shorter(self) -> bool:
+        """Whether a program without a model is shorter than every one of the group that reaches the target."""
+        return self.script is not None and (self.point is None or self.script.bits["total"] < self.bits)
+
+    @property
+    def information(self) -> float | None:
+        """I(T; M) = C(T) - C(T|M) in bits, a difference of two upper bounds and so none itself.
+
+        A program without a model is one given M, too: C(T|M) <= C(T), and the difference is 0 where the program
+        without a model is the shorter one. None where one of the two bounds is missing.
+        """
+        if self.point is None or self.script is None:
+            return None
+        return max(0.0, self.script.bits["total"] - self.bits)
+
+
+def complexities(results: Iterable[Result], target: float, *, choose_on: str = "dev") -> dict[str, Complexity]:
+    """Returns, for each group, the bound of C(T_target | M), that of C(T_target), and I(T_target; M).
+
+    Args:
+        results: points of one task.
+        target: performance to reach, in the unit of the metric.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Returns:
+        Label of `by_stage` -> complexity. C(T) is that of `NO_MODEL_LABEL`, if the group is there.
+    """
+    found = {label: task_complexity(group, target, choose_on=choose_on) for label, group in by_stage(results).items()}
+    points = {label: one[1] if one else None for label, one in found.items()}
+    return {label: Complexity(point, points.get(NO_MODEL_LABEL)) for label, point in points.items()}
+
+
+def constant_answer(results: Iterable[Result]) -> float | None:
+    """Returns the best test performance of a constant answer that the points of one task know, or None."""
+    return max((r.constant for r in results if r.constant is not None), default=None)
 
 
 def bootstrap_interval(
@@ -201,7 +261,8 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
     """Round performances at which to read task complexity off the frontiers of one task.
 
     Multiples of a round step above the worst selected point and up to the best; and for each
-    group that reaches none of them, its best performance rounded down to one digit.
+    group that reaches none of them, its best performance rounded down to one digit. What the
+    constant answer reaches says nothing about a model: all targets lie above it.
 
     Args:
         results: points of one task, all stages.
@@ -209,13 +270,16 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
         choose_on: the split that chooses: "dev", or "test" as the paper does.
 
     Returns:
-        Increasing targets in the unit of the metric; empty without results.
+        Increasing targets in the unit of the metric; empty where nothing beats the constant answer.
     """
+    results = list(results)
+    constant = constant_answer(results)
     frontiers = [select(group, choose_on=choose_on) for group in by_stage(results).values()]
     values = [r.performance for frontier in frontiers for r in frontier]
     chosen: set[float] = set()
-    if values and max(values) > min(values):
-        lo, hi = min(values), max(values)
+    lo = max(min(values, default=0.0), -math.inf if constant is None else constant)
+    hi = max(values, default=lo)
+    if hi > lo:
         scale = 10.0 ** math.floor(math.log10(hi - lo))
         for step in (0.5 * scale, scale, 2 * scale, 5 * scale):
             target, chosen = _round_down(hi, step), set()
@@ -226,6 +290,9 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
                 break
     for frontier in frontiers:
         best = max(r.performance for r in frontier)
-        if best != 0 and not any(t <= best for t in chosen):
-            chosen.add(_round_down(best, 10.0 ** math.floor(math.log10(abs(best)))))
+        margin = abs(best) if constant is None else best - constant
+        if margin > 0 and not any(t <= best for t in chosen):
+            target = _round_down(best, 10.0 ** math.floor(math.log10(margin)))
+            if constant is None or target > constant:
+                chosen.add(target)
     return sorted(chosen)

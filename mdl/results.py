@@ -202,7 +202,7 @@ def _faults(r: Result) -> Iterator[str]:
         yield f"bits: payload + header = {parts}, but total = {total}; count every byte of the file and nothing else"
     paper, stated = paper_bits(r.method, total), r.bits["paper"]
     if (paper is None) != (stated is None) or paper is not None and not math.isclose(paper, stated):
-        yield f"bits['paper'] is {stated!r}, but {paper!r} for {r.method!r} of {total} bits; see `paper_bits`"
+        yield f"bits['paper'] is {stated!r}, but method {r.method!r} of {total} bits has {paper!r}; see `paper_bits`"
     if r.interval[0] > r.interval[1]:
         yield f"interval is {r.interval}; two finite numbers lo <= hi are needed"
     odd = [k for k, v in r.settings.items() if isinstance(v, (dict, list, tuple, set))]

@@ -1,5 +1,6 @@
 """Bits at equal performance, over seeds, by hand."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -55,6 +56,24 @@ def test_variants_differ_in_settings_not_in_seed_or_size():
     assert len(comparison.variants(widths)) == 1
     sizes = [name for name in comparison.SIZES if name != "width"]
     assert len(comparison.variants(widths, sizes)) == 2
+
+
+def test_checkpoints_of_one_stage_are_variants_of_their_own():
+    first = points(0, 0, [(1000, 0.2)])
+    second = [dataclasses.replace(r, checkpoint="small", fingerprint="ff") for r in points(0, 1, [(3000, 0.2)])]
+    altered = [dataclasses.replace(r, fingerprint="ee") for r in second]
+    script = [dataclasses.replace(make_result(500, stage="none"), settings={})]
+    assert list(comparison.variants(first + second + script)) == [
+        "no model script",
+        "pretrained small prequential",
+        "pretrained tiny prequential",
+    ]
+    named = comparison.variants(second + altered)
+    assert [name.split()[:3] for name in named] == [["pretrained", "small", "ee"], ["pretrained", "small", "ff"]]
+    rows = comparison.table(first + second, "pretrained tiny prequential", [0.2])
+    assert [row[2] for row in rows[1:]] == ["125", "375"]
+    with pytest.raises(ValueError, match="several tasks"):
+        comparison.variants([*first, make_result(task="flores")])
 
 
 def test_ratios_are_seed_by_seed():

@@ -9,6 +9,8 @@ from test_results import make_result
 from mdl.frontier import (
     bootstrap_interval,
     by_stage,
+    complexities,
+    constant_answer,
     pareto,
     select,
     select_on_dev,
@@ -96,8 +98,64 @@ def test_groups_are_labelled_as_briefly_as_is_unambiguous():
     assert label(post, pre, pre) == ["pretrained", "posttrained"]
     assert label(post, pre, ("pretrained", "c", "33")) == ["pretrained a", "pretrained c", "posttrained"]
     assert label(pre, ("pretrained", "a", "44")) == ["pretrained a 11", "pretrained a 44"]
+    assert label(post, ("random", "a", "55"), ("none", "", "")) == ["no model", "random", "posttrained"]
     with pytest.raises(ValueError, match="several tasks"):
         by_stage([make_result(), make_result(task="flores")])
+
+
+def test_information_is_a_difference_of_bounds():
+    results = [
+        make_result(5000, 0.3, 0.3, stage="none", key="script 3"),
+        make_result(9000, 0.5, 0.5, stage="none", key="script 5"),
+        make_result(6000, 0.5, 0.5, stage="random", key="random"),
+        make_result(1000, 0.4, 0.4, stage="posttrained", key="post 4"),
+        make_result(2000, 0.6, 0.6, stage="posttrained", key="post 6"),
+    ]
+
+    def at(target):
+        return {
+            label: (c.bits, c.information, c.script_is_shorter) for label, c in complexities(results, target).items()
+        }
+
+    assert at(0.3) == {
+        "no model": (5000, 0, False),
+        "random": (6000, 0, True),  # C(T|M) is C(T) at most, so the difference is not below 0
+        "posttrained": (1000, 4000, False),
+    }
+    assert at(0.5) == {
+        "no model": (9000, 0, False),
+        "random": (6000, 3000, False),
+        "posttrained": (2000, 7000, False),
+    }
+    assert at(0.6) == {
+        "no model": (None, None, False),
+        "random": (None, None, False),
+        "posttrained": (2000, None, False),
+    }
+    weak = [results[1], make_result(100, 0.1, stage="random", key="weak")]
+    found = complexities(weak, 0.5)["random"]
+    assert found.bits is None and found.information is None and found.script_is_shorter
+    found = complexities(results[2:], 0.5)
+    assert list(found) == ["random", "posttrained"]
+    assert found["random"].bits == 6000 and found["random"].information is None
+
+
+@settings(deadline=None)
+@given(scripts=points, own=points, target=st.integers(0, 9))
+def test_information_is_never_negative(scripts, own, target):
+    scripts = [make_result(r.bits["total"], r.performance, stage="none", key=f"s{r.key}") for r in scripts]
+    found = complexities([*scripts, *own], target / 8, choose_on="test")
+    if own:
+        one = found["pretrained"]
+        least = [
+            min((r.bits["total"] for r in rs if r.performance >= target / 8), default=None) for rs in (scripts, own)
+        ]
+        assert one.bits == least[1]
+        if None in least:
+            assert one.information is None
+        else:
+            assert one.information == least[0] - min(least)
+        assert one.script_is_shorter == (least[0] is not None and (least[1] is None or least[0] < least[1]))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -143,9 +201,9 @@ def test_bootstrap_refuses_odd_arguments():
             bootstrap_interval([1.0], seed=0, **bad)
 
 
-def stages(**performances):
+def stages(constant=None, **performances):
     return [
-        make_result(100 + i, p, p, stage=stage, key=f"{stage}{i}")
+        make_result(100 + i, p, p, stage=stage, key=f"{stage}{i}", constant=constant)
         for stage, ps in performances.items()
         for i, p in enumerate(ps)
     ]
@@ -175,3 +233,32 @@ def test_targets_hold_for_any_counts(performances):
     assert all(len(f"{t:.12g}".lstrip("0.")) <= 5 and float(f"{t:.6g}") == t for t in got)
     for group in by_stage(results).values():
         assert task_complexity(group, got[0]) is not None
+
+
+def test_targets_lie_above_the_constant_answer():
+    got = targets(stages(0.2, random=[0.05, 0.21], pretrained=[0.08, 0.58], posttrained=[0.45, 0.75]))
+    assert got == [0.21, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert targets(stages(0.5, pretrained=[0.58])) == [0.58]
+    assert targets(stages(0.5, random=[0.2], pretrained=[0.58])) == [0.52, 0.54, 0.56, 0.58]
+    assert targets(stages(0.2, none=[0.2], pretrained=[0.1, 0.2])) == []
+    assert targets(stages(0.9, pretrained=[0.3])) == []
+    assert constant_answer(stages(0.2, none=[0.2]) + stages(0.3, random=[0.1]) + stages(random=[0.9])) == 0.3
+    assert constant_answer(stages(random=[0.1])) is None
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["none", "random", "posttrained"]),
+        st.lists(st.integers(0, 1319).map(lambda c: c / 1319), min_size=1, max_size=5),
+        min_size=1,
+    ),
+    st.integers(0, 1319),
+)
+def test_a_constant_answer_reaches_no_target(performances, count):
+    results = stages(count / 1319, **performances)
+    got = targets(results)
+    assert all(t > count / 1319 for t in got)
+    for performed in performances.values():
+        if max(performed) > count / 1319:
+            assert got[0] <= max(performed)
