@@ -1,7 +1,9 @@
 """From results to what people read: a table, a picture, a CSV file. Reads only results.
 
 Frontiers are chosen on dev and shown on test unless `choose_on="test"`, the paper's way; an
-estimated point is marked wherever it is shown.
+estimated point is marked wherever it is shown. A length is that of the program's file; the paper's
+count, which adds a script, stands beside it. Programs without a model bound C(T) and are shown with
+those of every checkpoint.
 """
 
 import csv
@@ -18,17 +20,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdl.files import write_then_rename
-from mdl.frontier import by_stage, select, targets, task_complexity
-from mdl.results import LOUD, Result
+from mdl.frontier import NO_MODEL_LABEL, Complexity, by_stage, complexities, constant_answer, select, targets
+from mdl.results import LOUD, NO_MODEL, Result
 
 # Okabe & Ito's palette: told apart with any kind of colour vision, and in print.
 STAGE_COLOURS = {
+    NO_MODEL: "#000000",
     "random": "#7F7F7F",
     "pretrained": "#0072B2",
     "midtrained": "#009E73",
     "posttrained": "#D55E00",
 }
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00")
+CONSTANT_COLOUR = "#5A5A5A"
 METHOD_MARKERS = {
     "prequential": "o",
     "zero_shot": "*",
@@ -41,8 +45,9 @@ METHOD_MARKERS = {
     "combined": "h",
     "blockwise": "p",
     "prompt": "d",
+    "script": ">",
 }
-OTHER_MARKERS = ("<", ">", "8", "H")
+OTHER_MARKERS = ("<", "8", "H")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
 FAMILIAR_SIZES = {"a tweet": 280, "a small image": 224 * 224 * 3, "BERT-base": 110_000_000 * 4}
@@ -130,7 +135,9 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
         choose_on: the split that chooses: "dev", or "test" as the paper does.
 
     Returns:
-        Lines of plain text. In the matrix `-` is a target not reached, `~` an estimated length.
+        Lines of plain text: the frontiers, with the length of the file and the paper's count; then, a line a target,
+        C(T) without a model, C(T|M) and I(T;M) of each checkpoint, in bytes of the file. There `~` is an estimated
+        length and `*` one that a script without a model undercuts.
     """
     lines = []
     for (task, metric), of_task in _by_task(results).items():
@@ -138,22 +145,21 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
         how = "dev, reported on test" if choose_on == "dev" else "test, the paper's way"
         lines += [f"{task} ({metric}): frontiers, chosen on {how}", ""]
         others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
-        rows = [["stage", "method", "source", "bits", "bytes", "examples", "dev", "test", "95 %", *others]]
-        groups = by_stage(of_task)
-        for label, group in groups.items():
+        rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
+        for label, group in by_stage(of_task).items():
             for i, r in enumerate(select(group, choose_on=choose_on)):
                 dev, test, lo, hi = (
                     "-" if value is None else f"{value:.{digits}f}"
                     for value in (r.dev_performance, r.performance, *r.interval)
                 )
-                bits = r.bits["total"]
                 rows.append(
                     [
                         "" if i else label,
                         _describe(r, of_task),
                         r.source,
-                        f"{bits:,.0f}",
-                        human_bytes(bits),
+                        f"{r.bits['total']:,.0f}",
+                        human_bytes(r.bits["total"]),
+                        "not given" if r.bits["paper"] is None else human_bytes(r.bits["paper"]),
                         f"{r.examples:,}",
                         dev,
                         test,
@@ -161,21 +167,55 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
                         *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "-" for o in others),
                     ]
                 )
-        lines += _cells(rows, left=3)
-        at = targets(of_task, choose_on=choose_on)
-        rows = [["stage", *(f">= {t:g}" for t in at)]]
-        for label, group in groups.items():
-            found = [task_complexity(group, t, choose_on=choose_on) for t in at]
-            rows.append([label, *("~" * (f[1].source == "estimated") + human_bytes(f[0]) if f else "-" for f in found)])
-        lines += [
-            "",
-            f"{task}: task complexity at test {metric} (- not reached, ~ estimated)",
-            "",
-            *_cells(rows, left=1),
-            "",
-        ]
+        constant = constant_answer(of_task)
+        score = "not measured" if constant is None else f"{constant:.{digits}f} on test, chosen on training examples"
+        lines += [*_cells(rows, left=3), "", f"constant answer: {score}", ""]
+        lines += [f"{task}: task complexity at test {metric}", "", *_complexity(of_task, constant, choose_on), ""]
         lines += _leakage(of_task)
     return "\n".join(lines)
+
+
+def _complexity(of_task: list[Result], constant: float | None, choose_on: str) -> list[str]:
+    """Task complexity of one task, a line a target, and what the cells mean."""
+    at = targets(of_task, choose_on=choose_on)
+    if not at:
+        return ["no target: no chosen program scores more than " + ("0" if constant is None else "the constant answer")]
+    models = [label for label in by_stage(of_task) if label != NO_MODEL_LABEL]
+    rows = [["test", "C(T)", *(f"C(T|{label})" for label in models), *(f"I(T;{label})" for label in models)]]
+    for target in at:
+        found = complexities(of_task, target, choose_on=choose_on)
+        script = found.get(NO_MODEL_LABEL, Complexity(None, None))
+        rows.append(
+            [
+                f">= {target:g}",
+                _bound(script),
+                *(_bound(found[label]) for label in models),
+                *(_information(found[label]) for label in models),
+            ]
+        )
+    return [
+        *_cells(rows, left=1),
+        "",
+        "upper bounds: no shorter program found; I(T;M): difference of two; ~ estimated; * a script without a model is shorter",
+    ]
+
+
+def _bound(c: Complexity) -> str:
+    """The length of a group's own shortest program, with its marks."""
+    length = "not reached" if c.point is None else _tilde(c.point) + human_bytes(c.bits)
+    return length + "*" * c.script_is_shorter
+
+
+def _information(c: Complexity) -> str:
+    """What a checkpoint holds about the task, or which of the two bounds is missing."""
+    if c.information is None:
+        return "C(T) not reached" if c.script is None else "not reached"
+    return _tilde(c.point, c.script) + human_bytes(c.information) + "*" * c.script_is_shorter
+
+
+def _tilde(*points: Result) -> str:
+    """The mark of a length that depends on an estimated one."""
+    return "~" * any(r.source == "estimated" for r in points)
 
 
 def _leakage(results: list[Result]) -> list[str]:
@@ -210,7 +250,9 @@ def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
         row[1] += search["seconds"]
     rows = [["method", "stage", "programs", "encode s", "decode s", "score s"]]
     for (method, stage), (count, *seconds) in sorted(groups.items()):
-        rows.append([method, stage, str(count), *(f"{x:,.0f}" for x in seconds)])
+        rows.append(
+            [method, NO_MODEL_LABEL if stage == NO_MODEL else stage, str(count), *(f"{x:,.0f}" for x in seconds)]
+        )
     failed = [f"{s['stage']} {s['method']} failed: {s['failed']}" for s in searches if "failed" in s]
     return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), "", *failed])
 
@@ -234,7 +276,7 @@ def _bits_axis(axes: Axes, lo: float, hi: float) -> None:
     axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
     axes.xaxis.set_major_formatter(lambda bits, _: human_bytes(bits))
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.set_xlabel("program length, decoder script included")
+    axes.set_xlabel("program length (bytes of the file)")
     for name, size in FAMILIAR_SIZES.items():
         if lo < 8 * size < hi:
             axes.axvline(8 * size, color="0.8", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
@@ -255,7 +297,8 @@ def draw(path: str | os.PathLike, results: Iterable[Result], title: str, *, choo
 
     One colour a stage, one marker a method, filled where verified and hollow where estimated,
     pale off the frontier. Bars are the 95 % intervals. A step line goes through the test
-    performances of a frontier; one that was chosen on dev may step down.
+    performances of a frontier; one that was chosen on dev may step down. Programs without a model
+    have their own, and what the best constant answer scores is a thin line.
 
     Args:
         path: PNG file to write.
@@ -308,6 +351,18 @@ def draw(path: str | os.PathLike, results: Iterable[Result], title: str, *, choo
                 zorder=4,
             )
 
+    constant = constant_answer(results)
+    if constant is not None:
+        axes.axhline(constant, color=CONSTANT_COLOUR, linewidth=1.0, zorder=1)
+        axes.text(
+            0.005,
+            constant,
+            "constant answer",
+            color=CONSTANT_COLOUR,
+            fontsize=7,
+            va="bottom",
+            transform=axes.get_yaxis_transform(),
+        )
     axes.set_ylabel(results[0].metric)
     axes.grid(axis="y", color="0.93", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 from test_results import make_result
 
-from mdl.report import costs, draw, human_bytes, table, write_csv
+from mdl.report import CONSTANT_COLOUR, costs, draw, human_bytes, table, write_csv
 
 
 def some_results():
@@ -65,7 +65,19 @@ def test_csv_holds_every_point_and_its_frontier(tmp_path):
         assert (float(row["interval_lo"]), float(row["interval_hi"])) == r.interval
         assert json.loads(row["settings"]) == r.settings
         assert row["source"] == r.source and row["seconds_encode"] == "1.5"
+        assert float(row["bits_paper"] or -1) == (r.bits["paper"] or -1)
     assert [p.name for p in path.parent.iterdir()] == ["frontier.csv"]
+
+
+def test_csv_holds_what_a_point_was_made_with(tmp_path):
+    made = {"constant": 0.12, "answers": "answers/k.jsonl", "package": "0.2", "format": 2}
+    write_csv(tmp_path / "f.csv", [make_result(200, stage="none", environment={"cpu": "Z80"}, **made)])
+    with (tmp_path / "f.csv").open(newline="") as f:
+        (row,) = csv.DictReader(f)
+    assert {name: row[name] for name in made} == {name: str(value) for name, value in made.items()}
+    assert json.loads(row["environment"]) == {"cpu": "Z80"}
+    assert (row["stage"], row["checkpoint"], row["bits_paper"]) == ("none", "", "")
+    assert "bits_decoder" not in row
 
 
 def test_csv_frontier_follows_the_split_that_chooses(tmp_path):
@@ -96,6 +108,20 @@ def test_the_picture_shows_every_stage(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["frontier.png"]
 
 
+def test_programs_without_a_model_and_the_constant_answer_are_drawn_beside_the_stages(tmp_path):
+    model = make_result(5e3, 0.4, 0.4)
+    script = [make_result(1e3 * k, 0.1 * k, 0.1 * k, stage="none", key=f"s{k}", constant=0.15) for k in (1, 9)]
+    draw(tmp_path / "without", [model], "")
+    draw(tmp_path / "with", [model, *script], "")
+    without, drawn = colours_in(tmp_path / "without"), colours_in(tmp_path / "with")
+    assert drawn["#000000"] > without["#000000"] + 1000  # a curve of its own, in black as the text is
+    assert drawn["#0072B2"] > 200
+    image = (matplotlib.image.imread(tmp_path / "with")[..., :3] * 255).round().astype(int)
+    line = (image == int(CONSTANT_COLOUR[1:3], 16)).all(axis=-1).sum(axis=1)
+    assert line.max() > 600 and (line > 600).sum() <= 3  # thin, and as wide as the axes
+    assert CONSTANT_COLOUR not in without or without[CONSTANT_COLOUR] < 600
+
+
 def test_estimated_points_are_hollow(tmp_path):
     ink = {}
     for source in ("verified", "estimated"):
@@ -105,7 +131,7 @@ def test_estimated_points_are_hollow(tmp_path):
 
 
 def test_drawing_is_deterministic_and_survives_odd_points(tmp_path):
-    zero = dict.fromkeys(("payload", "header", "decoder", "total", "ideal"), 0)
+    zero = dict.fromkeys(("payload", "header", "total", "ideal"), 0) | {"paper": 5704}
     points = [make_result(1e3 * 10**k, key=str(k), method=f"m{k}", stage=f"s{k}") for k in range(9)]
     results = [make_result(key="zero")] + points
     results[0] = dataclasses.replace(results[0], bits=zero)
@@ -132,25 +158,50 @@ def test_the_table_in_full():
         ),
         make_result(90_000, 0.99, 0.40, key="lucky on test"),
         make_result(2240, 0.014, 0.02, key="c", stage="random", method="zero_shot"),
+        make_result(1120, 0.22, 0.2, key="d", stage="none", constant=0.1),
+        make_result(4480, 0.33, 0.3, key="e", stage="none", constant=0.1, settings={"lr": 0}),
     ]
     assert (
         table(results)
         == """\
 gsm8k (exact match): frontiers, chosen on dev, reported on test
 
-stage       method          source       bits  bytes  examples    dev   test            95 %
-random      zero_shot       verified    2,240  280 B         8  0.020  0.014  [0.004, 0.024]
-pretrained  lora lr=0.0001  verified    2,240  280 B         8  0.300  0.310  [0.300, 0.320]
-            lora lr=1e-05   estimated  80,000  10 kB     2,048  0.500  0.520  [0.510, 0.530]
+stage       method            source       bits  bytes      paper  examples    dev   test            95 %
+no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.210, 0.230]
+            script lr=0       verified    4,480  560 B  not given         8  0.300  0.330  [0.320, 0.340]
+random      zero_shot         verified    2,240  280 B      649 B         8  0.020  0.014  [0.004, 0.024]
+pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.300, 0.320]
+            lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.510, 0.530]
 
-gsm8k: task complexity at test exact match (- not reached, ~ estimated)
+constant answer: 0.100 on test, chosen on training examples
 
-stage       >= 0.01  >= 0.1  >= 0.2  >= 0.3  >= 0.4  >= 0.5
-random        280 B       -       -       -       -       -
-pretrained    280 B   280 B   280 B   280 B  ~10 kB  ~10 kB
+gsm8k: task complexity at test exact match
+
+test           C(T)   C(T|random)  C(T|pretrained)       I(T;random)   I(T;pretrained)
+>= 0.2        140 B  not reached*           280 B*       not reached              0 B*
+>= 0.3        560 B  not reached*            280 B       not reached             280 B
+>= 0.4  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
+>= 0.5  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
+
+upper bounds: no shorter program found; I(T;M): difference of two; ~ estimated; * a script without a model is shorter
 """
     )
     assert table([]) == ""
+
+
+def test_a_table_without_programs_without_a_model_says_what_is_missing():
+    text = table([make_result(2240, 0.3, 0.3)])
+    assert "constant answer: not measured" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "test C(T) C(T|pretrained) I(T;pretrained)" in rows
+    assert ">= 0.3 not reached 280 B C(T) not reached" in rows
+
+
+def test_a_table_without_a_target_says_so():
+    assert "no target: no chosen program scores more than 0" in table([make_result(performance=0.0, dev=0.0)])
+    text = table([make_result(performance=0.3, dev=0.3, constant=0.3)])
+    assert "no target: no chosen program scores more than the constant answer" in text
+    assert "constant answer: 0.300 on test" in text
 
 
 def test_the_table_has_a_section_a_task():
@@ -165,10 +216,12 @@ def test_costs_are_summed_by_method_and_stage():
     seconds = {"encode": 9.0, "decode": 2.0, "evaluate": 1.0}
     points = [make_result(key=str(i), seconds=seconds) for i in range(3)]
     points.append(make_result(key="4", method="icl", seconds={"encode": 1.0, "decode": None, "evaluate": 5.0}))
+    points.append(make_result(key="5", stage="none", seconds=seconds))
     searches = [
         {"method": "prequential", "stage": "pretrained", "checkpoint": "tiny", "seconds": 9.4},
         {"method": "prequential", "stage": "pretrained", "checkpoint": "tiny", "seconds": 0.6},
     ]
     rows = [line.split() for line in costs(points, searches).splitlines()]
     assert ["prequential", "pretrained", "3", "10", "6", "3"] in rows
+    assert ["script", "no", "model", "1", "0", "2", "1"] in rows
     assert ["icl", "pretrained", "1", "0", "0", "5"] in rows

@@ -12,7 +12,8 @@ from mdl.results import BITS, PAPER_SCRIPT_BITS, Result, append, paper_bits, rea
 
 
 def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
-    """A valid result; the header takes 40 of its total bits. Stage "none" has no checkpoint."""
+    """A valid result; the header takes 40 of its total bits, if there are. Stage "none" has no checkpoint."""
+    header = min(40, total)
     record = dict(
         task="gsm8k",
         metric="exact match",
@@ -23,7 +24,7 @@ def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
         settings={"lr": 1e-4},
         examples=8,
         tokens=800,
-        bits={"payload": total - 40, "header": 40, "total": total, "ideal": None},
+        bits={"payload": total - header, "header": header, "total": total, "ideal": None},
         source="verified",
         performance=performance,
         interval=(performance - 0.01, performance + 0.01),
@@ -42,8 +43,8 @@ def make_result(total=1000.0, performance=0.5, dev=0.5, **changes):
     if changes.get("stage") == "none":
         record |= {"method": "script", "checkpoint": "", "fingerprint": ""}
     record |= changes
-    if isinstance(record["bits"], dict):
-        record["bits"] = {"paper": paper_bits(record["method"], total)} | record["bits"]
+    if "bits" not in changes:
+        record["bits"]["paper"] = paper_bits(record["method"], total)
     return Result(**record)
 
 
