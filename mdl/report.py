@@ -196,7 +196,8 @@ def _complexity(of_task: list[Result], constant: float | None, choose_on: str) -
     return [
         *_cells(rows, left=1),
         "",
-        "upper bounds: no shorter program found; I(T;M): difference of two; ~ estimated; * a script without a model is shorter",
+        "upper bounds: no shorter program found; I(T;M): difference of two; "
+        "~ estimated; * a script without a model is shorter",
     ]
 
 
@@ -250,9 +251,8 @@ def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
         row[1] += search["seconds"]
     rows = [["method", "stage", "programs", "encode s", "decode s", "score s"]]
     for (method, stage), (count, *seconds) in sorted(groups.items()):
-        rows.append(
-            [method, NO_MODEL_LABEL if stage == NO_MODEL else stage, str(count), *(f"{x:,.0f}" for x in seconds)]
-        )
+        label = NO_MODEL_LABEL if stage == NO_MODEL else stage
+        rows.append([method, label, str(count), *(f"{x:,.0f}" for x in seconds)])
     failed = [f"{s['stage']} {s['method']} failed: {s['failed']}" for s in searches if "failed" in s]
     return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), "", *failed])
 

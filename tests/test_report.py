@@ -6,9 +6,10 @@ import sys
 
 import matplotlib.image
 import pytest
+from matplotlib.figure import Figure
 from test_results import make_result
 
-from mdl.report import CONSTANT_COLOUR, costs, draw, human_bytes, table, write_csv
+from mdl.report import CONSTANT_COLOUR, _bits_axis, costs, draw, human_bytes, table, write_csv
 
 
 def some_results():
@@ -142,6 +143,14 @@ def test_drawing_is_deterministic_and_survives_odd_points(tmp_path):
         draw(tmp_path / "c", [], "")
     with pytest.raises(ValueError, match="several tasks"):
         draw(tmp_path / "c", [make_result(), make_result(task="flores")], "")
+
+
+def test_the_axis_counts_the_bytes_of_the_file():
+    axes = Figure().add_subplot()
+    _bits_axis(axes, 8, 8e4)
+    assert axes.get_xlabel() == "program length (bytes of the file)"
+    labels = [axes.xaxis.get_major_formatter()(tick, 0) for tick in axes.xaxis.get_majorticklocs()]
+    assert labels == ["1 B", "10 B", "100 B", "1 kB", "10 kB"]
 
 
 def test_the_report_needs_neither_jax_nor_pyplot():
