@@ -1,6 +1,7 @@
 """What all configs share: how a search is written, the embedded checkpoints, and the fields every config has."""
 
 import functools
+import pathlib
 
 from ml_collections import ConfigDict
 
@@ -32,7 +33,13 @@ def search(method, stages=(), verified=True, settings=None, **points):
     )
 
 
-def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verifiers, probe=None):
+def scripts(*names):
+    """The search of programs without a model: the best constant answer, and scripts of `configs/scripts`."""
+    folder = pathlib.Path(__file__).with_name("scripts")
+    return search("script", files=tuple(str(folder / name) for name in names))
+
+
+def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verifiers, probe=None, allow_scripts=True):
     """A whole config: a task on checkpoints, searched.
 
     Args:
@@ -46,6 +53,7 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
         verifiers: processes that decode and score once all is encoded.
         probe: settings of `mdl.probing`, to measure the codelength of labels given inputs as well. It is not where
             `examples` is 0, the default.
+        allow_scripts: run the searches' scripts, which are the repository's own.
     """
     return ConfigDict(
         {
@@ -60,6 +68,7 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
             "source": "",
             "pretrained": "",
             "choose_on": "dev",
+            "allow_scripts": allow_scripts,
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
             "probe": {**PROBE, **(probe or {})},
         }
@@ -77,18 +86,24 @@ def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
     """
 
     def size(family):
-        lora, full = {"train": "lora", "max_tokens": max_tokens}, {"train": "full", "max_tokens": max_tokens}
+        lora, full = {"train": "lora"}, {"train": "full"}
         trained = ("pretrained", "midtrained", "posttrained")
         return config(
             task,
             checkpoints.family(family),
             (
+                scripts(),
                 search("zero_shot"),
                 search("zero_shot", stages=("posttrained",), settings={"chat": True}),
                 search("urial", shots=(0, 2)),
                 search("icl", shots=shots),
-                search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
-                search("prequential", stages=("random",), settings=full, examples=(512, 2048)),
+                search(
+                    "prequential",
+                    settings={**lora, "learning_rate": 1e-4},
+                    examples=(8, 32, 128, 512, 2048),
+                    max_tokens=max_tokens,
+                ),
+                search("prequential", stages=("random",), settings=full, examples=(512, 2048), max_tokens=max_tokens),
                 search("lora", stages=trained, max_tokens=max_tokens, learning_rate=(1e-4, 1e-5), widths=(2, 3, 4, 16)),
                 search("bayesian_lora", stages=trained, max_tokens=max_tokens),
             ),

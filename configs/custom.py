@@ -45,7 +45,7 @@ def _task():
 
 def tiny():
     """Three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 2e-3}
+    full = {"train": "full", "prompt_weight": 30, "learning_rate": 2e-3}
     return config(
         _task(),
         embedded(),
@@ -54,13 +54,14 @@ def tiny():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
             search("icl", stages=("pretrained", "posttrained"), shots=(2, 8)),
-            search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(12,)),
+            search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(12,), max_tokens=127),
             search(
                 "prequential",
                 stages=("pretrained", "posttrained"),
                 settings=full,
                 examples=(32, 64, 120, 240),
                 epochs=(12,),
+                max_tokens=127,
             ),
         ),
         dev=200,
@@ -87,12 +88,14 @@ def smollm2_135m():
                 stages=("posttrained",),
                 settings={"train": "lora", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(16, 32, 64, 120),
+                max_tokens=500,
             ),
             search(
                 "prequential",
                 stages=("random",),
                 settings={"train": "full", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(32, 120),
+                max_tokens=500,
             ),
         ),
         dev=100,

@@ -14,7 +14,7 @@ from configs.base import config, embedded, families, local, named, search
 
 def tiny():
     """Generated premises and hypotheses, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 111, "prompt_weight": 30, "learning_rate": 2e-3}
+    full = {"train": "full", "prompt_weight": 30, "learning_rate": 2e-3}
     return config(
         {"name": "esnli", "size": "tiny", "seed": 0, "explain": True, "scoring": "label"},
         embedded(),
@@ -22,9 +22,18 @@ def tiny():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
-            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,)),
-            search("prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,)),
-            search("prequential", stages=("posttrained",), settings=full, examples=(128, 256, 512), epochs=(8,)),
+            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,), max_tokens=111),
+            search(
+                "prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,), max_tokens=111
+            ),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings=full,
+                examples=(128, 256, 512),
+                epochs=(8,),
+                max_tokens=111,
+            ),
         ),
         dev=64,
         test=512,
@@ -39,7 +48,7 @@ def smollm2_135m():
 
     Adapts on dev (the files at hand may lack the train split) and tests on the first 72 pairs of test, 24 premises.
     """
-    tuned = {"max_tokens": 128, "prompt_weight": 30}
+    tuned = {"prompt_weight": 30}
     return config(
         _full(adapt="dev", max_new_tokens=48),
         local(),
@@ -54,6 +63,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(1,),
+                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -61,6 +71,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(256,),
                 epochs=(2,),
+                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -68,6 +79,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(0,),
+                max_tokens=128,
             ),
         ),
         dev=18,
@@ -80,7 +92,7 @@ def smollm2_135m():
 
 def smollm2_135m_labels():
     """The same with the label alone, chosen among three by likelihood; tests on the first 300 pairs, 100 premises."""
-    lora = {"train": "lora", "learning_rate": 2e-4, "max_tokens": 128, "prompt_weight": 10}
+    lora = {"train": "lora", "learning_rate": 2e-4, "prompt_weight": 10}
     return config(
         _full(adapt="dev", max_new_tokens=64) | {"explain": False},
         local(),
@@ -88,8 +100,22 @@ def smollm2_135m_labels():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(3, 6)),
-            search("prequential", stages=("posttrained",), settings=lora, examples=(8, 32, 128), epochs=(2,)),
-            search("prequential", stages=("random",), settings={**lora, "train": "full"}, examples=(32,), epochs=(2,)),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings=lora,
+                examples=(8, 32, 128),
+                epochs=(2,),
+                max_tokens=128,
+            ),
+            search(
+                "prequential",
+                stages=("random",),
+                settings={**lora, "train": "full"},
+                examples=(32,),
+                epochs=(2,),
+                max_tokens=128,
+            ),
         ),
         dev=60,
         test=300,

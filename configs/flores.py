@@ -16,7 +16,7 @@ from configs.base import config, embedded, families, local, named, search
 
 def tiny():
     """Generated sentences to rewrite, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 95, "prompt_weight": 30}
+    full = {"train": "full", "prompt_weight": 30}
     return config(
         {"name": "flores", "size": "tiny", "seed": 0, "scoring": "corpus"},
         embedded(),
@@ -30,6 +30,7 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
+                max_tokens=95,
             ),
             search(
                 "prequential",
@@ -37,6 +38,7 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
+                max_tokens=95,
             ),
             search(
                 "prequential",
@@ -44,6 +46,7 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 128, 512),
                 epochs=(8,),
+                max_tokens=95,
             ),
         ),
         dev=64,
@@ -59,7 +62,7 @@ def smollm2_135m():
 
     Tests on the first 48 sentences of devtest. Pairs of more than 20 words are left out of the bitext.
     """
-    tuned = {"max_tokens": 128, "prompt_weight": 30}
+    tuned = {"prompt_weight": 30}
     return config(
         _full(max_words=20, max_new_tokens=80),
         local(),
@@ -74,6 +77,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(16, 64),
                 epochs=(1,),
+                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -81,6 +85,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(256,),
                 epochs=(2,),
+                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -88,6 +93,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(0,),
+                max_tokens=128,
             ),
         ),
         dev=12,

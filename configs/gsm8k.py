@@ -31,7 +31,7 @@ def _task(max_new_tokens):
 
 def tiny():
     """Generated word problems, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
+    full = {"train": "full", "prompt_weight": 30}
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         embedded(),
@@ -46,6 +46,7 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -53,6 +54,7 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -60,6 +62,7 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 64, 128),
                 epochs=(10,),
+                max_tokens=127,
             ),
         ),
         dev=64,
@@ -72,7 +75,7 @@ def tiny():
 
 def methods():
     """Every method on the embedded checkpoints: `make frontier`."""
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
+    full = {"train": "full", "prompt_weight": 30}
     sent = {"max_tokens": 127, "batch": 8, "examples": 1024}
     after = ("posttrained",)
     return config(
@@ -90,6 +93,7 @@ def methods():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(128, 512),
                 epochs=(8,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -97,34 +101,39 @@ def methods():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 128),
                 epochs=(10,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
                 stages=after,
-                settings={"learning_rate": 1e-2, "max_tokens": 127, "prompt_weight": 30},
+                settings={"learning_rate": 1e-2, "prompt_weight": 30},
                 examples=(32, 128),
                 epochs=(10,),
+                max_tokens=127,
             ),
             search(
                 "blockwise",
                 stages=("random", "pretrained"),
                 settings={**full, "learning_rate": 2e-3, "epochs": 8},
                 examples=512,
+                max_tokens=127,
             ),
             search(
                 "blockwise",
                 stages=after,
                 settings={**full, "learning_rate": 1e-3, "epochs": 10},
                 examples=128,
+                max_tokens=127,
             ),
             search(
                 "combined",
                 stages=after,
-                settings={"learning_rate": 5e-3, "max_tokens": 127},
+                settings={"learning_rate": 5e-3},
                 examples=(64,),
                 second=512,
                 learning_rate=3e-2,
                 widths=(4, 8),
+                max_tokens=127,
             ),
             search(
                 "lora",
@@ -176,7 +185,7 @@ def methods():
 def ablation():
     """What replay, calibration, warm-up, ordering and the width of integers do, three seeds each."""
     seeds = (0, 1, 2)
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30, "learning_rate": 1e-3, "seed": seeds}
+    full = {"train": "full", "prompt_weight": 30, "learning_rate": 1e-3, "seed": seeds}
     sizes = {"examples": (32, 128), "epochs": (10,)}
     base = {**sizes, "order": "random"}
     sent = {"max_tokens": 127, "examples": 1024}
@@ -186,12 +195,12 @@ def ablation():
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         tuple(c for c in embedded() if c["stage"] == "posttrained"),
         (
-            search("prequential", settings=full, **base),
-            search("prequential", settings={**full, "replay": (1, 4)}, **base),
-            search("prequential", settings={**full, "calibrate": True}, **base),
-            search("prequential", settings={**full, "warmup": 8}, **base),
-            search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
-            search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random"),
+            search("prequential", settings=full, **base, max_tokens=127),
+            search("prequential", settings={**full, "replay": (1, 4)}, **base, max_tokens=127),
+            search("prequential", settings={**full, "calibrate": True}, **base, max_tokens=127),
+            search("prequential", settings={**full, "warmup": 8}, **base, max_tokens=127),
+            search("prequential", settings=full, **sizes, order=("short", "likely", "gain"), max_tokens=127),
+            search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random", max_tokens=127),
             search("lora", settings={"rank": (1, 2, 4), "seed": seeds}, **steady, epochs=(6,), widths=(2, 3, 4, 8, 16)),
             search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6, 12), widths=(16,)),
             search("bayesian_lora", settings=adapters, **sent, epochs=(3, 6, 12), learning_rate=1e-2, gates_rate=3e-2),

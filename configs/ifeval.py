@@ -32,7 +32,7 @@ def _task(max_new_tokens, dev_size=100):
 
 def tiny():
     """Generated instructions, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 127, "prompt_weight": 30}
+    full = {"train": "full", "prompt_weight": 30}
     return config(
         {"name": "ifeval", "size": "tiny", "seed": 0, "train_file": ""},
         embedded(),
@@ -47,6 +47,7 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -54,6 +55,7 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
+                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -61,6 +63,7 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
+                max_tokens=127,
             ),
         ),
         dev=64,
@@ -76,7 +79,7 @@ def smollm2_135m():
 
     Tests on the first 32 prompts, and responses end after 160 tokens: accuracy is coarse, the bits are exact.
     """
-    tuned = {"max_tokens": 320, "prompt_weight": 30}
+    tuned = {"prompt_weight": 30}
     return config(
         _task(max_new_tokens=160, dev_size=4),
         local(),
@@ -90,6 +93,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(8,),
                 epochs=(0,),
+                max_tokens=320,
             ),
             search(
                 "prequential",
@@ -97,6 +101,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(8,),
                 epochs=(2,),
+                max_tokens=320,
             ),
             search(
                 "prequential",
@@ -104,6 +109,7 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(8,),
                 epochs=(0,),
+                max_tokens=320,
             ),
         ),
         dev=4,

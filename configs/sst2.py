@@ -21,8 +21,8 @@ def get_config():
     task.instruction = "Say whether the review is positive or negative."
     task.title = "sst2"
     task.data = ""
-    gentle = {"train": "lora", "max_tokens": 96, "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
-    full = {"train": "full", "max_tokens": 96, "prompt_weight": 10, "learning_rate": 3e-4}
+    gentle = {"train": "lora", "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
+    full = {"train": "full", "prompt_weight": 10, "learning_rate": 3e-4}
     weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "learning_rate": 2e-3}
     return config(
         task,
@@ -32,7 +32,9 @@ def get_config():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
             search("urial", stages=("posttrained",), shots=(0,)),
-            search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,)),
+            search(
+                "prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,), max_tokens=96
+            ),
             search(
                 "lora",
                 stages=("pretrained",),
@@ -48,8 +50,15 @@ def get_config():
                 **weights,
                 gates_rate=3e-2,
             ),
-            search("prequential", stages=("pretrained",), settings=full, examples=(32, 128, 512), epochs=(3,)),
-            search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,)),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings=full,
+                examples=(32, 128, 512),
+                epochs=(3,),
+                max_tokens=96,
+            ),
+            search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,), max_tokens=96),
         ),
         dev=200,
         test=300,

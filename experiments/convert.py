@@ -14,11 +14,10 @@ import sys
 import jax.numpy as jnp
 from absl import app, flags, logging
 
-from mdl import programs, startup
+from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface, sharding, store
-from mdl.execution import decode
-from mdl.methods.method import start
+from mdl.machine.running import arithmetic, decode
 from mdl.training import merge_adapters
 
 _CHECKPOINT = flags.DEFINE_string(
@@ -45,13 +44,15 @@ def main(_) -> None:
 def convert() -> None:
     """Reads one parameter after another and writes them."""
     program = None if _PROGRAM.value is None else pathlib.Path(_PROGRAM.value)
-    threads, stored = (None, "") if program is None else programs.arithmetic(program)
-    startup.start(threads)
+    exact = None if program is None else arithmetic(program)
+    startup.start(exact.threads if exact else None)
     dtype, output = jnp.dtype(_DTYPE.value), pathlib.Path(_OUTPUT.value)
     if program is not None:
-        checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=stored)
-        adapted = decode(program, checkpoint)
-        if adapted.prefix != start(checkpoint) or adapted.suffix:
+        if exact is None:
+            raise ValueError(f"{program}: this program is a script, not weights; run it with experiments.run_program")
+        checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=exact.dtype)
+        adapted = decode(program, checkpoint).adapted
+        if adapted.before or adapted.chat:
             raise ValueError(f"{program}: this program is a prompt, not weights; run it with experiments.run_program")
         config, params = merge_adapters(adapted.config, adapted.params)
         found = checkpoint

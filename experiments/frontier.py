@@ -1,5 +1,6 @@
 """What every task binary does: measure the searches of a config, then report."""
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -10,8 +11,9 @@ from ml_collections import ConfigDict, config_flags
 from mdl import measurement, probing, report, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
+from mdl.machine.programs import MODELLESS
 from mdl.methods import prompt
-from mdl.verification import Setup, VerificationError
+from mdl.verification import NO_MODEL, Setup, VerificationError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -20,6 +22,11 @@ def define_flags(config: str) -> None:
     """Defines --workdir and --config, with this default."""
     flags.DEFINE_string("workdir", None, "Where results, programs and pictures go; a second run resumes there.")
     flags.mark_flag_as_required("workdir")
+    flags.DEFINE_bool(
+        "allow_scripts",
+        None,
+        "Run programs that are Python scripts, which need no model; by default as the config says.",
+    )
     default = str(_ROOT / config)
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
 
@@ -28,7 +35,7 @@ def run() -> None:
     """Measures and reports; exits with code 1 and one line on wrong input."""
     try:
         config = flags.FLAGS.config
-        measure(config, flags.FLAGS.workdir)
+        measure(config, flags.FLAGS.workdir, flags.FLAGS.allow_scripts)
     except (ValueError, FileNotFoundError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -37,8 +44,8 @@ def run() -> None:
         sys.exit(130)
 
 
-def measure(config: ConfigDict, workdir: str) -> None:
-    """Runs all searches of a config on all its checkpoints and writes the report."""
+def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None) -> None:
+    """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report."""
     started = time.monotonic()
     startup.start(config.threads)
     searches = [measurement.Search(**one) for search in _searches(config) for one in measurement.grid(search)]
@@ -54,11 +61,15 @@ def measure(config: ConfigDict, workdir: str) -> None:
         )
         for checkpoint in checkpoints
     ]
-    record = measurement.Measurement(workdir)
+    if any(search.method in MODELLESS for search in searches):
+        setups.insert(0, dataclasses.replace(setups[0], source="", stage=NO_MODEL, seed=0))
+    allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
+    record = measurement.Measurement(workdir, allow_scripts=allowed)
     record.measure(setups, searches, verifiers=config.verifiers)
     points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
+    setups = [setup for setup in setups if setup.stage != NO_MODEL]
     codelengths = _probe(setups, probe, record.workdir, points) if probe else []
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
     report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)

@@ -24,10 +24,10 @@ from absl import app, flags, logging
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.evaluation import complete
 from mdl.files import write_then_rename
-from mdl.generation import Sampling
-from mdl.methods.method import prompted
+from mdl.machine.answers import complete
+from mdl.machine.generation import Sampling
+from mdl.methods.method import Prompting, prompted
 from mdl.tasks import ifeval_requests, instructions
 from mdl.tasks.followed import Check, checker
 from mdl.tasks.ifeval import FULL, TINY, Format
@@ -137,7 +137,7 @@ def _sampler(checkpoint: Checkpoint, form: Format, max_new_tokens: int) -> Calla
     """Responses to prompts; None where one did not come to its end."""
     tokenizer = checkpoint.tokenizer
     chat = tokenizer.chat_template is not None
-    adapted = prompted(checkpoint, [], chat)
+    adapted = prompted(checkpoint, "", Prompting(chat=chat))
     sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value, seed=_SEED.value)
 
     def sample(prompts: Sequence[str]) -> list[str | None]:

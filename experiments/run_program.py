@@ -4,32 +4,38 @@
     python -m experiments.run_program --program=FILE --checkpoint=stories260k --task=gsm8k [--split=test]
     python -m experiments.run_program --program=FILE --checkpoint=MODEL.gguf --task=gsm8k --data_dir=gsm8k --limit=32
 
-Without --prompts and --task it says what the program holds.
+How it answers (a text and where it ends, one of its labels, codelengths) the program says itself. Without --prompts and
+--task it says what the program holds.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
+import tempfile
+from typing import Any
 
 from absl import app, flags
 
-from mdl import execution, programs, startup, tasks
+from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
-from mdl.evaluation import complete, evaluate
+from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
+from mdl.machine import running
+from mdl.machine.answering import Input
 
-_PROGRAM = flags.DEFINE_string("program", None, "The program file; its sidecar lies beside it.", required=True)
+_PROGRAM = flags.DEFINE_string("program", None, "The program file; a sidecar beside it checks it.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "An embedded checkpoint's name, a directory, a .gguf file, or owner/name@revision on the hub.",
-    required=True,
+    "An embedded checkpoint's name, a directory, a .gguf file, or owner/name@revision on the hub; none for a script.",
 )
+_ALLOW_SCRIPTS = flags.DEFINE_bool("allow_scripts", False, "Run a program that is a Python script.")
 _STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "`random` initialises the weights from --seed.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of a random checkpoint.")
-_PROMPTS = flags.DEFINE_string("prompts", None, 'JSON lines with the field "prompt": complete them.')
-_OUTPUT = flags.DEFINE_string("output", None, "Where completions or the score go; standard output when absent.")
+_PROMPTS = flags.DEFINE_string("prompts", None, 'JSON lines with the field "prompt": answer them.')
+_OUTPUT = flags.DEFINE_string("output", None, "Where answers or the score go; standard output when absent.")
 _TASK = flags.DEFINE_string("task", None, f"Score on this task instead: {', '.join(tasks.TASKS)}.")
 _SIZE = flags.DEFINE_string("size", None, "The task's size; `full` where --data_dir is given, else `tiny`.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the task's files.")
@@ -37,17 +43,12 @@ _SET = flags.DEFINE_multi_string("set", [], "A further setting of the task, name
 _TASK_SEED = flags.DEFINE_integer("task_seed", 0, "The task's seed.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "The split to score on.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Score on the first so many examples only.", lower_bound=1)
-_MAX_NEW_TOKENS = flags.DEFINE_integer("max_new_tokens", execution.MAX_NEW_TOKENS, "Of a completion.", lower_bound=1)
-_STOP = flags.DEFINE_multi_string("stop", [], "A string that ends a completion; may be repeated.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Prompts completed at a time.", lower_bound=1)
 
 
 def main(_) -> None:
     """One line and exit code 1 on wrong input, with nothing written."""
-    threads, dtype = programs.arithmetic(pathlib.Path(_PROGRAM.value))
-    startup.start(threads)
     try:
-        content = _run(dtype)
+        content = _run()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -57,26 +58,16 @@ def main(_) -> None:
         sys.stdout.write(content.decode())
 
 
-def _run(dtype: str) -> bytes:
+def _run() -> bytes:
     if _PROMPTS.value and _TASK.value:
         raise ValueError("--prompts and --task are both given; choose one")
-    prompts = execution.read_prompts(_PROMPTS.value) if _PROMPTS.value else None
-    task = _task() if _TASK.value else None
-    checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=dtype)
-    adapted = execution.decode(_PROGRAM.value, checkpoint)
-    if prompts is not None:
-        completions = complete(
-            adapted,
-            checkpoint.tokenizer,
-            prompts,
-            max_new_tokens=_MAX_NEW_TOKENS.value,
-            stop=_STOP.value,
-            batch_size=_BATCH_SIZE.value,
-        )
-        return execution.completions_file(prompts, completions)
-    if task is not None:
+    if _PROMPTS.value:
+        asked = running.read_inputs(_PROMPTS.value)
+        return running.answers_file(asked, _answers(asked))
+    if _TASK.value:
+        task = _task()
         examples = (task.test if _SPLIT.value == "test" else task.dev)[: _LIMIT.value]
-        (performance,) = evaluate(adapted, checkpoint.tokenizer, task, [examples], batch_size=_BATCH_SIZE.value)
+        (performance,) = evaluate(task, [examples], _answers(inputs(task, examples)))
         low, high = bootstrap_interval(performance.statistics, task.metric.value, seed=0)
         score = {
             "task": task.name,
@@ -88,15 +79,41 @@ def _run(dtype: str) -> bytes:
             "others": performance.others,
         }
         return (json.dumps(score) + "\n").encode()
-    size = pathlib.Path(_PROGRAM.value).stat().st_size
-    about = {
-        "bytes": size,
-        "decoder_bytes": programs.decoder_bits() // 8,
+    return (json.dumps(_described(), ensure_ascii=False) + "\n").encode()
+
+
+def _answers(asked: list[Input]) -> list[running.Answer]:
+    """What the program answers: a call of the machine, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        prompts, output = pathlib.Path(folder) / "prompts", pathlib.Path(folder) / "answers"
+        prompts.write_bytes(running.inputs_file(asked))
+        checkpoint = {"stage": _STAGE.value, "seed": _SEED.value, "allow_scripts": _ALLOW_SCRIPTS.value}
+        running.run(_PROGRAM.value, _CHECKPOINT.value or "", str(prompts), str(output), **checkpoint)
+        return running.read_answers(output)
+
+
+def _described() -> dict[str, Any]:
+    """What the program holds."""
+    about = {"bytes": pathlib.Path(_PROGRAM.value).stat().st_size} if pathlib.Path(_PROGRAM.value).exists() else {}
+    exact = running.arithmetic(_PROGRAM.value)
+    if exact is None:
+        decoded = running.decode(_PROGRAM.value, None)
+        return {**about, "method": decoded.method, "source": decoded.adapted.source}
+    if not _CHECKPOINT.value:
+        raise ValueError("--checkpoint is wanted: the program is conditioned on one")
+    startup.start(exact.threads)
+    checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=exact.dtype)
+    decoded = running.decode(_PROGRAM.value, checkpoint)
+    adapted = decoded.adapted
+    return {
+        **about,
+        "method": decoded.method,
+        "arithmetic": dataclasses.asdict(exact),
+        "answering": dataclasses.asdict(decoded.answering),
         "adapted": adapted.digest(),
-        "prefix": checkpoint.tokenizer.decode(adapted.prefix),
-        "suffix": adapted.suffix,
+        "before": adapted.before,
+        "chat": None if adapted.chat is None else {"date": str(adapted.chat.date), "thinking": adapted.chat.thinking},
     }
-    return (json.dumps(about, ensure_ascii=False) + "\n").encode()
 
 
 def _task() -> tasks.Task:

@@ -1,3 +1,3 @@
 from sys import argv
-from mdl.execution import run
+from mdl.machine import run
 run(*argv[1:])

@@ -16,20 +16,22 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 from absl import logging
 
-from mdl import programs, results, startup
+from mdl import results, startup
 from mdl.codes import Encoder, Meter
 from mdl.codes import settings as settings_code
+from mdl.evaluation import Performance, evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
-from mdl.methods import METHODS, Encoded
+from mdl.machine import programs
+from mdl.machine.answers import answer
+from mdl.machine.header import begin
+from mdl.machine.running import answers_file, inputs_file, read_answers
+from mdl.methods import METHODS, Encoded, script
 from mdl.tasks.leakage import Overlap, overlap
 from mdl.tasks.task import Task
-from mdl.verification import Setup, Verdict, VerificationError, Verifiers
-
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
+from mdl.verification import NO_MODEL, Job, Setup, Verdict, VerificationError, Verifiers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Search:
         if self.source not in results.SOURCES:
             raise ValueError(f"source={self.source!r}: one of {', '.join(results.SOURCES)} is wanted")
         self.parsed()
+
+    def applies(self, stage: str) -> bool:
+        """Whether it is run on checkpoints of a stage; scripts are run on none."""
+        if (self.method in programs.MODELLESS) != (stage == NO_MODEL):
+            return False
+        return not self.stages or stage in self.stages
 
     def parsed(self) -> tuple[Any, Any]:
         """The method's `Settings` and `Search`.
@@ -106,10 +114,17 @@ def grid(search: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Measurement:
-    """A working directory being filled: `results.jsonl`, `programs/`, `logs/`, and which searches are done."""
+    """A working directory being filled.
 
-    def __init__(self, workdir: str | os.PathLike):
-        self.workdir = pathlib.Path(workdir)
+    `results.jsonl`, `programs/` with the answers of each beside it, `prompts/`, `logs/`, and which searches are done.
+
+    Args:
+        workdir: the directory; it is made if need be.
+        allow_scripts: run programs that are scripts.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, allow_scripts: bool = False):
+        self.workdir, self.allow_scripts = pathlib.Path(workdir), allow_scripts
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -137,6 +152,8 @@ class Measurement:
 
         Programs are verified in a process beside the encoder, and once it is done in up to `verifiers` processes.
         """
+        if any(search.method in programs.MODELLESS for search in searches) and not self.allow_scripts:
+            raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         pool = Verifiers(self.workdir / "logs")
         try:
             for setup in setups:
@@ -195,7 +212,17 @@ def digest(*content: Any) -> str:
 
 def _scope(setup: Setup, task: Task) -> dict[str, Any]:
     """What a score depends on beside checkpoint and program."""
-    return {"task": setup.task, "examples": task.digest(), "dev": setup.dev, "test": setup.test}
+    return {
+        "task": setup.task,
+        "examples": task.digest(),
+        "dev": setup.dev,
+        "test": setup.test,
+        "answering": dataclasses.asdict(task.answering),
+        "arithmetic": dataclasses.asdict(setup.arithmetic()),
+        "instruction": task.instruction,
+        "format": programs.VERSION,
+        "package": metadata.version("mdl-frontier"),
+    }
 
 
 class _Progress:
@@ -225,19 +252,24 @@ class _Run:
         self.checkpoint, self.task = setup.load_checkpoint(), setup.load_task()
         self.scope = _scope(setup, self.task)
         self.overlap = owner.overlap(setup, self.task)
+        self.splits = [self.task.dev[: setup.dev], self.task.test[: setup.test]]
+        self.inputs = inputs(self.task, [example for split in self.splits for example in split])
+        self.constant = _constant(self.task, self.splits[1])
+        self.name = self.checkpoint.name if self.checkpoint else ""
+        self.stage = self.checkpoint.stage if self.checkpoint else NO_MODEL
+        self.fingerprint = self.checkpoint.fingerprint if self.checkpoint else ""
 
     def run(self, searches: Sequence[Search]) -> None:
         """Runs the searches that are not done, submitting each new program for verification."""
-        stage = self.checkpoint.stage
         todo = {}
         for search in searches:
-            key = digest(self.checkpoint.fingerprint, self.scope, dataclasses.asdict(search))
-            if (not search.stages or stage in search.stages) and not self.owner.is_done(key):
+            key = digest(self.fingerprint, self.scope, dataclasses.asdict(search))
+            if search.applies(self.stage) and not self.owner.is_done(key):
                 todo[key] = search
-        logging.info("%s (%s): %d searches to do", self.checkpoint.name, stage, len(todo))
+        logging.info("%s (%s): %d searches to do", self.name or "no model", self.stage, len(todo))
         for number, (key, search) in enumerate(todo.items(), start=1):
-            logging.info("%s, search %d of %d: %s", stage, number, len(todo), search.method)
-            about = {"method": search.method, "checkpoint": self.checkpoint.name, "stage": stage}
+            logging.info("%s, search %d of %d: %s", self.stage, number, len(todo), search.method)
+            about = {"method": search.method, "checkpoint": self.name, "stage": self.stage}
             progress = _Progress(functools.partial(self.owner.record_done, key, about))
             started = time.monotonic()
             try:
@@ -245,7 +277,7 @@ class _Run:
             except FloatingPointError as error:  # one diverged training ends no sweep
                 about |= {"failed": f"{error} ({search.settings or search.search})"}
                 about["seconds"] = round(time.monotonic() - started, 3)
-                logging.error("%s, search %d of %d: %s failed: %s", stage, number, len(todo), search.method, error)
+                logging.error("%s, search %d of %d: %s failed: %s", self.stage, number, len(todo), search.method, error)
             progress.end()
 
     def _search(self, search: Search, progress: _Progress) -> float:
@@ -253,9 +285,10 @@ class _Run:
         settings, points = search.parsed()
         coder = Encoder() if search.source == "verified" else Meter()
         started = time.monotonic()
+        begin(coder, search.method, self.checkpoint, self.setup.arithmetic(), self.task.answering)
         for encoded in METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, points):
             seconds = time.monotonic() - started
-            key = digest(self.checkpoint.fingerprint, self.scope, search.method, encoded.settings, search.source)
+            key = digest(self.fingerprint, self.scope, search.method, encoded.settings, search.source)
             if self.owner.add(key):
                 point = self._verify if search.source == "verified" else self._estimate
                 point(key, encoded, seconds, progress)
@@ -266,28 +299,36 @@ class _Run:
     def _estimate(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
         del progress  # nothing to wait for
         started = time.monotonic()
-        dev, test = self.setup.score(encoded.adapted, self.checkpoint.tokenizer, self.task)
-        bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
+        how = {"rows": self.setup.batch_size, "progress": _report}
+        answers = answer(encoded.adapted, self.checkpoint.tokenizer, self.task.answering, self.inputs, **how)
+        path = self._path(key, encoded).with_suffix(".answers.jsonl")
+        write_then_rename(path, answers_file(self.inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
-        self._record(key, encoded, bits, "estimated", dev.summary(), test.summary(), spent, "")
+        bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
+        self._record(key, encoded, bits, "estimated", answers, spent, None, path)
+
+    def _path(self, key: str, encoded: Encoded) -> pathlib.Path:
+        name = f"{self.name or 'no-model'}-{encoded.program.method}-{key}.program"
+        return self.owner.workdir / "programs" / name
 
     def _verify(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
-        path = self.owner.workdir / "programs" / f"{self.checkpoint.name}-{encoded.program.method}-{key}.program"
+        path = self._path(key, encoded)
         adapted = encoded.adapted.digest()
         about = {
-            "fingerprint": self.checkpoint.fingerprint,
-            "checkpoint": self.checkpoint.name,
-            "stage": self.checkpoint.stage,
+            "fingerprint": self.fingerprint,
+            "checkpoint": self.name,
+            "stage": self.stage,
             "source": self.setup.source,
             "seed": self.setup.seed,
             "settings": encoded.settings,
             "adapted": adapted,
-            "device": startup.device(),
-            "threads": startup.threads(),
-            "dtype": self.setup.dtype,
-            "versions": versions(),
+            "environment": startup.environment(),
         }
         programs.write(path, encoded.program, about)
+        prompts = self.owner.workdir / "prompts" / f"{digest(self.scope)}.jsonl"
+        if not prompts.exists():
+            write_then_rename(prompts, inputs_file(self.inputs))
+        answers = path.with_suffix(".answers.jsonl")
         slim = dataclasses.replace(encoded, adapted=None)  # its weights are about to be reused
 
         def accept(verdict: Verdict) -> None:
@@ -296,74 +337,93 @@ class _Run:
                     f"{path}: decoded in another process it is another model; the arithmetic here is not repeatable"
                 )
             bits = _bits(slim, 8 * path.stat().st_size)
-            spent = {"encode": seconds, "decode": verdict.seconds_decode, "evaluate": verdict.seconds_evaluate}
-            program = str(path.relative_to(self.owner.workdir))
-            self._record(key, slim, bits, "verified", verdict.dev, verdict.test, spent, program)
+            spent = {"encode": seconds, "decode": verdict.decode, "evaluate": verdict.answer}
+            self._record(key, slim, bits, "verified", read_answers(answers), spent, path, answers)
             progress.end()
 
         progress.begin()
-        self.pool.submit(self.setup, path.resolve(), accept)
+        job = Job(self.setup, path.resolve(), prompts.resolve(), answers.resolve(), self.owner.allow_scripts)
+        self.pool.submit(job, accept)
 
-    def _record(self, key, encoded, bits, source, dev, test, seconds, program) -> None:
-        metric, statistics = self.task.metric, np.array(test["statistics"])
+    def _record(self, key, encoded, bits, source, answers, seconds, program, path) -> None:
+        dev, test = evaluate(self.task, self.splits, answers)
+        metric, workdir = self.task.metric, self.owner.workdir
         result = results.Result(
             task=self.task.name,
             metric=metric.name,
             split="test",
-            checkpoint=self.checkpoint.name,
-            stage=self.checkpoint.stage,
+            checkpoint=self.name,
+            stage=self.stage,
             method=encoded.program.method,
             settings=encoded.settings,
             examples=encoded.examples,
             tokens=encoded.tokens,
             bits=bits,
             source=source,
-            performance=test["value"],
-            interval=bootstrap_interval(
-                statistics, metric.value, seed=zlib.crc32(key.encode()), resamples=self.resamples
-            ),
-            n=len(statistics),
-            dev_performance=dev["value"],
-            dev_n=len(dev["statistics"]),
+            performance=test.value,
+            interval=self._interval(key, test),
+            n=len(test.statistics),
+            dev_performance=dev.value,
+            dev_n=len(dev.statistics),
             seed=encoded.settings.get("seed", 0),
             seconds={name: None if x is None else round(x, 3) for name, x in seconds.items()},
-            program=program,
-            fingerprint=self.checkpoint.fingerprint,
+            program=str(program.relative_to(workdir)) if program else "",
+            fingerprint=self.fingerprint,
             device=startup.device(),
             versions=versions(),
             key=key,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            other_metrics=test["others"],
+            other_metrics=dict(test.others),
             overlap=self.overlap.record(),
+            constant=self.constant,
+            answers=str(path.relative_to(workdir)),
+            environment=startup.environment(),
+            package=metadata.version("mdl-frontier"),
+            format=programs.VERSION,
         )
         self.owner.record(result)
+        told = ("shots", "examples", "epochs", "chat", "train", "width", "file")
         logging.info(
-            "%s %s %s: %d bytes + decoder, dev %.3f, test %.3f [%.3f, %.3f] %s",
+            "%s %s %s: %d bytes, dev %.3f, test %.3f [%.3f, %.3f] %s",
             result.stage,
             result.method,
-            " ".join(f"{k}={encoded.settings[k]}" for k in ("shots", "examples", "epochs", "chat", "train", "width")
-                     if k in encoded.settings),
-            (bits["payload"] + bits["header"]) // 8,
+            " ".join(f"{k}={encoded.settings[k]}" for k in told if k in encoded.settings),
+            bits["total"] // 8,
             result.dev_performance,
             result.performance,
             *result.interval,
             source,
-        )  # fmt: skip
+        )
+
+    def _interval(self, key: str, test: Performance) -> tuple[float, float]:
+        how = {"seed": zlib.crc32(key.encode()), "resamples": self.resamples}
+        return bootstrap_interval(test.statistics, self.task.metric.value, **how)
+
+
+def _report(done: int, total: int) -> None:
+    logging.log_every_n_seconds(logging.INFO, "answered %d of %d", 30, done, total)
+
+
+def _constant(task: Task, test: Sequence[Any]) -> float | None:
+    """What the best constant answer, chosen on training examples, scores on test; None for codelengths."""
+    source = script.best_constant(task)
+    if source is None:
+        return None
+    return task.score([script.constant_answer(source, example.choices) for example in test], test).value
 
 
 def _bits(encoded: Encoded, file_bits: float) -> dict[str, float]:
     """The parts of a point's length. The header's share of the file is its ideal codelength."""
     header = min(encoded.program.header_bits, file_bits)
-    decoder = programs.decoder_bits()
     return {
         "payload": file_bits - header,
         "header": header,
-        "decoder": decoder,
-        "total": file_bits + decoder,
+        "total": file_bits,
         "ideal": encoded.program.ideal_bits,
+        "paper": results.paper_bits(encoded.program.method, file_bits),
     }
 
 
 def versions() -> dict[str, str]:
     """Versions of what the arithmetic depends on."""
-    return {name: metadata.version(name) for name in _LIBRARIES}
+    return {name: metadata.version(name) for name in startup.LIBRARIES}

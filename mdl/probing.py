@@ -19,10 +19,10 @@ from absl import logging
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codelengths import Data, Table, online
-from mdl.evaluation import log_likelihoods
 from mdl.files import write_then_rename
+from mdl.machine.answers import log_likelihoods
 from mdl.methods.examples import rules
-from mdl.methods.method import Adapted, start
+from mdl.methods.method import Adapted
 from mdl.tasks.task import Example, Task
 from mdl.training import Tokenised, learner, tokenise
 
@@ -138,7 +138,7 @@ class _Labels:
         return Data(len(examples), lambda rows: [labelled[i] for i in rows])
 
     def bits(self, batch: Labelled) -> float:
-        adapted = Adapted(self._learner.config, self._learner.params, start(self._checkpoint))
+        adapted = Adapted(self._learner.config, self._learner.params)
         return label_bits(adapted, self._checkpoint, [example for example, _ in batch])
 
     def update(self, batch: Labelled) -> None:

@@ -5,30 +5,50 @@ import logging as standard_logging
 import os
 import pathlib
 import platform
+import re
+from collections.abc import Mapping
+from importlib import metadata
 
 import jax
 from absl import logging
+from jax._src import xla_bridge  # nothing public says whether a backend was made
 
 _THREADS = "NPROC"  # what XLA's CPU client reads when it makes its thread pool
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
+_INSTRUCTIONS = (  # as XLA's flag xla_cpu_max_isa names them, in order, with the processor's own names
+    ("SSE4_2", "sse4_2"),
+    ("AVX", "avx"),
+    ("AVX2", "avx2"),
+    ("AVX512", "avx512f"),
+    ("AVX512_VNNI", "avx512_vnni"),
+    ("AVX512_BF16", "avx512_bf16"),
+    ("AMX", "amx_tile"),
+    ("AMX_FP16", "amx_fp16"),
+)
 
 
 def start(threads: int | None = None) -> None:
     """Prepares this process; call it before the first computation.
 
     On a CPU the number of threads decides in which order some sums are taken, and with it the last bits of a trained
-    weight. So it is part of what a program's sidecar records, and a program is decoded with as many threads as it was
-    encoded with, whatever the number of cores.
+    weight. So it is part of a program, which is decoded with as many threads as it was encoded with, whatever the
+    number of cores. The compilation cache is `~/.cache/mdl/xla`, or where JAX_COMPILATION_CACHE_DIR says.
 
     Args:
-        threads: threads of the CPU backend; by default as many as there are cores, or what NPROC says. The compilation
-            cache is `~/.cache/mdl/xla`, or where JAX_COMPILATION_CACHE_DIR says.
+        threads: threads of the CPU backend; by default as many as there are cores, or what NPROC says.
+
+    Raises:
+        ValueError: the backend runs with another number of threads already.
     """
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
-    if threads:
-        os.environ[_THREADS] = str(threads)
-    os.environ.setdefault(_THREADS, str(_cores()))
+    wanted = threads or _threads_given()
+    if wanted != _threads_given() and xla_bridge.backends_are_initialized() and jax.default_backend() == "cpu":
+        raise ValueError(
+            f"this process computes with {_threads_given()} threads, and {wanted} are wanted; run it in a new process"
+        )
+    os.environ[_THREADS] = str(wanted)
     _keep_freed_memory()
     if not jax.config.jax_compilation_cache_dir:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
@@ -37,8 +57,59 @@ def start(threads: int | None = None) -> None:
 
 
 def threads() -> int:
-    """Threads of the CPU backend, once `start` was called."""
+    """Threads of the CPU backend, once `start` was called; 1 where another backend computes."""
+    return _threads_given() if jax.default_backend() == "cpu" else 1
+
+
+def _threads_given() -> int:
     return int(os.environ.get(_THREADS, _cores()))
+
+
+def environment() -> dict[str, str]:
+    """What the last bits depend on beside a program: names to texts, the same on two machines that compute alike."""
+    first = jax.devices()[0]
+    found = {
+        "device": first.platform if first.platform == "cpu" else first.device_kind,
+        "devices": str(jax.device_count()),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if first.platform == "cpu":
+        found |= {"cpu": _cpu_model(), "instruction_set": _instruction_set()}
+    return found | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """In what two environments differ, in words; empty where they do not."""
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    told = [
+        f"{name} {then.get(name, 'unknown')!r:.80} there and {now.get(name, 'unknown')!r:.80} here" for name in names
+    ]
+    return "; ".join(told)
+
+
+def _cpu_model() -> str:
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _instruction_set() -> str:
+    """The widest vector instructions that XLA uses: what the processor has, unless XLA_FLAGS allows less."""
+    try:
+        flags = set(pathlib.Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
+    except OSError:
+        return platform.machine()
+    has = [name for name, flag in _INSTRUCTIONS if flag in flags]
+    allowed = re.findall(r"--xla_cpu_max_isa=(\w+)", os.environ.get("XLA_FLAGS", ""))
+    order = [name for name, _ in _INSTRUCTIONS]
+    if allowed and allowed[-1].upper() in order:
+        has = [name for name in has if order.index(name) <= order.index(allowed[-1].upper())]
+    return has[-1] if has else platform.machine()
 
 
 def device() -> str:

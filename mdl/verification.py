@@ -1,10 +1,10 @@
-"""Decodes and scores program files in a process of its own: what makes a point `verified`.
+"""Runs program files in processes of their own, which know no task: what makes a point `verified`.
 
-A worker gets nothing from the encoder but the file and its sidecar: it is told which checkpoint and task, and the path.
+A worker is the machine and nothing else (`mdl.machine.worker`): it gets a program file, a checkpoint's name and a file
+of inputs, and writes a file of answers.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -12,18 +12,12 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from absl import logging
-
 from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
-from mdl.checkpoints.tokenizer import Tokenizer
-from mdl.evaluation import Performance, evaluate
-from mdl.execution import decode
-from mdl.methods.method import Adapted
+from mdl.machine.header import Arithmetic
 from mdl.tasks.task import Task
 
 
@@ -31,15 +25,18 @@ class VerificationError(RuntimeError):
     """A program that did not come back as it was encoded, or a worker that ended."""
 
 
+NO_MODEL = "none"  # the stage of programs that run without a checkpoint
+
+
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a program is run with. JSON all through, since a process receives it.
+    """What programs are made for and run with.
 
     Attributes:
-        source, stage, seed: of the checkpoint, as for `checkpoints.load`.
+        source, stage, seed: of the checkpoint, as for `checkpoints.load`; no source for the stage "none".
         task: its name and settings, as for `tasks.load`.
         dev, test: how many examples of each split are scored, from its start; None for all.
-        batch_size: prompts completed at a time.
+        batch_size: prompts answered side by side.
         dtype: type of the weights.
     """
 
@@ -49,52 +46,76 @@ class Setup:
     task: dict[str, Any]
     dev: int | None = None
     test: int | None = None
-    batch_size: int = 128
+    batch_size: int = 96
     dtype: str = "float32"
 
     def load_task(self) -> Task:
         """The task."""
         return tasks.load(**self.task)
 
-    def load_checkpoint(self) -> checkpoints.Checkpoint:
-        """The checkpoint."""
+    def load_checkpoint(self) -> checkpoints.Checkpoint | None:
+        """The checkpoint; None for programs without a model."""
+        if self.stage == NO_MODEL:
+            return None
         return checkpoints.load(self.source, stage=self.stage, seed=self.seed, dtype=self.dtype)
 
-    def score(self, adapted: Adapted, tokenizer: Tokenizer, task: Task) -> list[Performance]:
-        """Evaluates on the declared parts of the dev and the test split."""
-        splits = [task.dev[: self.dev], task.test[: self.test]]
-        report = lambda done, total: logging.log_every_n_seconds(
-            logging.INFO, "completed %d of %d prompts", 30, done, total
-        )
-        return evaluate(adapted, tokenizer, task, splits, batch_size=self.batch_size, progress=report)
+    def arithmetic(self) -> Arithmetic:
+        """What decides the last bits; part of each program."""
+        return Arithmetic(startup.threads(), self.dtype, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One program file to run.
+
+    Attributes:
+        setup: names the checkpoint.
+        program, prompts, output: files: the program, what it is asked, where its answers go.
+        allow_scripts: whether a program that is a script may run.
+    """
+
+    setup: Setup
+    program: pathlib.Path
+    prompts: pathlib.Path
+    output: pathlib.Path
+    allow_scripts: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the machine's `run`."""
+        return {
+            "program": str(self.program),
+            "checkpoint": self.setup.source,
+            "prompts": str(self.prompts),
+            "output": str(self.output),
+            "stage": self.setup.stage,
+            "seed": self.setup.seed,
+            "allow_scripts": self.allow_scripts,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the other process found: the adapted model's digest, and what it reaches on dev and test.
+    """What another process found.
 
     Attributes:
-        digest: of the adapted model.
-        dev, test: `value`, `statistics` and `others` of each split's `Performance`.
-        seconds_decode, seconds_evaluate: wall-clock time.
+        digest: of what the program decoded to there.
+        decode, answer: wall-clock seconds.
     """
 
     digest: str
-    dev: dict[str, Any]
-    test: dict[str, Any]
-    seconds_decode: float
-    seconds_evaluate: float
+    decode: float
+    answer: float
 
 
 class _Worker:
-    """One process that decodes and scores programs, one after another."""
+    """One process that runs programs, one after another."""
 
     def __init__(self, log: pathlib.Path):
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mdl.verification"],
+                [sys.executable, "-m", "mdl.machine.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -102,14 +123,14 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parents[1]), *sys.path])},
             )
 
-    def verify(self, setup: Setup, program: pathlib.Path) -> Verdict:
+    def verify(self, job: Job) -> Verdict:
         """Waits for the verdict on a program file.
 
         Raises:
-            VerificationError: the program failed to decode there, or the process ended.
+            VerificationError: the program failed there, or the process ended.
         """
         try:
-            self._process.stdin.write(json.dumps([dataclasses.asdict(setup), str(program)]) + "\n")
+            self._process.stdin.write(json.dumps(job.arguments()) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass
@@ -128,7 +149,7 @@ class _Worker:
 
 
 class Verifiers:
-    """Worker processes and the queue of programs that they verify beside the caller's own work."""
+    """Worker processes and the queue of programs that they run beside the caller's own work."""
 
     def __init__(self, logs: pathlib.Path):
         self._logs = logs
@@ -145,7 +166,7 @@ class Verifiers:
         self._threads.append(thread)
         thread.start()
 
-    def submit(self, setup: Setup, program: pathlib.Path, then: Callable[[Verdict], None]) -> None:
+    def submit(self, job: Job, then: Callable[[Verdict], None]) -> None:
         """Queues a program file; `then` gets the verdict, in another thread.
 
         Raises:
@@ -154,7 +175,7 @@ class Verifiers:
         self.check()
         if not self._workers:
             self.start()
-        self._queue.put((setup, program, then))
+        self._queue.put((job, then))
 
     def check(self) -> None:
         """Raises what went wrong so far, if anything did."""
@@ -176,48 +197,8 @@ class Verifiers:
 
     def _serve(self, worker: _Worker) -> None:
         try:
-            while (job := self._queue.get()) is not None:
-                setup, program, then = job
-                then(worker.verify(setup, program))
+            while (item := self._queue.get()) is not None:
+                job, then = item
+                then(worker.verify(job))
         except BaseException as error:  # handed to the thread that submits or waits
             self._errors.append(error)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(setup: str) -> tuple[checkpoints.Checkpoint, Task]:
-    """The checkpoint and task in use; programs come checkpoint by checkpoint."""
-    return Setup(**json.loads(setup)).load_checkpoint(), Setup(**json.loads(setup)).load_task()
-
-
-def _verify(setup: Setup, program: pathlib.Path) -> Verdict:
-    checkpoint, task = _load(json.dumps(dataclasses.asdict(setup)))
-    started = time.monotonic()
-    adapted = decode(program, checkpoint)
-    decoded = time.monotonic()
-    dev, test = setup.score(adapted, checkpoint.tokenizer, task)
-    return Verdict(
-        digest=adapted.digest(),
-        dev=dev.summary(),
-        test=test.summary(),
-        seconds_decode=decoded - started,
-        seconds_evaluate=time.monotonic() - decoded,
-    )
-
-
-def main() -> None:
-    """The worker: a JSON list of set-up and program path a line of standard input; a JSON object a line of output."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to the log
-    startup.start()
-    for line in sys.stdin:
-        setup, program = json.loads(line)
-        try:
-            answer = dataclasses.asdict(_verify(Setup(**setup), pathlib.Path(program)))
-        except ValueError as error:
-            answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()

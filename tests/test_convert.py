@@ -13,7 +13,7 @@ from tiny import our_logits, torch_logits
 
 from mdl import measurement
 from mdl.checkpoints import huggingface, load
-from mdl.execution import decode
+from mdl.machine.running import decode
 from mdl.training import merge_adapters
 from mdl.verification import Setup
 
@@ -58,7 +58,7 @@ def lora_program(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("measured")
     setup = Setup("stories260k", None, 0, {"name": "gsm8k", "size": "tiny", "seed": 0}, dev=2, test=2, batch_size=4)
     search = measurement.Search(
-        "prequential", {"batch": 4, "rank": 2, "alpha": 16.0, "max_tokens": 127}, {"examples": (8,)}
+        "prequential", {"batch": 4, "rank": 2, "alpha": 16.0}, {"examples": (8,), "max_tokens": 127}
     )
     measurement.Measurement(workdir).measure([setup], [search])
     return next((workdir / "programs").glob("*.program"))
@@ -72,7 +72,7 @@ def test_a_program_becomes_a_checkpoint_that_transformers_runs(tmp_path, lora_pr
         "--checkpoint=stories260k", f"--program={lora_program}", f"--output={tmp_path / 'out'}", "--to=huggingface"
     )
     assert done.returncode == 0, done.stderr
-    adapted = decode(lora_program, load("stories260k"))
+    adapted = decode(lora_program, load("stories260k")).adapted
     assert adapted.config.lora is not None
     tokens = np.random.default_rng(0).integers(3, 500, (2, 40))
     want = our_logits(adapted.config, adapted.params, tokens)

@@ -20,7 +20,7 @@ def get_config():
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
     config.searches = (search("zero_shot"),)
     if SEARCH:
-        config.searches += (search("prequential", settings={"rank": 2, "max_tokens": 127}, examples=(8,)),)
+        config.searches += (search("prequential", settings={"rank": 2}, examples=(8,), max_tokens=127),)
     config.dev, config.test, config.threads, config.verifiers = 8, 12, 2, 1
     config.probe.examples = 16 * SEARCH
     return config

@@ -14,19 +14,21 @@ import pytest
 from absl import flags
 
 from experiments import run_program
-from mdl import programs, results
+from mdl import results
 from mdl.tasks import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
-from configs.gsm8k import get_config as tiny, search
+from configs.base import scripts, search
+from configs.gsm8k import get_config as tiny
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
     config.searches = (
+        scripts(),
         search("zero_shot"),
         search("icl", shots=(1,)),
-        search("prequential", settings={"batch": 4, "rank": 2, "max_tokens": 127}, examples=(4, 8), epochs=(0, 1)),
+        search("prequential", settings={"batch": 4, "rank": 2}, examples=(4, 8), epochs=(0, 1), max_tokens=127),
         search("prequential", verified=False, settings={"batch": 4, "rank": 1}, examples=(4,), epochs=(0,)),
     )
     config.dev, config.test, config.threads = 8, 16, 2
@@ -75,17 +77,19 @@ def _points(workdir):
 def test_every_point_is_a_file_that_was_decoded_and_scored(finished):
     workdir, done = finished
     points = _points(workdir).values()
-    assert [p.source for p in points].count("verified") == 6
+    assert [p.source for p in points].count("verified") == 7
+    assert [(p.stage, p.method) for p in points].count(("none", "script")) == 1
     assert [p.source for p in points].count("estimated") == 1
     for point in points:
         assert point.n == 16 and point.dev_n == 8
-        assert point.bits["decoder"] == programs.decoder_bits()
+        assert len((workdir / point.answers).read_text().splitlines()) == 24
+        assert point.environment["instruction_set"] and point.package and point.format
         if point.source == "verified":
             size = (workdir / point.program).stat().st_size
-            assert point.bits["total"] == 8 * size + programs.decoder_bits()
+            assert point.bits["total"] == 8 * size
             assert 8 * size <= 1.005 * point.bits["ideal"] + 64
     assert "verified" in done.stdout and "zero_shot" in done.stdout
-    assert (workdir / "frontier.csv").read_text().count("\n") == 8
+    assert (workdir / "frontier.csv").read_text().count("\n") == 9
     assert (workdir / "frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -116,7 +120,7 @@ def test_a_killed_run_resumes_without_loss_and_writes_the_same_bytes(finished, c
     assert resumed.returncode == 0, resumed.stderr
     lines = record.read_bytes().splitlines()
     assert lines[:2] == kept
-    assert len(lines) == 7
+    assert len(lines) == 8
     first, second = _points(finished[0]), _points(tmp_path)
     assert set(first) == set(second)
     for key, point in first.items():
@@ -179,7 +183,9 @@ def test_a_program_is_described(finished, capsys):
     point = next(p for p in _points(workdir).values() if p.method == "icl")
     _main(f"--program={workdir / point.program}", "--checkpoint=stories260k")
     about = json.loads(capsys.readouterr().out)
-    assert load("gsm8k", size="tiny").train[0].prompt in about["prefix"]
+    assert load("gsm8k", size="tiny").train[0].prompt in about["before"]
+    assert about["answering"]["stop"] == ["\nQuestion:"]
+    assert about["arithmetic"] == {"threads": 2, "dtype": "float32", "rows": 96}
 
 
 @pytest.mark.parametrize(
@@ -189,8 +195,8 @@ def test_a_program_is_described(finished, capsys):
         (None, "no-such-checkpoint", [], "no-such-checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:-3]), "stories260k", [], "truncated or altered"),
         (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\xaa"), "stories260k", [], "altered"),
-        (lambda p: p.write_bytes(b"\x2e" + p.read_bytes()[1:]), "stories260k", [], "unknown method number 14"),
-        (lambda p: p.write_bytes(b"\x53" + p.read_bytes()[1:]), "stories260k", [], "version 5 is newer than 2"),
+        (lambda p: p.write_bytes(b"\x3e" + p.read_bytes()[1:]), "stories260k", [], "unknown method number 14"),
+        (lambda p: p.write_bytes(b"\x53" + p.read_bytes()[1:]), "stories260k", [], "version 5 is newer than 3"),
         (lambda p: p.unlink(), "stories260k", [], "No such file"),
         (None, "stories260k", ["--prompts=/no/such/file"], "/no/such/file"),
         (None, "stories260k", ["--task=nosuch"], "unknown task 'nosuch'"),

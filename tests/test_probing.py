@@ -12,13 +12,13 @@ import pytest
 from experiments import frontier
 from mdl import probing, report
 from mdl.checkpoints import checkpoint
-from mdl.evaluation import log_likelihoods
-from mdl.methods.method import Adapted, start
+from mdl.machine.answers import log_likelihoods
+from mdl.methods.method import Adapted
 from mdl.tasks.metrics import Mean
 from mdl.tasks.task import Example, Task
 
 STORIES = checkpoint.load("stories260k")
-ADAPTED = Adapted(STORIES.config, STORIES.params, start(STORIES))
+ADAPTED = Adapted(STORIES.config, STORIES.params)
 SETTINGS = probing.Settings(examples=24, batch=4, max_tokens=64, learning_rate=3e-3, train="full", replay=2)
 LABELS = (" good", " bad")
 

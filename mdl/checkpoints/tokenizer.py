@@ -1,6 +1,7 @@
 """Text to token ids and back, exactly: nothing added, nothing skipped, nothing cleaned up."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import pathlib
@@ -11,6 +12,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)  # tokenizer.ggml.token_type
+DATE = datetime.date(2024, 7, 26)  # what chat templates are told unless a program says another: Llama 3's own default
+_ANCHORS = ("\n", "|", "a", ".")  # characters after which a completion is encoded as inside a text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,39 +144,97 @@ class Tokenizer:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def encode_pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt, as it is encoded alone, and of a completion that follows it."""
+        """Token ids of a prompt, as it is encoded alone, and of a completion that follows it.
+
+        Together they read as the whole text does. Where a token of the whole spans the join, the completion's are those
+        that it has inside a text: after a character that joins with nothing.
+        """
         head, whole = self.encode(prompt), self.encode(prompt + completion)
-        return head, whole[len(head) :] if whole[: len(head)] == head else self.encode(completion)
+        if whole[: len(head)] == head:
+            return head, whole[len(head) :]
+        for anchor in _ANCHORS:
+            before, both = self.encode(anchor), self.encode(anchor + completion)
+            if both[: len(before)] == before and self.decode(head + both[len(before) :]) == self.decode(whole):
+                return head, both[len(before) :]
+        return head, self.encode(completion)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.backend.decode(list(map(int, ids)), skip_special_tokens=False)
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def chat(
+        self, messages: Sequence[Mapping[str, str]], date: datetime.date = DATE, thinking: bool | None = None
+    ) -> str:
         """Renders a conversation up to where the assistant's answer begins.
 
         Args:
             messages: `{"role": "system" | "user" | "assistant", "content": text}` each.
+            date: what a template that asks for today's date is told: never the clock's.
+            thinking: `enable_thinking` of templates that know it; None leaves it to the template.
 
         Returns:
             Text with the special tokens written out, the BOS too where the template wants one: encode it, add none.
 
         Raises:
-            ValueError: the tokenizer has no chat template.
+            ValueError: the tokenizer has no chat template, or it fails.
         """
         if self.chat_template is None:
             raise ValueError("this tokenizer has no chat template; use a plain prompt format or a chat checkpoint")
         # Imported here: a second's work that only chats need.
+        import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
         specials = {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        rendered, _ = render_jinja_template(
-            conversations=[list(map(dict, messages))],
-            chat_template=self.chat_template,
-            add_generation_prompt=True,
-            **{name: token for name, token in specials.items() if token is not None},
-        )
+        told = {name: token for name, token in specials.items() if token is not None}
+        told["strftime_now"] = lambda form: datetime.datetime.combine(date, datetime.time()).strftime(form)
+        if thinking is not None:
+            told["enable_thinking"] = thinking
+        try:
+            rendered, _ = render_jinja_template(
+                conversations=[list(map(dict, messages))],
+                chat_template=self.chat_template,
+                add_generation_prompt=True,
+                **told,
+            )
+        except (jinja2.TemplateError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"the chat template fails on this conversation: {type(error).__name__}: {error}") from None
         return rendered[0]
+
+    def encode_chat(
+        self, content: str, completion: str = "", date: datetime.date = DATE, thinking: bool | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a user's turn in the chat template, encoded as one text, and of an answer that follows it.
+
+        There is one BOS where texts have one, and special tokens written in the content are ordinary characters.
+        """
+        rendered = self.chat([{"role": "user", "content": content}], date, thinking)
+        tokens = {token.content for token in self.backend.get_added_tokens_decoder().values() if token.special}
+        written = next((text for text in (content, content.strip()) if text and text in rendered), "")
+        start = rendered.find(written)
+        end = start + len(written)
+        if any(token in written for token in tokens):
+            # What lies between two special tokens is encoded by itself anyway: so is the part with the content.
+            left = max(
+                (rendered.rfind(token, 0, start) + len(token) for token in tokens if token in rendered[:start]),
+                default=0,
+            )
+            right = min(
+                (at for at in (rendered.find(token, end) for token in tokens) if at >= 0), default=len(rendered)
+            )
+            ids = [
+                *self.encode(rendered[:left], special=True),
+                *self.encode(rendered[left:right]),
+                *self.encode(rendered[right:], special=True),
+            ]
+        else:
+            ids = self.encode(rendered, special=True)
+        last = max((rendered.rfind(token, end) + len(token) for token in tokens if token in rendered[end:]), default=0)
+        tail = self.encode_pair(rendered[last:], completion)[1] if completion else []
+        return self.begin(ids), tail
+
+    def begin(self, ids: list[int]) -> list[int]:
+        """The ids after the BOS that every text begins with, where there is one and it is not written already."""
+        return ids if self.bos_id is None or ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of what decides token ids: vocabulary, merges, added tokens, chat template."""

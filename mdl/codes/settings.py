@@ -1,16 +1,38 @@
 """A method's hyper-parameters as part of its program: any frozen dataclass of numbers and choices."""
 
 import dataclasses
+import functools
 import typing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mdl.codes.coder import Coder, flag, natural, real
 
-_DEFAULT = 0.75  # probability that a field has its default
+_DEFAULT = 7 / 8  # probability that a field has its default
+_LISTED = 31 / 32  # probability that a field has one of its usual values
+_USUAL, _OTHERS = "usual", "others"  # keys of a field's metadata
+
+
+def usual(default: Any, *others: Any) -> Any:
+    """A dataclass field whose values are mostly one of these: as likely as each other, the first is the default.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Settings:
+    ...     rank: int = usual(8, 1, 2, 4)
+    """
+    return dataclasses.field(default=default, metadata={_USUAL: (default, *others)})
+
+
+def mostly(default: Any, *others: Any) -> Any:
+    """A dataclass field that mostly has its default, and otherwise one of the others, as likely as each other."""
+    return dataclasses.field(default=default, metadata={_OTHERS: others})
 
 
 def code(coder: Coder, kind: type, settings: Any | None) -> Any:
-    """Codes the fields of a dataclass in order: 0.4 bits for a default, 2 bits and the value otherwise.
+    """Codes the fields of a dataclass in order.
+
+    A default costs 0.2 bits and another value 3 bits and what the value takes. A field with k `usual` values costs
+    log2 k bits for one of them, and 5 bits and the value otherwise; a field with `mostly` pays that beside its 3 bits.
 
     Args:
         coder: either direction.
@@ -24,22 +46,43 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
     values = {}
     for field in dataclasses.fields(kind):
         value = None if settings is None else getattr(settings, field.name)
+        listed, others = field.metadata.get(_USUAL), field.metadata.get(_OTHERS)
+        plain = functools.partial(_code_value, coder, types[field.name], default=field.default)
         # Symbol 0 begins at code value 0: a program that is all defaults is all zeros, which take no bytes.
-        if flag(coder, None if settings is None else value != field.default, 1 - _DEFAULT):
-            values[field.name] = _code_value(coder, types[field.name], value)
-        else:
+        if listed:
+            values[field.name] = one_of(coder, listed, value, plain)
+        elif not flag(coder, None if settings is None else value != field.default, 1 - _DEFAULT):
             values[field.name] = field.default
+        else:
+            values[field.name] = one_of(coder, others, value, plain) if others else plain(value)
     return kind(**values)
 
 
-def _code_value(coder: Coder, kind: Any, value: Any | None) -> Any:
+def one_of(coder: Coder, listed: Sequence[Any], value: Any | None, otherwise: Callable[[Any | None], Any]) -> Any:
+    """Codes a value that is mostly one of a list: its place, or that it is none of them and then by other means.
+
+    Args:
+        coder: either direction.
+        listed: what is usual, each as likely as another.
+        value: what to write, or None when decoding.
+        otherwise: codes a value that is not listed.
+    """
+    if flag(coder, None if value is None else value not in listed, 1 - _LISTED):
+        return otherwise(value)
+    return listed[coder.uniform(len(listed), None if value is None else listed.index(value))]
+
+
+def _code_value(coder: Coder, kind: Any, value: Any | None, default: Any) -> Any:
+    """Codes a value that is not the default."""
     if kind is bool:
-        return flag(coder, value)
+        return not default
     if kind is int:
         return natural(coder, value)
     if kind is float:
         return real(coder, value)
-    choices = typing.get_args(kind)
+    choices = [choice for choice in typing.get_args(kind) if choice != default]
+    if len(choices) == 1:
+        return choices[0]
     return choices[coder.uniform(len(choices), None if value is None else choices.index(value))]
 
 

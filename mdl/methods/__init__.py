@@ -10,6 +10,7 @@ from mdl.methods import (
     lora,
     prequential,
     prompt,
+    script,
     urial,
     zero_shot,
 )
@@ -27,6 +28,7 @@ METHODS: dict[str, Method] = {
     "bayesian_lora": bayesian_lora,
     "combined": combined,
     "blockwise": blockwise,
+    "script": script,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

@@ -23,8 +23,9 @@ from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors
+from mdl.codes.settings import usual
 from mdl.methods import parametric
-from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Learner, add_adapters, split
 
 WIDTHS = (2, 4, 8, 16, 32)
@@ -45,7 +46,7 @@ class Settings:
         seed: of A and of the gates' samples.
     """
 
-    rank: int = 1
+    rank: int = usual(1, 2, 4, 8)
     alpha: float = 8.0
     prune: bool = False
     entropy: bool = True
@@ -301,7 +302,7 @@ def encode(coder, checkpoint, task, settings, search):
             "flat_bits": flat,
             "mean_width": round(mean, 3),
         }
-        adapted = Adapted(config, decoded, start(checkpoint))
+        adapted = Adapted(config, decoded)
         size = sum(len(s.tokens) for s in sequences)
         yield Encoded(finish("bayesian_lora", end, header), adapted, described, len(sequences), size)
 
@@ -310,4 +311,4 @@ def decode(coder, checkpoint):
     """Runs a program's stream."""
     settings = settings_code.code(coder, Settings, None)
     config, params = _begin(checkpoint, settings)
-    return Adapted(config, _code(coder, config, params, settings, None)[0], start(checkpoint))
+    return Adapted(config, _code(coder, config, params, settings, None)[0])

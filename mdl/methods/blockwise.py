@@ -12,12 +12,13 @@ from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag
+from mdl.codes.settings import usual
 from mdl.methods import examples
-from mdl.methods.examples import Order, Rules
-from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.methods.examples import RATES, Order, Rules
+from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Learner, Tokenised
 
-_STOP = 1 / 8  # probability that a block is the last
+_MORE = 7 / 8  # probability that another block follows; zero, which follows every stream, means that none does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +29,17 @@ class Settings:
         first: examples in the first block, and in the second; then each block is as long as all before it.
         epochs: passes over what was decoded, from the checkpoint's weights, before each block and at the end.
         batch: examples coded side by side, and examples a step.
-        train, rank, alpha, learning_rate, max_tokens, prompt_weight, seed, optimiser, warmup: as for `prequential`.
+        train, rank, alpha, learning_rate, prompt_weight, seed, optimiser, warmup: as for `prequential`.
     """
 
     first: int = 8
-    epochs: int = 3
+    epochs: int = usual(3, 8, 10, 1)
     batch: int = 8
-    train: Literal["lora", "full"] = "lora"
+    train: Literal["lora", "full"] = usual("lora", "full")
     rank: int = 8
     alpha: float = 8.0
-    learning_rate: float = 1e-4
-    max_tokens: int = 500
-    prompt_weight: int = 0
+    learning_rate: float = usual(1e-4, 1e-5, *RATES)
+    prompt_weight: int = usual(0, 10, 30, 100)
     seed: int = 0
     optimiser: Literal["adam", "adamw"] = "adam"
     warmup: int = 0
@@ -52,10 +52,12 @@ class Search:
     Attributes:
         examples: at most so many examples.
         order: how they are chosen and ordered; see `examples.choose`.
+        max_tokens: an example's prompt and completion are cut here.
     """
 
     examples: int = 64
     order: Order = "given"
+    max_tokens: int = 500
 
 
 def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Sequence[Tokenised]) -> Learner:
@@ -85,32 +87,37 @@ def _code_block(coder, checkpoint, settings, rules, learner, given, count) -> li
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields a program after each block."""
     count = min(search.examples, len(task.train))
-    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     settings_code.code(coder, Settings, settings)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
-    rules = examples.code_rules(coder, checkpoint, ending, settings.max_tokens)
+    rules = examples.code_rules(coder, checkpoint, ending)
     header = coder.bits
     seen, learner = [], _trained(checkpoint, settings, rules, [])
     while len(chosen) - len(seen) >= (size := len(seen) or settings.first):
         seen += _code_block(coder, checkpoint, settings, rules, learner, chosen[len(seen) : len(seen) + size], size)
         learner = _trained(checkpoint, settings, rules, seen)
         end = coder.fork()
-        flag(end, True, _STOP)
-        described = {**dataclasses.asdict(settings), "examples": len(seen), "order": search.order}
-        adapted = Adapted(learner.config, learner.params, start(checkpoint))
+        flag(end, False, _MORE)
+        described = {
+            **dataclasses.asdict(settings),
+            "examples": len(seen),
+            "order": search.order,
+            "max_tokens": search.max_tokens,
+        }
+        adapted = Adapted(learner.config, learner.params)
         tokens = sum(len(s.tokens) for s in seen)
         yield Encoded(finish("blockwise", end, header), adapted, described, len(seen), tokens)
-        flag(coder, False, _STOP)
+        flag(coder, True, _MORE)
 
 
 def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
     settings = settings_code.code(coder, Settings, None)
-    rules = examples.code_rules(coder, checkpoint, None, settings.max_tokens)
-    seen, last = [], False
-    while not last:
+    rules = examples.code_rules(coder, checkpoint, None)
+    seen, more = [], True
+    while more:
         learner = _trained(checkpoint, settings, rules, seen)
         seen += _code_block(coder, checkpoint, settings, rules, learner, None, len(seen) or settings.first)
-        last = flag(coder, None, _STOP)
+        more = flag(coder, None, _MORE)
     learner = _trained(checkpoint, settings, rules, seen)
-    return Adapted(learner.config, learner.params, start(checkpoint))
+    return Adapted(learner.config, learner.params)

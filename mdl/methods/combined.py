@@ -16,12 +16,13 @@ import numpy as np
 from mdl import training
 from mdl.codes import tensors
 from mdl.codes.coder import flag
+from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
 from mdl.methods.examples import Order
-from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Learner, join
 
-_STOP = 1 / 16  # probability that a batch is the last
+_MORE = 15 / 16  # probability that another batch follows; zero, which follows every stream, means that none does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Settings(prequential.Settings):
         entropy: code the scalars under frequencies that are learned, instead of flat.
     """
 
-    width: int = 8
+    width: int = usual(8, 4, 2, 3, 16, 32)
     entropy: bool = True
 
 
@@ -48,6 +49,7 @@ class Search:
         epochs: passes over them.
         learning_rate: of phase two.
         widths: of the scalars' grid, a program each.
+        max_tokens: an example's prompt and completion are cut here.
     """
 
     examples: tuple[int, ...] = (64, 256)
@@ -56,6 +58,7 @@ class Search:
     epochs: int = 1
     learning_rate: float = 1e-2
     widths: tuple[int, ...] = (8,)
+    max_tokens: int = 500
 
 
 def _layers(tree: Any) -> dict[tuple, int]:
@@ -102,7 +105,7 @@ class _PhaseOne:
         """The model that scalars, [batches, layers], make."""
         learner = self.run.learner
         mixed = _mixed_once(jnp.asarray(scalars), self.begin, self.changes)
-        return Adapted(learner.config, join(mixed, learner.frozen), start(self.run.checkpoint))
+        return Adapted(learner.config, join(mixed, learner.frozen))
 
 
 def _code_scalars(coder, settings: Settings, scalars: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
@@ -119,7 +122,7 @@ def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Searc
         epochs=(search.epochs,),
         learning_rate=search.learning_rate,
         batch=settings.epoch_batch,
-        max_tokens=settings.max_tokens,
+        max_tokens=search.max_tokens,
         prompt_weight=settings.prompt_weight,
         seed=settings.seed,
     )
@@ -139,7 +142,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     size = settings.batch or 1  # Run refuses 0
     wanted = sorted({-(-n // size) * size for n in search.examples if -(-n // size) * size <= len(task.train)})
     count = max(wanted, default=0)
-    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
     for number in wanted:  # the width comes first in the stream, so that each program is written by itself
         scalars = None
@@ -148,7 +151,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
             phase = _PhaseOne(end, checkpoint, ending, own)
             for begin in range(0, number, size):
                 phase.batch(end, chosen[begin : begin + size])
-                flag(end, begin + size == number, _STOP)
+                flag(end, begin + size < number, _MORE)
             if scalars is None:
                 scalars = _learn(phase, checkpoint, task, own, search)
             adapted = phase.adapted(_code_scalars(end, own, scalars, scalars.shape))
@@ -156,6 +159,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
                 **dataclasses.asdict(own),
                 "examples": number,
                 "order": search.order,
+                "max_tokens": search.max_tokens,
                 "second": search.second,
                 "second_epochs": search.epochs,
                 "second_learning_rate": search.learning_rate,
@@ -166,9 +170,9 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
 
 def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
-    phase, last = _PhaseOne(coder, checkpoint, None, None), False
-    while not last:
+    phase, more = _PhaseOne(coder, checkpoint, None, None), True
+    while more:
         phase.batch(coder, None)
-        last = flag(coder, None, _STOP)
+        more = flag(coder, None, _MORE)
     shape = (len(phase.changes), len(_layers(phase.begin)))
     return phase.adapted(_code_scalars(coder, phase.run.settings, None, shape))

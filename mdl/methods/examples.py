@@ -13,16 +13,19 @@ import jax
 import numpy as np
 from absl import logging
 
+from mdl import batches
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import Coder, text, tokens
 from mdl.codes.coder import byte_string, flag
-from mdl.tasks import pipeline
-from mdl.tasks.task import Example
+from mdl.codes.settings import one_of
+from mdl.methods.method import Example
 from mdl.training import Tokenised, arrays, gradient, tokenise
 
+RATES = (2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)  # learning rates that are usual
+SEPARATORS = (":", "\n", "?", " ", "]", ">", "t:", "was")  # ends of prompts that are usual
 _PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
 
 Order = Literal["given", "random", "short", "likely", "gain"]
@@ -62,16 +65,23 @@ class Rules:
         """The batches of a pass over all sequences, in an order of its own; those of like length are together."""
         lengths = [len(s.tokens) + 1 for s in sequences]  # the end counts
         if epoch == 0:
-            waste = pipeline.padding(lengths, batch_size=batch_size).bucketed
+            waste = batches.padding(lengths, batch_size=batch_size).bucketed
             logging.info("%d examples, %d a batch: padding %.1f %%", len(lengths), batch_size, 100 * waste)
-        for rows in pipeline.plan(lengths, batch_size=batch_size, seed=seed, epoch=epoch):
+        for rows in batches.plan(lengths, batch_size=batch_size, seed=seed, epoch=epoch):
             yield self.arrays([sequences[i] for i in rows if i >= 0], prompt_weight)
 
 
-def code_rules(coder: Coder, checkpoint: Checkpoint, separator: str | None, max_tokens: int) -> Rules:
-    """Codes the separator; the other rules follow from checkpoint and settings."""
-    separator = byte_string(coder, None if separator is None else separator.encode()).decode()
-    return rules(checkpoint, separator, max_tokens)
+def code_rules(coder: Coder, checkpoint: Checkpoint, separator: str | None) -> Rules:
+    """Codes the separator; the other rules follow from the checkpoint: an example may fill its context.
+
+    Raises:
+        ValueError: what was decoded is no text: the program is damaged.
+    """
+
+    def spelt(value: str | None) -> str:
+        return byte_string(coder, None if value is None else value.encode()).decode()
+
+    return rules(checkpoint, one_of(coder, SEPARATORS, separator, spelt), text.max_tokens(checkpoint))
 
 
 def rules(checkpoint: Checkpoint, separator: str, max_tokens: int) -> Rules:
@@ -115,9 +125,9 @@ def code(
 
 
 def shortest_ending(tokenizer: Tokenizer, sequences: Sequence[Tokenised], separator: str) -> str:
-    """The shortest end of the separator that marks every prompt's end, so that no more of it need be coded."""
-    for size in range(1, len(separator)):
-        ending = separator[-size:]
+    """The cheapest end of the separator that marks every prompt's end, so that no more of it need be coded."""
+    endings = [separator[-size:] for size in range(1, len(separator))]
+    for ending in sorted(endings, key=lambda end: (end not in SEPARATORS, len(end))):
         if all(find_boundary(tokenizer, s.tokens, ending) == s.boundary for s in sequences):
             return ending
     return separator

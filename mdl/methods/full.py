@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mdl.codes.settings import usual
 from mdl.methods import parametric
 
 
@@ -9,7 +10,7 @@ from mdl.methods import parametric
 class Settings:
     """What the decoder needs to know; as for `lora`."""
 
-    width: int = 16
+    width: int = usual(16, 8, 4, 3, 2)
     entropy: bool = True
 
 

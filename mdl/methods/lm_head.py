@@ -5,6 +5,7 @@ Where input and output embeddings are tied they stay tied: one matrix is trained
 
 import dataclasses
 
+from mdl.codes.settings import usual
 from mdl.methods import parametric
 from mdl.methods.full import begin
 
@@ -13,7 +14,7 @@ from mdl.methods.full import begin
 class Settings:
     """What the decoder needs to know; as for `lora`."""
 
-    width: int = 16
+    width: int = usual(16, 8, 4, 3, 2)
     entropy: bool = True
 
 

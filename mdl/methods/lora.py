@@ -7,6 +7,7 @@ trainable number: width=16, entropy=False.
 import dataclasses
 
 from mdl.checkpoints.config import Lora
+from mdl.codes.settings import usual
 from mdl.methods import parametric
 from mdl.methods.parametric import Search
 from mdl.training import add_adapters
@@ -27,9 +28,9 @@ class Settings:
         seed: of A.
     """
 
-    rank: int = 1
+    rank: int = usual(1, 2, 4, 8)
     alpha: float = 8.0
-    width: int = 16
+    width: int = usual(16, 8, 4, 3, 2)
     entropy: bool = True
     fixed_a: bool = False
     last: int = 0

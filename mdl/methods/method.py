@@ -1,38 +1,52 @@
 """What a method is, and what a decoded program becomes."""
 
 import dataclasses
+import datetime
 import hashlib
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
+from mdl.checkpoints.tokenizer import DATE
 from mdl.checkpoints.transformer import Params
 from mdl.codes import Coder, Decoder, Encoder
-from mdl.programs import Program
-from mdl.tasks.task import Task
+from mdl.machine.programs import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+    """The checkpoint's chat template, in which the prompt is the user's turn.
+
+    Attributes:
+        date: what the template is told when it asks for the date.
+        thinking: whether the model is to think first, for templates that know it; None leaves it to the template.
+    """
+
+    date: datetime.date = DATE
+    thinking: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """A model made ready for a task: weights, and what stands before and after each prompt.
+    """A model made ready for a task: weights, and the text in which each prompt stands.
 
     Attributes:
-        prefix: token ids before the prompt, BOS included.
-        suffix: text appended to the prompt.
+        before: text before the prompt; the two are encoded as one text.
+        chat: the chat template around both, or None.
     """
 
     config: ModelConfig
     params: Params
-    prefix: tuple[int, ...]
-    suffix: str = ""
+    before: str = ""
+    chat: Chat | None = None
 
     def digest(self) -> str:
-        """SHA-256 of everything that the completions depend on, bit for bit."""
-        state = hashlib.sha256(repr((self.config, self.prefix, self.suffix)).encode())
+        """SHA-256 of everything that the answers depend on, bit for bit."""
+        state = hashlib.sha256(repr((self.config, self.before, self.chat)).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
             state.update(jax.tree_util.keystr(path).encode())
             state.update(np.asarray(leaf).tobytes())
@@ -56,6 +70,22 @@ class Encoded:
     tokens: int = 0
 
 
+class Example(Protocol):
+    """What a method needs of an example: see `mdl.tasks.task.Example`."""
+
+    prompt: str
+    completion: str
+
+
+class Task(Protocol):
+    """What a method's search needs of a task, and its decoder never sees: see `mdl.tasks.task.Task`."""
+
+    name: str
+    train: Sequence[Example]
+    separator: str
+    instruction: str
+
+
 class Method(Protocol):
     """A module with these names. `encode` yields programs of growing length from one search, lazily."""
 
@@ -68,26 +98,47 @@ class Method(Protocol):
         """Runs a program's stream."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Prompting:
+    """Settings of the methods that leave the weights alone.
+
+    Attributes:
+        chat: put what stands before the prompt, and the prompt, into the user's turn of the checkpoint's chat template.
+        date: for templates that ask for today's date, the day that they are told: year, month and day, as 20240726.
+        thinking: `enable_thinking` of templates that know it.
+    """
+
+    chat: bool = False
+    date: int = int(DATE.strftime("%Y%m%d"))
+    thinking: Literal["template", "on", "off"] = "template"
+
+    def template(self) -> Chat | None:
+        """The chat template that is wanted, or None.
+
+        Raises:
+            ValueError: there is no such day.
+        """
+        if not self.chat:
+            return None
+        try:
+            date = datetime.datetime.strptime(f"{self.date:08d}", "%Y%m%d").date()
+        except ValueError:
+            raise ValueError(f"date={self.date}: a day is wanted, such as 20240726") from None
+        return Chat(date, {"template": None, "on": True, "off": False}[self.thinking])
+
+
 def finish(method: str, coder: Coder, header_bits: float) -> Program:
     """The program that a coder wrote, of which `header_bits` were settings."""
     stream = coder.finish() if isinstance(coder, Encoder) else b""
     return Program(method, stream, 8 + header_bits, coder.bits - header_bits)
 
 
-def start(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The token ids that every text of this checkpoint begins with: its BOS, or nothing."""
-    bos = checkpoint.tokenizer.bos_id
-    return () if bos is None else (bos,)
+def prompted(checkpoint: Checkpoint, before: str, settings: Prompting) -> Adapted:
+    """The frozen checkpoint with this text before each prompt, in its chat template if asked for.
 
-
-def prompted(checkpoint: Checkpoint, tokens: list[int], chat: bool) -> Adapted:
-    """The frozen checkpoint with these tokens before each prompt, in its chat format if asked for.
-
-    In the chat format tokens and prompt together are the user's turn, and the completion is the assistant's.
+    In the chat template text and prompt together are the user's turn, and the answer is the assistant's.
     """
-    prefix, suffix = list(tokens), ""
-    if chat:
-        mark = "\N{INVISIBLE SEPARATOR}"
-        before, suffix = checkpoint.tokenizer.chat([{"role": "user", "content": mark}]).split(mark)
-        prefix = checkpoint.tokenizer.encode(before, special=True) + prefix
-    return Adapted(checkpoint.config, checkpoint.params, (*start(checkpoint), *prefix), suffix)
+    chat = settings.template()
+    if chat is not None:
+        checkpoint.tokenizer.chat([{"role": "user", "content": "-"}], chat.date, chat.thinking)  # it must have one
+    return Adapted(checkpoint.config, checkpoint.params, before, chat)

@@ -21,8 +21,7 @@ from mdl.codes import Coder, tensors
 from mdl.codes import settings as settings_code
 from mdl.methods import examples
 from mdl.methods.examples import Order
-from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.tasks.task import Task
+from mdl.methods.method import Adapted, Encoded, Task, finish
 from mdl.training import Learner, Tokenised
 
 Trains = Callable[[tuple], bool]
@@ -166,7 +165,7 @@ def encode(
                 "epochs": epochs,
                 "order_seed": search.seed,
             }
-            adapted = Adapted(config, decoded, start(checkpoint))
+            adapted = Adapted(config, decoded)
             size = sum(len(s.tokens) for s in sequences)
             yield Encoded(finish(method, end, header), adapted, described, len(sequences), size)
 
@@ -181,4 +180,4 @@ def decode(
     """Runs a program's stream."""
     settings = settings_code.code(coder, kind, None)
     config, params = begin(checkpoint, settings)
-    return Adapted(config, code(coder, settings, params, trains(settings), None), start(checkpoint))
+    return Adapted(config, code(coder, settings, params, trains(settings), None))

@@ -17,12 +17,13 @@ from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag, natural
+from mdl.codes.settings import usual
 from mdl.methods import examples
-from mdl.methods.examples import Order
-from mdl.methods.method import Adapted, Encoded, finish, start
+from mdl.methods.examples import RATES, Order
+from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Tokenised
 
-_STOP = 1 / 64  # probability that a batch is the last
+_MORE = 63 / 64  # probability that another batch follows; zero, which follows every stream, means that none does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Settings:
         learning_rate: of the optimiser.
         batch: examples coded with the same weights, and then trained on in one step.
         epoch_batch: examples a step in further epochs.
-        max_tokens: an example's prompt and completion are cut here.
         prompt_weight: weight of a prompt's tokens in the loss, in percent; a completion's weigh 100.
         seed: of the adapters' A, of replay and of the order in further epochs.
         optimiser: Adam or AdamW.
@@ -46,14 +46,13 @@ class Settings:
         calibrate: code at the temperature that was best so far; see `codes.tokens.Temperature`.
     """
 
-    train: Literal["lora", "full"] = "lora"
+    train: Literal["lora", "full"] = usual("lora", "full")
     rank: int = 8
     alpha: float = 8.0
-    learning_rate: float = 1e-4
+    learning_rate: float = usual(1e-4, 1e-5, *RATES)
     batch: int = 8
     epoch_batch: int = 8
-    max_tokens: int = 500
-    prompt_weight: int = 0
+    prompt_weight: int = usual(0, 10, 30, 100)
     seed: int = 0
     optimiser: Literal["adam", "adamw"] = "adam"
     warmup: int = 0
@@ -67,6 +66,7 @@ class Search:
 
     Attributes:
         examples: numbers of examples; rounded up to whole batches.
+        max_tokens: an example's prompt and completion are cut here.
         epochs: numbers of further epochs tried at each.
         order: how examples are chosen and ordered; see `examples.choose`. It is implied by what is coded.
     """
@@ -74,6 +74,7 @@ class Search:
     examples: tuple[int, ...] = (8, 16, 32)
     epochs: tuple[int, ...] = (2,)
     order: Order = "given"
+    max_tokens: int = 500
 
 
 class Run:
@@ -86,7 +87,7 @@ class Run:
         self.settings = settings = settings_code.code(coder, kind, settings)
         if not settings.batch or not settings.epoch_batch:
             raise ValueError(f"batch={settings.batch}, epoch_batch={settings.epoch_batch}: one or more is wanted")
-        self.rules = examples.code_rules(coder, checkpoint, separator, settings.max_tokens)
+        self.rules = examples.code_rules(coder, checkpoint, separator)
         self.header_bits = coder.bits
         model = checkpoint.config, checkpoint.params
         self.learner = training.learner(*model, settings, settings.optimiser, settings.warmup)
@@ -137,7 +138,7 @@ class Run:
 
     def adapted(self) -> Adapted:
         """The model as trained so far, prompted with nothing."""
-        return Adapted(self.learner.config, self.learner.params, start(self.checkpoint))
+        return Adapted(self.learner.config, self.learner.params)
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
@@ -146,13 +147,13 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     wanted = {-(-n // size) * size for n in search.examples}
     wanted = {n for n in wanted if n <= len(task.train)}
     count = max(wanted, default=0)
-    chosen = examples.choose(checkpoint, task.train, search.order, count, settings.max_tokens, settings.seed)
+    chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     run = Run(coder, checkpoint, examples.shortest_ending(tokenizer, chosen, task.separator), settings)
     whole = [chosen[i : i + size] for i in range(0, len(chosen), size)]
     for batch in (*whole, None):
         if len(run.seen) in wanted:
             end, trained = coder.fork(), run.fork()
-            flag(end, True, _STOP)
+            flag(end, False, _MORE)
             for epochs in sorted(search.epochs):
                 trained.train_until(epochs)
                 last = end.fork()
@@ -165,18 +166,24 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
                     sum(len(s.tokens) for s in run.seen),
                 )
         if batch is not None:
-            flag(coder, False, _STOP)
+            flag(coder, True, _MORE)
             run.batch(coder, batch)
 
 
 def _describe(settings: Settings, search: Search, examples: int, epochs: int) -> dict[str, Any]:
-    return {**dataclasses.asdict(settings), "examples": examples, "epochs": epochs, "order": search.order}
+    return {
+        **dataclasses.asdict(settings),
+        "examples": examples,
+        "epochs": epochs,
+        "order": search.order,
+        "max_tokens": search.max_tokens,
+    }
 
 
 def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
     run = Run(coder, checkpoint, None, None)
-    while not flag(coder, None, _STOP):
+    while flag(coder, None, _MORE):
         run.batch(coder, None)
     run.train_until(natural(coder, None))
     return run.adapted()

@@ -8,12 +8,12 @@ import hashlib
 import pathlib
 
 from mdl.codes import text
-from mdl.methods import urial
-from mdl.methods.icl import GAP
-from mdl.methods.method import Encoded, finish
+from mdl.methods.method import Encoded, Prompting, finish
+from mdl.methods.prompting import GAP, decode, run
 
-Settings = urial.Settings
-decode = urial.decode
+__all__ = ["Search", "Settings", "decode", "digests", "encode", "read"]
+
+Settings = Prompting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,6 @@ def encode(coder, checkpoint, task, settings, search):
                 f"room for {max(room, 0)}; shorten it"
             )
         end = coder.fork()
-        adapted, header = urial.run(end, checkpoint, settings, words)
+        adapted, header = run(end, checkpoint, settings, words)
         described = {**dataclasses.asdict(settings), "file": pathlib.Path(path).name, "digest": digest}
         yield Encoded(finish("prompt", end, header), adapted, described, 0, size)

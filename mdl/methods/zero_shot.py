@@ -3,19 +3,13 @@
 import dataclasses
 
 from mdl.codes import settings as settings_code
-from mdl.methods.method import Encoded, finish, prompted
+from mdl.methods.method import Encoded, Prompting, finish, prompted
 
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """chat: put the prompt into the checkpoint's chat template."""
-
-    chat: bool = False
+Settings = Prompting
 
 
 def _run(coder, checkpoint, settings):
-    settings = settings_code.code(coder, Settings, settings)
-    return prompted(checkpoint, [], settings.chat)
+    return prompted(checkpoint, "", settings_code.code(coder, Settings, settings))
 
 
 def encode(coder, checkpoint, task, settings, search):

@@ -13,10 +13,11 @@ from typing import Any
 
 from absl import logging
 
+from mdl.machine.answering import attached
 from mdl.tasks import custom_metrics, splits, tables
 from mdl.tasks.splits import Item
 from mdl.tasks.task import Example, Task, normalised
-from mdl.tasks.templates import Template, attached, common_end, unescaped
+from mdl.tasks.templates import Template, common_end, unescaped
 
 _MOST_LABELS = 50  # more distinct completions than this are no label set
 _MOST_TOKENS = 256
@@ -104,7 +105,8 @@ def custom(
     if shuffle:
         found = {split: splits.shuffled(items, seed) for split, items in found.items()}
     examples = {split: tuple(item.example for item in items) for split, items in found.items()}
-    if metric in custom_metrics.LABELLED and custom_metrics.output(metric) == "choose":
+    chosen = metric in custom_metrics.LABELLED and custom_metrics.output(metric) == "choose"
+    if chosen:
         examples = {split: _choosing(own, labels, rule.joint) for split, own in examples.items()}
     everything = [example for split in examples.values() for example in split]
     reported, others = custom_metrics.metrics(metric, labels)
@@ -118,6 +120,8 @@ def custom(
         instruction=unescaped(instruction) or (f"Answer with one of these: {', '.join(labels)}." if labels else ""),
         others=others,
         output=custom_metrics.output(metric),
+        labels=labels if chosen else (),
+        joint=rule.joint,
     )
 
 

@@ -102,6 +102,7 @@ def esnli(
         stop=("\nPremise:",) if scoring == "label" else (),
         instruction=_RELATIONS + (_INSTRUCTION if explain else ""),
         output="generate" if explain else "choose",
+        labels=() if explain else LABELS,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mdl.machine.answering import Answering
 from mdl.tasks.metrics import Metric
 
 
@@ -60,8 +61,10 @@ class Task:
         stop: Strings at which generation ends; they are not part of a completion.
         instruction: One or two sentences that say what to do, for instruction prompts.
         others: Metrics that are reported beside `metric`.
-        output: What a model is asked for: "generate" a completion, "choose" the likeliest of an example's choices, or
-            "likelihood", the bits of the example's own completion.
+        output: What a model is asked for: "generate" a completion, "choose" the likeliest of the task's labels or of an
+            example's choices, or "likelihood", the bits of the example's own completion.
+        labels: What is chosen among, the same for all examples; without, each example has its own choices.
+        joint: What stands between a prompt and a label where neither has white space there.
     """
 
     name: str
@@ -75,6 +78,17 @@ class Task:
     instruction: str = ""
     others: tuple[Metric, ...] = field(default=())
     output: Literal["generate", "choose", "likelihood"] = "generate"
+    labels: tuple[str, ...] = ()
+    joint: str = " "
+
+    @property
+    def answering(self) -> Answering:
+        """How a program of this task answers, which the program holds."""
+        if self.output == "generate":
+            return Answering("text", self.max_new_tokens, self.stop)
+        if self.output == "likelihood":
+            return Answering("codelength")
+        return Answering("label", labels=self.labels, joint=self.joint) if self.labels else Answering("option")
 
     def score(self, outputs: Sequence[Any], examples: Sequence[Example]) -> Score:
         """Scores one output for each example.

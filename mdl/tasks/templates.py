@@ -1,4 +1,4 @@
-"""Texts with named fields, and how a completion is attached to a prompt."""
+"""Texts with named fields."""
 
 import os
 import re
@@ -90,11 +90,6 @@ class Template:
 def unescaped(text: str) -> str:
     r"""Makes `\n`, `\t` and `\\`, written as two characters, what they mean: shells pass them on as they are."""
     return re.sub(r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t", "\\": "\\"}[found[1]], text)
-
-
-def attached(prompt: str, completion: str, joint: str) -> str:
-    """Returns `completion` as it follows `prompt`: after `joint` where neither has white space there."""
-    return completion if prompt[-1:].isspace() or completion[:1].isspace() else joint + completion
 
 
 def common_end(texts: Sequence[str]) -> str:

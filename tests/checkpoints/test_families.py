@@ -7,8 +7,8 @@ import optax
 import pytest
 from tiny import our_logits, plain_tokenizer, tiny_config, torch_logits, torch_model
 
-from mdl import generation
 from mdl.checkpoints import families, huggingface, transformer
+from mdl.machine import generation
 
 LENGTH = 72  # longer than every max_position_embeddings, original length and window below
 SHAPE = {

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tokenizers
 
-from mdl import generation
 from mdl.checkpoints import gguf
 from mdl.codes import Encoder
 from mdl.codes import tokens as token_codes
+from mdl.machine import generation
 from mdl.tasks.gsm8k import example as gsm8k_example
 from mdl.training import tokenise
 

@@ -1,14 +1,15 @@
 """Settings are part of the program."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.codes import Decoder, Encoder
-from mdl.codes.settings import code, parse
+from mdl.codes import Decoder, Encoder, Meter
+from mdl.codes.settings import code, mostly, parse, usual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,3 +54,38 @@ def test_wrong_settings_are_named(values, message):
 
 def test_integers_are_taken_for_reals():
     assert parse(Sample, {"rate": 1}).rate == 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    rate: float = usual(1e-4, 1e-3, 1e-2, 3e-4)
+    rows: int = mostly(96, 64, 32)
+    train: Literal["lora", "full"] = usual("lora", "full")
+    optimiser: Literal["adam", "adamw"] = "adam"
+
+
+def _bits(settings):
+    meter = Meter()
+    code(meter, type(settings), settings)
+    return meter.bits
+
+
+@given(
+    st.sampled_from([1e-4, 1e-3, 3e-4, 0.02, 5.5]),
+    st.sampled_from([96, 64, 7, 0]),
+    st.sampled_from(["lora", "full"]),
+    st.sampled_from(["adam", "adamw"]),
+)
+def test_listed_settings_survive(rate, rows, train, optimiser):
+    settings = Listed(rate, rows, train, optimiser)
+    encoder = Encoder()
+    code(encoder, Listed, settings)
+    assert code(Decoder(encoder.finish()), Listed, None) == settings
+
+
+def test_listed_settings_are_short():
+    listed = 2 + 1 + 2 * math.log2(32 / 31)  # one of four, one of two
+    assert _bits(Listed()) == pytest.approx(listed + 2 * math.log2(8 / 7), rel=1e-5)
+    assert _bits(Listed(rate=1e-2, train="full")) == pytest.approx(_bits(Listed()), rel=1e-5)
+    assert _bits(Listed(rows=32)) == pytest.approx(listed + math.log2(8 / 7) + 3 + 1 + math.log2(32 / 31), rel=1e-5)
+    assert _bits(Listed(optimiser="adamw")) == pytest.approx(listed + math.log2(8 / 7) + 3, rel=1e-5)

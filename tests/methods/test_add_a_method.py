@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdl import execution, programs, results, tasks, training
+from mdl import results, tasks, training
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter, tensors
 from mdl.codes import settings as settings_code
+from mdl.machine import header, programs, running
+from mdl.machine.header import Arithmetic
+from mdl.machine.programs import ProgramError
 from mdl.measurement import Measurement
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, parametric
-from mdl.methods.method import Adapted, Encoded, finish, start
-from mdl.programs import ProgramError
+from mdl.methods.method import Adapted, Encoded, finish
 from mdl.verification import Setup
 
 # mdl/methods/norm_scale.py ------------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def _run(coder, checkpoint, settings, moved):
     tensor = None if moved is None else tensors.quantise(moved, settings.width)
     read = tensors.dequantise(*tensors.code(coder, tensor, (), settings.width, known=None))
     params, _ = _scaled({"moved": jnp.asarray(read)}, checkpoint.params, 0)
-    return Adapted(checkpoint.config, params, start(checkpoint)), header
+    return Adapted(checkpoint.config, params), header
 
 
 def encode(coder, checkpoint, task, settings, search):
@@ -88,11 +90,10 @@ DECODE_ELSEWHERE = """
 import sys
 sys.path[:0] = {paths}
 import test_add_a_method as example
-from mdl import programs
-from mdl.execution import run
+from mdl.machine import header, programs, run
 from mdl.methods import METHODS
 METHODS["norm_scale"] = example.METHOD
-programs.METHODS += ("norm_scale",)
+programs.METHODS = header.METHODS = (*programs.METHODS, "norm_scale")
 run(*sys.argv[1:])
 """
 
@@ -103,26 +104,28 @@ METHOD = types.SimpleNamespace(Settings=Settings, Search=Search, encode=encode, 
 def registered(monkeypatch):
     """In a real method: a name at the end of both registries, which never moves again."""
     monkeypatch.setitem(METHODS, "norm_scale", METHOD)
-    monkeypatch.setattr(programs, "METHODS", (*programs.METHODS, "norm_scale"))
+    for module in (programs, header):
+        monkeypatch.setattr(module, "METHODS", (*programs.METHODS, "norm_scale"))
 
 
 def _programs(coder=Encoder, settings=None, search=SEARCH):
     """Programs with the digests of their models, which are taken while the models last."""
+    begun = header.begin(coder(), "norm_scale", STORIES, Arithmetic(threads=2), TINY.answering)
     settings = settings or Settings()
-    return [(each, each.adapted.digest()) for each in encode(coder(), STORIES, TINY, settings, search)]
+    return [(each, each.adapted.digest()) for each in encode(begun, STORIES, TINY, settings, search)]
 
 
 def _write(path, encoded, digest):
-    programs.write(path, encoded.program, {"fingerprint": STORIES.fingerprint, "adapted": digest, "threads": 2})
+    programs.write(path, encoded.program, {"fingerprint": STORIES.fingerprint, "adapted": digest})
 
 
 def test_the_file_alone_gives_the_model(tmp_path):
-    """The encoder's model is the decoder's, bit for bit; `execution.decode` compares the digest in the sidecar."""
+    """The encoder's model is the decoder's, bit for bit; `running.decode` compares the digest in the sidecar."""
     models = set()
     for number, (encoded, digest) in enumerate(_programs()):
         path = tmp_path / f"{number}.program"
         _write(path, encoded, digest)
-        assert execution.decode(path, STORIES).digest() == digest
+        assert running.decode(path, STORIES).adapted.digest() == digest
         models.add(digest)
     assert len(models) == 3
 
@@ -131,8 +134,9 @@ def test_the_length_is_what_was_coded():
     """−Σ log2 p of the settings, and 8 for the first byte; the payload is the step and one integer."""
     (encoded, _) = _programs(settings=Settings(width=12))[-1]
     program = encoded.program
-    header = 8 + 2 + 7  # the first byte; not the default, probability 1/4; 12 in the Elias gamma code
-    assert program.header_bits == pytest.approx(header)
+    begun = header.begin(Meter(), "norm_scale", STORIES, Arithmetic(threads=2), TINY.answering).bits
+    own = 8 + begun + 3 + 7  # the first byte; not the default, probability 1/8; 12 in the Elias gamma code
+    assert program.header_bits == pytest.approx(own)
     assert program.payload_bits == pytest.approx(16 + 12)
     assert len(program.data) == pytest.approx(program.ideal_bits / 8, abs=2)
     assert 8 * len(program.data) <= 1.005 * program.ideal_bits + 64
@@ -170,10 +174,10 @@ def test_a_damaged_file_or_another_checkpoint_is_refused(tmp_path):
     path = tmp_path / "a.program"
     _write(path, *_programs()[-1])
     with pytest.raises(ProgramError, match="made for checkpoint"):
-        execution.decode(path, checkpoint.load("stories260k", stage="random", seed=0))
+        running.decode(path, checkpoint.load("stories260k", stage="random", seed=0))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01\x02")
     with pytest.raises(ProgramError, match="truncated or altered"):
-        execution.decode(path, STORIES)
+        running.decode(path, STORIES)
 
 
 def test_another_process_completes_prompts_as_this_one_does(tmp_path):
@@ -181,13 +185,13 @@ def test_another_process_completes_prompts_as_this_one_does(tmp_path):
     path, prompts, here, there = (tmp_path / name for name in ("a.program", "prompts.jsonl", "here", "there"))
     _write(path, encoded, digest)
     prompts.write_text('{"prompt": "Once upon a time, there was"}\n')
-    source = pathlib.Path(execution.__file__).parents[1]
+    source = pathlib.Path(running.__file__).parents[2]
     script = DECODE_ELSEWHERE.format(paths=[str(pathlib.Path(__file__).parent), str(source)])
     arguments = [str(path), "stories260k", str(prompts)]
     subprocess.run([sys.executable, "-c", script, *arguments, str(there)], check=True, env=os.environ, timeout=300)
-    execution.run(*arguments, str(here))
+    running.run(*arguments, str(here))
     assert there.read_bytes() == here.read_bytes()
-    assert b"completion" in there.read_bytes()
+    assert b"answer" in there.read_bytes()
 
 
 def test_an_experiment_can_search_it(tmp_path):
@@ -205,6 +209,9 @@ def test_an_experiment_can_search_it(tmp_path):
 def test_its_stream_must_not_be_read_further_than_it_was_written():
     """What comes after a program's end are zeros: a decoder that reads on reads nothing but those."""
     encoded, _ = _programs()[-1]
-    decoder = Decoder(encoded.program.stream)
+    method, decoder = "norm_scale", Decoder(encoded.program.stream)
+    assert programs.code_method(decoder, encoded.program.data[0] & 15, None) == method
+    header.code_arithmetic(decoder, None)
+    header.code_answering(decoder, STORIES, None)
     decode(decoder, STORIES)
     assert decoder.bits == pytest.approx(encoded.program.ideal_bits - 8)

@@ -6,19 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from mdl import tasks, training
+from mdl import batches, tasks, training
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
 from mdl.methods import blockwise, examples
 from mdl.methods.blockwise import Search, Settings
-from mdl.tasks import pipeline
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
-UPTO = Search(16)
-SETTINGS = Settings(first=4, epochs=2, batch=4, train="full", learning_rate=3e-3, max_tokens=63)
+UPTO = Search(16, max_tokens=63)
+SETTINGS = Settings(first=4, epochs=2, batch=4, train="full", learning_rate=3e-3)
 CHOSEN = examples.choose(STORIES, TINY.train, "given", 20, 63, 0)
-RULES = examples.rules(STORIES, "Response:", 63)
+RULES = examples.rules(STORIES, "Response:", 511)
 
 
 class Only:
@@ -41,7 +40,7 @@ def _trained(sequences):
     learner = training.Learner(STORIES.config, STORIES.params, training.optimiser("adam"), SETTINGS.learning_rate)
     for epoch in range(2):
         lengths = [len(s.tokens) + 1 for s in sequences]
-        for rows in pipeline.plan(lengths, batch_size=4, seed=0, epoch=epoch):
+        for rows in batches.plan(lengths, batch_size=4, seed=0, epoch=epoch):
             learner.update(*RULES.arrays([sequences[i] for i in rows if i >= 0], 0))
     return learner
 
@@ -76,14 +75,14 @@ def test_later_examples_leave_earlier_blocks_alone():
 
 
 def test_blocks_double_and_what_does_not_fill_one_is_left():
-    assert [each.examples for each, _ in _encoded(search=Search(15))] == [4, 8]
+    assert [each.examples for each, _ in _encoded(search=Search(15, max_tokens=63))] == [4, 8]
     assert [each.examples for each, _ in _encoded(train=TINY.train[:8])] == [4, 8]
     assert list(_encoded(train=TINY.train[:3])) == []
 
 
 def test_a_block_that_is_no_whole_number_of_batches_is_decoded():
     settings = dataclasses.replace(SETTINGS, first=6, epochs=1, warmup=1, prompt_weight=50)
-    (each, _), *others = _encoded(Encoder(), settings, Search(6, "short"))
+    (each, _), *others = _encoded(Encoder(), settings, Search(6, "short", 63))
     assert blockwise.decode(Decoder(each.program.stream), STORIES).digest() == each.adapted.digest() and not others
 
 

@@ -14,7 +14,7 @@ from mdl.methods.combined import Search, Settings
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
-SETTINGS = Settings(learning_rate=1e-2, rank=2, batch=4, max_tokens=63)
+SETTINGS = Settings(learning_rate=1e-2, rank=2, batch=4)
 FULL = dataclasses.replace(SETTINGS, train="full", learning_rate=3e-3)
 CHOSEN = examples.choose(STORIES, TINY.train, "given", 8, 63, 0)
 
@@ -54,7 +54,7 @@ def test_scalars_of_zero_are_the_start(settings):
     phase = _phase(Meter(), settings)
     model = phase.adapted(np.zeros((2, len(combined._layers(phase.begin))), np.float32))
     ids = [s.tokens for s in CHOSEN]
-    score = lambda model: tokens.log_likelihoods(model.config, model.params, ids, bos=1, eos=2, max_tokens=63)
+    score = lambda model: tokens.log_likelihoods(model.config, model.params, ids, bos=1, eos=2, max_tokens=511)
     np.testing.assert_allclose(score(model), score(STORIES), rtol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_a_scalar_weighs_one_batch_in_one_layer():
 
 def test_phase_two_lowers_the_loss_on_its_data_and_costs_only_the_scalars():
     settings = dataclasses.replace(FULL, entropy=False)
-    search = Search((8,), second=16, epochs=8, learning_rate=0.05, widths=(16, 4))
+    search = Search((8,), second=16, epochs=8, learning_rate=0.05, widths=(16, 4), max_tokens=63)
     programs = []
     for each in combined.encode(Meter(), STORIES, TINY, settings, search):
         programs.append((each.program.payload_bits, jax.tree.map(np.array, each.adapted.params)))
@@ -99,7 +99,7 @@ def test_phase_two_lowers_the_loss_on_its_data_and_costs_only_the_scalars():
 
 def test_all_of_it_is_decoded():
     settings = dataclasses.replace(FULL, replay=1, calibrate=True, warmup=2)
-    search = Search((8,), "short", second=16, learning_rate=0.05, widths=(5,))
+    search = Search((8,), "short", second=16, learning_rate=0.05, widths=(5,), max_tokens=63)
     (encoded,) = combined.encode(Encoder(), STORIES, TINY, settings, search)
     digest = encoded.adapted.digest()
     assert combined.decode(Decoder(encoded.program.stream), STORIES).digest() == digest

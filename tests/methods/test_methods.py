@@ -9,6 +9,7 @@ import pytest
 from mdl import tasks
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
+from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import (
     METHODS,
@@ -21,23 +22,24 @@ from mdl.methods import (
     lora,
     prequential,
     prompt,
+    script,
     urial,
 )
-from mdl.programs import METHODS as REGISTERED
 from mdl.tasks.task import Example
 from mdl.training import tokenise
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
 
-FULL = prequential.Settings(train="full", learning_rate=3e-3, max_tokens=127, batch=4)
+FULL = prequential.Settings(train="full", learning_rate=3e-3, batch=4)
 PROMPT = str(pathlib.Path(__file__).with_name("prompt.txt"))
+SCRIPT = str(pathlib.Path(__file__).with_name("script.txt"))
 LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, prompt_weight=10, seed=7)
 REPLAYED = prequential.Settings(
-    train="full", learning_rate=3e-3, max_tokens=127, batch=4, replay=2, calibrate=True, warmup=3, optimiser="adamw"
+    train="full", learning_rate=3e-3, batch=4, replay=2, calibrate=True, warmup=3, optimiser="adamw"
 )
-COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4, max_tokens=127)
-BLOCKS = {"first": 4, "epochs": 1, "batch": 4, "learning_rate": 1e-2, "max_tokens": 127}
+COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4)
+BLOCKS = {"first": 4, "epochs": 1, "batch": 4, "learning_rate": 1e-2}
 FEW = {"examples": 8, "max_tokens": 127, "learning_rate": 1e-2, "epochs": (1,)}
 CASES = {
     "zero_shot": ("zero_shot", {}, None),
@@ -46,10 +48,10 @@ CASES = {
     "icl drawn": ("icl", {}, icl.Search((1, 3), draws=3, seed=5)),
     "urial drawn": ("urial", {}, urial.Search((0, 2), draws=2)),
     "prompt": ("prompt", {}, prompt.Search((PROMPT,))),
-    "full": ("prequential", dataclasses.asdict(FULL), prequential.Search((4, 8), (0, 2))),
+    "full": ("prequential", dataclasses.asdict(FULL), prequential.Search((4, 8), (0, 2), max_tokens=127)),
     "lora": ("prequential", dataclasses.asdict(LORA), prequential.Search((8,), (0, 1))),
-    "replayed": ("prequential", dataclasses.asdict(REPLAYED), prequential.Search((8, 12), (0,), "likely")),
-    "blockwise": ("blockwise", BLOCKS, blockwise.Search(16, "short")),
+    "replayed": ("prequential", dataclasses.asdict(REPLAYED), prequential.Search((8, 12), (0,), "likely", 127)),
+    "blockwise": ("blockwise", BLOCKS, blockwise.Search(16, "short", 127)),
     "lora weights": ("lora", {"rank": 2}, lora.Search(**FEW, widths=(16, 4, 2))),
     "lora flat": ("lora", {"entropy": False, "fixed_a": True, "last": 2, "seed": 3}, lora.Search(**FEW, widths=(16,))),
     "lm_head": ("lm_head", {}, lm_head.Search(**FEW, widths=(4,))),
@@ -60,7 +62,12 @@ CASES = {
         {"rank": 3, "prune": True},
         bayesian_lora.Search(**FEW, gate_start=0.0, gates_rate=0.3),
     ),
-    "combined": ("combined", dataclasses.asdict(COMBINED), combined.Search((8,), second=8, widths=(4, 8))),
+    "script": ("script", {}, script.Search((SCRIPT,))),
+    "combined": (
+        "combined",
+        dataclasses.asdict(COMBINED),
+        combined.Search((8,), second=8, widths=(4, 8), max_tokens=127),
+    ),
 }
 NUMBERS = {
     "zero_shot": 1,
@@ -79,6 +86,7 @@ NUMBERS = {
     "full weights": 2,
     "bayesian_lora": 1,
     "pruned": 1,
+    "script": 2,
     "combined": 2,
 }
 
@@ -86,7 +94,7 @@ NUMBERS = {
 class Only:
     """The tiny task with other training examples."""
 
-    separator, instruction = TINY.separator, TINY.instruction
+    separator, instruction, answering, score = TINY.separator, TINY.instruction, TINY.answering, TINY.score
 
     def __init__(self, examples):
         self.train = examples
@@ -101,7 +109,6 @@ def _programs(case, coder=Encoder, task=TINY, stories=STORIES):
 
 def test_the_registry_is_the_format():
     assert tuple(METHODS) == REGISTERED
-    assert len(REGISTERED) <= 16  # four bits of the first byte
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -183,7 +190,7 @@ def test_a_context_that_is_full_ends_the_search():
 
 
 def _prefixes(case, **others):
-    return {(e.settings["shots"], e.settings.get("draw", 0)): e.adapted.prefix for e, _ in _programs(case, **others)}
+    return {(e.settings["shots"], e.settings.get("draw", 0)): e.adapted.before for e, _ in _programs(case, **others)}
 
 
 @pytest.mark.parametrize("method", ["icl", "urial"])
@@ -191,7 +198,11 @@ def test_the_first_draw_is_the_split_as_it_is_and_says_nothing_of_itself(method)
     plain, drawn = ([e for e, _ in _programs(case)] for case in (method, f"{method} drawn"))
     for one, other in zip(plain, drawn, strict=False):
         assert one.program.data == other.program.data
-        assert one.settings == other.settings == {"chat": False, "shots": one.examples}
+        assert (
+            one.settings
+            == other.settings
+            == {"chat": False, "date": 20240726, "thinking": "template", "shots": one.examples}
+        )
     rest = drawn[len(plain) :]
     assert [e.settings["draw"] for e in rest] == sorted(e.settings["draw"] for e in rest)
     assert all(e.settings["draw"] > 0 and "seed" in e.settings for e in rest)
@@ -201,7 +212,7 @@ def test_draws_are_of_the_whole_split_and_of_their_seed(monkeypatch):
     drawn = _prefixes("icl drawn")
     assert len(set(drawn.values())) == 6
     assert drawn[3, 1][: len(drawn[1, 1])] == drawn[1, 1]  # one draw's programs grow
-    words = STORIES.tokenizer.decode(list(drawn[3, 2][1:]))
+    words = drawn[3, 2]
     assert sum(example.prompt in words for example in TINY.train) == 3
     assert not any(example.prompt in words for example in TINY.train[:3])
     assert _prefixes("icl drawn") == drawn
@@ -222,9 +233,10 @@ def test_draws_that_cannot_be_are_refused(field, value):
 def test_a_prompt_stands_before_the_prompts_as_it_was_written():
     ((encoded, _),) = _programs("prompt")
     words = pathlib.Path(PROMPT).read_text(encoding="utf-8")
-    assert STORIES.tokenizer.decode(list(encoded.adapted.prefix[1:])) == words.rstrip("\n") + "\n\n"
-    assert encoded.settings == {"chat": False, "file": "prompt.txt", "digest": prompt.digests((PROMPT,))[0]}
-    assert encoded.examples == 0 and encoded.tokens == len(encoded.adapted.prefix) - 1
+    assert encoded.adapted.before == words.rstrip("\n") + "\n\n"
+    described = {"file": "prompt.txt", "digest": prompt.digests((PROMPT,))[0]}
+    assert encoded.settings == {**dataclasses.asdict(prompt.Settings()), **described}
+    assert encoded.examples == 0 and encoded.tokens == len(STORIES.tokenizer.encode(encoded.adapted.before))
 
 
 def test_an_edited_prompt_is_another_point(tmp_path):

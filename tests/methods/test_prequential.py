@@ -15,7 +15,7 @@ from mdl.methods.prequential import Run, Search, Settings
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
-PLAIN = Settings(train="full", learning_rate=3e-3, max_tokens=63, batch=4)
+PLAIN = Settings(train="full", learning_rate=3e-3, batch=4)
 CHOSEN = examples.choose(STORIES, TINY.train, "given", 24, 63, 0)
 BATCHES = [CHOSEN[i : i + 4] for i in range(0, 24, 4)]
 
@@ -39,7 +39,7 @@ def _same(a, b):
 def _by_hand(order, **rates):
     """A learner that takes steps on these batches, each coded just before it is first seen."""
     learner = training.Learner(STORIES.config, STORIES.params, training.optimiser("adam"), PLAIN.learning_rate, **rates)
-    rules, coder, seen = examples.rules(STORIES, "Response:", 63), Meter(), set()
+    rules, coder, seen = examples.rules(STORIES, "Response:", 511), Meter(), set()
     for number in order:
         if number not in seen:
             model = (STORIES.tokenizer, learner.config, learner.params)
@@ -85,7 +85,7 @@ def test_replay_costs_nothing_but_its_number_until_the_second_batch():
     programs = {}
     for replay in (0, 2):
         settings = dataclasses.replace(PLAIN, replay=replay)
-        search = Search((4, 8), (0,))
+        search = Search((4, 8), (0,), max_tokens=63)
         programs[replay] = [e.program for e in prequential.encode(Meter(), STORIES, TINY, settings, search)]
     first, second = zip(*programs.values(), strict=True)
     assert first[0].payload_bits == first[1].payload_bits
@@ -113,7 +113,7 @@ def test_calibration_changes_the_code_and_not_the_model():
 
 def test_replay_warmup_and_calibration_are_decoded():
     settings = dataclasses.replace(PLAIN, replay=2, warmup=2, calibrate=True, learning_rate=2e-2, seed=3)
-    search = Search((16,), (1,))
+    search = Search((16,), (1,), max_tokens=63)
     (encoded,) = prequential.encode(Encoder(), STORIES, TINY, settings, search)
     digest = encoded.adapted.digest()
     assert prequential.decode(Decoder(encoded.program.stream), STORIES).digest() == digest

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdl import programs, tasks, training
+from mdl import tasks, training
 from mdl.checkpoints import checkpoint, huggingface
 from mdl.checkpoints.config import Lora
 from mdl.codes import Decoder, Encoder, Meter, tensors, tokens
@@ -26,7 +26,8 @@ torch = pytest.importorskip("torch")
 
 STORIES = checkpoint.load("stories260k")
 TASK = tasks.load("gsm8k", size="tiny", seed=0)
-CUT = 90  # some examples are longer, so that they have no end
+CUT = 90  # some examples are longer: they are cut, and end there
+ROOM = STORIES.config.max_length - 1
 
 # Bits of what `prequential` and `combined` code beside tokens and their ends.
 GOES_ON, STOPS, BOUNDARY, NO_EPOCHS = -math.log2(63 / 64), 6.0, -math.log2(255 / 256), 1.0
@@ -120,7 +121,7 @@ class Nats:
         return self.first + self.body + self.end
 
 
-def read(model, ids, boundary=0, bos=1, eos=2, longest=CUT) -> Nats:
+def read(model, ids, boundary=0, bos=1, eos=2, longest=ROOM) -> Nats:
     """One sequence, without padding."""
     ends = len(ids) < longest and eos is not None
     whole = torch.tensor([([] if bos is None else [bos]) + list(ids) + ([eos] if ends else [])])
@@ -167,11 +168,11 @@ def encoded(method, settings, search, coder=Encoder, bos=1):
 
 
 LEARNERS = {
-    "lora": prequential.Settings(learning_rate=1e-2, batch=4, max_tokens=CUT, seed=3),
+    "lora": prequential.Settings(learning_rate=1e-2, batch=4, seed=3),
     "lora, adamw, prompts weigh": prequential.Settings(
-        learning_rate=1e-2, batch=4, rank=2, max_tokens=CUT, prompt_weight=30, optimiser="adamw"
+        learning_rate=1e-2, batch=4, rank=2, prompt_weight=30, optimiser="adamw"
     ),
-    "full": prequential.Settings(train="full", learning_rate=2e-3, batch=4, max_tokens=CUT, prompt_weight=10),
+    "full": prequential.Settings(train="full", learning_rate=2e-3, batch=4, prompt_weight=10),
 }
 
 
@@ -182,15 +183,16 @@ BATCHES = 4
 def test_prequential_codes_each_batch_at_what_torch_says_that_trains_alike(model, case):
     settings, batches = LEARNERS[case], BATCHES
     coded = prequential_in_torch(model, settings, 4 * batches)
-    assert any(not row.has_end for batch in coded for row in batch)  # some examples are cut
+    assert any(len(s.tokens) == CUT for s in cut(4 * batches))
+    assert all(row.has_end for batch in coded for row in batch)
     theirs = np.array([sum(row.total for row in batch) for batch in coded])
-    search = prequential.Search(tuple(range(4, 4 * batches + 1, 4)), (0,))
+    search = prequential.Search(tuple(range(4, 4 * batches + 1, 4)), (0,), max_tokens=CUT)
     for coder in (Encoder, Meter):
         payload = [e.program.payload_bits for e in encoded("prequential", settings, search, coder)]
         ours = np.diff(payload, prepend=STOPS + NO_EPOCHS) - GOES_ON - 4 * BOUNDARY
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # 3e-7 was measured
     ids = [s.tokens for s in cut(4 * BATCHES)]
-    frozen = -tokens.log_likelihoods(STORIES.config, STORIES.params, ids, bos=1, eos=2, max_tokens=CUT) / math.log(2)
+    frozen = -tokens.log_likelihoods(STORIES.config, STORIES.params, ids, bos=1, eos=2, max_tokens=ROOM) / math.log(2)
     assert abs(frozen[4:].sum() / theirs[1:].sum() - 1) > 0.05  # training matters: a frozen model would not pass
 
 
@@ -216,7 +218,7 @@ def test_optimisers_are_those_of_torch(name):
 @pytest.mark.parametrize("bos", [1, None])
 def test_the_first_batch_is_the_papers_bits_and_what_it_omits(model, bos):
     """Its bits are ⌈−Σ log2 p⌉ of a batch's tokens after the first: BOS, question and answer, no end."""
-    settings = prequential.Settings(batch=4, max_tokens=CUT)
+    settings = prequential.Settings(batch=4)
     (batch,) = prequential_in_torch(model, settings, 4, bos)
     paper = math.ceil(sum(row.body for row in batch))
     omitted = {
@@ -229,7 +231,7 @@ def test_the_first_batch_is_the_papers_bits_and_what_it_omits(model, bos):
     }
     assert omitted["first tokens"] == (0 if bos else 4 * 9)
     assert omitted["ends"] > 10
-    (each,) = encoded("prequential", settings, prequential.Search((4,), (0,)), bos=bos)
+    (each,) = encoded("prequential", settings, prequential.Search((4,), (0,), max_tokens=CUT), bos=bos)
     assert each.program.payload_bits == pytest.approx(paper + sum(omitted.values()), abs=0.02)
 
 
@@ -238,12 +240,11 @@ def test_the_first_batch_is_the_papers_bits_and_what_it_omits(model, bos):
 
 @pytest.mark.parametrize("method, search", [("icl", icl.Search((1, 3))), ("urial", urial.Search((0, 2)))])
 def test_prompts_cost_what_torch_says(model, method, search):
-    flag = -math.log2(1023 / 1024) if method == "urial" else 0.0  # that the text is coded as tokens
+    flag = -math.log2(1023 / 1024)  # that the text is coded as tokens
     for coder in (Encoder, Meter):
         for each in encoded(method, METHODS[method].Settings(), search, coder):
-            bos, *prefix = each.adapted.prefix
             with torch.no_grad():
-                row = read(model, prefix, bos=bos, longest=512)
+                row = read(model, STORIES.tokenizer.encode(each.adapted.before))
             assert each.program.payload_bits == pytest.approx(row.total + flag, rel=1e-5)
             assert row.end > 1
 
@@ -529,7 +530,7 @@ def test_the_penalty_is_the_papers(prune):
 # --- combined
 
 
-COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4, max_tokens=CUT, seed=5)
+COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4, seed=5)
 
 
 def adapters_of(params):
@@ -542,7 +543,7 @@ def states():
     """Adapters at the start and after each batch of `prequential`."""
     own = {field.name: getattr(COMBINED, field.name) for field in dataclasses.fields(prequential.Settings)}
     settings = prequential.Settings(**own)
-    search = prequential.Search(tuple(range(4, 13, 4)), (0,))
+    search = prequential.Search(tuple(range(4, 13, 4)), (0,), max_tokens=CUT)
     each_batch = METHODS["prequential"].encode(Meter(), STORIES, TASK, settings, search)
     _, params = add_adapters(STORIES.config, STORIES.params, Lora(COMBINED.rank, COMBINED.alpha), COMBINED.seed)
     return [adapters_of(params), *(adapters_of(each.adapted.params) for each in each_batch)]
@@ -576,7 +577,7 @@ def test_combined_at_ones_is_prequential(phase, states):
 
 def test_scalars_cost_their_width_each(model):
     """The paper's are 32 bits; ours any width, and 16 bits of step."""
-    search = combined.Search((8,), second=8, widths=(8, 32))
+    search = combined.Search((8,), second=8, widths=(8, 32), max_tokens=CUT)
     settings = dataclasses.replace(COMBINED, entropy=False)
     narrow, wide = encoded("combined", settings, search)
     scalars = 2 * len(projections(model))
@@ -603,20 +604,21 @@ def of_prequential(model):
     items = items_of_examples(prequential_in_torch(model, settings, 4 * BATCHES))
     items["four batches follow, then none"] = BATCHES * GOES_ON + STOPS
     items["further epochs: none"] = NO_EPOCHS
-    search = prequential.Search(tuple(range(4, 4 * BATCHES + 1, 4)), (0,))
+    search = prequential.Search(tuple(range(4, 4 * BATCHES + 1, 4)), (0,), max_tokens=CUT)
     return encoded("prequential", settings, search)[-1], items
 
 
 def of_prompt(model, method, search):
     each = encoded(method, METHODS[method].Settings(), search)[-1]
-    bos, *prefix = each.adapted.prefix
+    words = STORIES.tokenizer.encode(each.adapted.before)
     with torch.no_grad():
-        bare, whole = read(model, prefix, bos=None, longest=512), read(model, prefix, bos=bos, longest=512)
+        bare, whole = read(model, words, bos=None), read(model, words)
     return each, {
         "the paper's: prompt after its first token": math.ceil(bare.body),
         "its rounding": bare.body - math.ceil(bare.body),
         "first token, and BOS before it": whole.body - bare.body,
         "end": whole.end,
+        "that it is coded as tokens": -math.log2(1023 / 1024),
     }
 
 
@@ -653,7 +655,7 @@ def of_combined(model):
     items["the scalars' step"] = 16
     items["two batches"] = -math.log2(15 / 16) - math.log2(1 / 16)
     settings = dataclasses.replace(COMBINED, entropy=False)
-    return encoded("combined", settings, combined.Search((8,), second=8, widths=(8, 32)))[-1], items
+    return encoded("combined", settings, combined.Search((8,), second=8, widths=(8, 32), max_tokens=CUT))[-1], items
 
 
 ITEMISED = {
@@ -677,8 +679,7 @@ def test_what_the_paper_omits_adds_up_to_the_file(model, method):
     items["settings, seed among them"] = program.header_bits - 8
     items["method and format"] = 8
     items["range coder, and whole bytes"] = 8 * len(program.data) - program.ideal_bits
-    items["decoder script"] = programs.decoder_bits()
-    total = 8 * len(program.data) + programs.decoder_bits()
+    total = 8 * len(program.data)
     assert sum(items.values()) == pytest.approx(total, rel=1e-5, abs=0.02)
     print(f"\n{method}: {total} bits")
     for name, bits in items.items():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdl.batches import batches, padding
 from mdl.checkpoints import checkpoint
 from mdl.tasks.datasets import read
-from mdl.tasks.pipeline import batches, padding
 
 
 def made(lengths):

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdl import likelihood
 from mdl.checkpoints import checkpoint, transformer
-from mdl.evaluation import choose, codelengths, evaluate, log_likelihoods
-from mdl.methods.method import Adapted, start
+from mdl.evaluation import evaluate, inputs
+from mdl.machine import likelihood
+from mdl.machine.answers import answer, choose, codelengths, log_likelihoods
+from mdl.methods.method import Adapted
 from mdl.tasks.metrics import Mean, log_likelihood
 from mdl.tasks.task import Example, Task
 
 STORIES = checkpoint.load("stories260k")
-ADAPTED = Adapted(STORIES.config, STORIES.params, start(STORIES))
+ADAPTED = Adapted(STORIES.config, STORIES.params)
 
 
 @jax.jit
@@ -93,17 +94,13 @@ def _example(prompt, completion, choices=()):
 
 
 def test_choosing_takes_the_likeliest():
-    examples = [
-        _example("Once upon a", " time", (" time", " xylophone")),
-        _example("Tim and Lily went to the", " park", (" qqqq", " park", " zzz")),
-        _example("word " * 600, " time", (" time", " park")),
-    ]
-    assert choose(ADAPTED, STORIES.tokenizer, examples) == [" time", " park", ""]
+    prompts = ["Once upon a", "Tim and Lily went to the", "word " * 600]
+    options = [(" time", " xylophone"), (" qqqq", " park", " zzz"), (" time", " park")]
+    assert choose(ADAPTED, STORIES.tokenizer, prompts, options) == [0, 1, None]
 
 
 def test_codelengths_count_the_end_and_are_finite_beyond_the_context():
-    examples = [_example("Once upon a", " time"), _example("word " * 600, " time")]
-    bits = codelengths(ADAPTED, STORIES.tokenizer, examples)
+    bits = codelengths(ADAPTED, STORIES.tokenizer, [("Once upon a", " time"), ("word " * 600, " time")])
     pair = [("Once upon a", " time")]
     ended, open_ = (log_likelihoods(ADAPTED, STORIES.tokenizer, pair, ended=e)[0] for e in (True, False))
     assert bits[0] == pytest.approx(-ended / np.log(2))
@@ -111,16 +108,29 @@ def test_codelengths_count_the_end_and_are_finite_beyond_the_context():
     assert bits[1] == pytest.approx(2 * 9)  # two tokens of a vocabulary of 512
 
 
-def _task(output, metric, examples):
-    return Task("t", metric, examples, examples[:1], examples, "", 4, output=output)
+def test_a_model_that_diverged_is_an_error_and_not_a_long_example():
+    broken = jax.tree.map(lambda x: x * np.nan, STORIES.params)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        codelengths(Adapted(STORIES.config, broken), STORIES.tokenizer, [("Once upon a", " time")])
+
+
+def _task(output, metric, examples, labels=()):
+    return Task("t", metric, examples, examples[:1], examples, "", 4, output=output, labels=labels)
+
+
+def _evaluate(task, splits):
+    asked = inputs(task, [example for split in splits for example in split])
+    return evaluate(task, splits, answer(ADAPTED, STORIES.tokenizer, task.answering, asked, rows=8))
 
 
 def test_evaluation_by_choice_and_by_likelihood():
     examples = [_example("Once upon a", " time", (" time", " zzz")), _example("Once upon a", " zzz", (" time", " zzz"))]
-    accuracy = Mean("accuracy", lambda output, example: output == example.reference)
-    dev, test = evaluate(ADAPTED, STORIES.tokenizer, _task("choose", accuracy, examples), [examples[:1], examples])
-    assert (dev.value, test.value) == (1.0, 0.5)
-    assert test.outputs == (" time", " time")
-    (test,) = evaluate(ADAPTED, STORIES.tokenizer, _task("likelihood", log_likelihood, examples), [examples])
-    assert test.value == pytest.approx(-np.mean(codelengths(ADAPTED, STORIES.tokenizer, examples)))
-    assert test.value == pytest.approx(-np.mean(test.outputs))
+    accuracy = Mean("accuracy", lambda output, example: output.strip() == example.reference.strip())
+    for labels, answers in (((), (" time", " time")), (("time", "zzz"), ("time", "time"))):
+        dev, test = _evaluate(_task("choose", accuracy, examples, labels), [examples[:1], examples])
+        assert (dev.value, test.value) == (1.0, 0.5)
+        assert test.answers == answers
+    (test,) = _evaluate(_task("likelihood", log_likelihood, examples), [examples])
+    pairs = [(example.prompt, example.completion) for example in examples]
+    assert test.value == pytest.approx(-np.mean(codelengths(ADAPTED, STORIES.tokenizer, pairs)))
+    assert test.value == pytest.approx(-np.mean(test.answers))

@@ -12,7 +12,7 @@ import numpy as np
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
-from mdl.generation import bucket, run_prefix, spread
+from mdl.machine.generation import bucket, run_prefix, spread
 
 _TOKENS, _SLOTS = 16, 64  # units of the bucketed shapes
 _LOGITS = 1 << 26  # most scores over the vocabulary that are held at a time
@@ -53,6 +53,7 @@ def log_likelihoods(
 
     Raises:
         ValueError: a completion is empty, or nothing stands before it.
+        FloatingPointError: a score is not finite: the model diverged.
     """
     prefix = list(prefix)
     before, lead = prefix[:-1], prefix[-1:]  # the last one goes with each prompt: none is then empty
@@ -98,7 +99,9 @@ def _score_batch(config, params, batch, height, spans, start, prefix_slots, cach
             targets[r, : len(completion), a], counted[r, : len(completion), a] = completion, True
     positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
     scores = _score(config)(params, spread(config, cache, height, slots), tokens, positions, last, at, targets)
-    sums = (np.asarray(scores, np.float64) * counted).sum(axis=1)  # [B, answers]
+    sums = np.where(counted, np.asarray(scores, np.float64), 0.0).sum(axis=1)  # [B, answers]
+    if not np.isfinite(sums[: len(batch)]).all():
+        raise FloatingPointError("a model's log-likelihoods are not finite; a smaller learning rate may help")
     for r, row in enumerate(batch):
         for a, (i, _) in enumerate(row.requests):
             total[i] = sums[r, a]

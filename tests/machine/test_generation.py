@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny import plain_tokenizer, tiny_config
 
-from mdl import generation
 from mdl.checkpoints import huggingface, load, transformer
 from mdl.checkpoints.config import Lora, ModelConfig
+from mdl.machine import generation
 
 TEXT = "Once upon a time there was a girl named Lily who loved to play in the park with her big red ball"
 

@@ -1,0 +1,118 @@
+"""What every program says before its method's own settings: with which arithmetic it runs, and how it answers."""
+
+import dataclasses
+from typing import Literal
+
+from mdl.checkpoints.checkpoint import Checkpoint
+from mdl.codes import Coder, settings, text
+from mdl.codes.coder import flag, natural
+from mdl.codes.settings import mostly, one_of
+from mdl.machine.answering import MODES, Answering
+from mdl.machine.programs import ELSEWHERE, METHODS, MODELLESS, code_method
+
+_TOKENS = (256, 56, 128, 36, 44, 72, 500, 160, 48, 64, 32, 16, 8, 96, 512, 1024)
+_STOPS = (
+    (),
+    ("\n",),
+    ("\nQuestion:",),
+    ("\nPremise:",),
+    ("\nInstruction:",),
+    ("\n<|im_start|>", "<|im_start|>"),
+    ("\n\n",),
+)
+_LABELS = (
+    ("negative", "positive"),
+    ("bad", "good"),
+    ("no", "yes"),
+    ("false", "true"),
+    ("entailment", "neutral", "contradiction"),
+    ("negative", "neutral", "positive"),
+    ("A", "B"),
+    ("A", "B", "C"),
+    ("A", "B", "C", "D"),
+    ("A", "B", "C", "D", "E"),
+    ("0", "1"),
+    ("1", "2"),
+    ("No", "Yes"),
+    ("False", "True"),
+    ("wrong", "right"),
+    ("1", "2", "3", "4", "5"),
+)
+_MOST_TEXTS = 64  # stop strings of a program
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """What decides the last bits of a program's numbers, beside device and library versions.
+
+    Attributes:
+        threads: of the CPU backend: they decide the order of some sums.
+        dtype: of the checkpoint's weights, and so of the products with them; log-probabilities are float32.
+        rows: prompts answered side by side.
+    """
+
+    threads: int = mostly(1, 2, 4, 8, 16, 32, 64, 96)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    rows: int = mostly(96, 64, 32, 48, 16, 8, 128, 256)
+
+    def __post_init__(self):
+        for name, most in (("threads", 4096), ("rows", 65536)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}={getattr(self, name)}: 1 to {most} is wanted")
+
+
+def code_arithmetic(coder: Coder, arithmetic: Arithmetic | None) -> Arithmetic:
+    """Codes it in either direction: 0.6 bits where all is usual."""
+    return settings.code(coder, Arithmetic, arithmetic)
+
+
+def code_answering(coder: Coder, checkpoint: Checkpoint, answering: Answering | None) -> Answering:
+    """Codes how the program answers: 2 bits for most modes, about 9 for usual labels, limits and stop strings.
+
+    Args:
+        coder: either direction.
+        checkpoint: unusual labels and stop strings are coded under it.
+        answering: what to write, or None when decoding.
+
+    Raises:
+        ValueError: what was decoded cannot be: the program is damaged.
+    """
+    given = answering
+    mode = MODES[coder.uniform(len(MODES), None if given is None else MODES.index(given.mode))]
+    if mode == "text":
+        limit = None if given is None else given.max_new_tokens
+        limit = one_of(coder, _TOKENS, limit, lambda value: natural(coder, value))
+        stop = None if given is None else given.stop
+        stop = one_of(coder, _STOPS, stop, lambda texts: _code_texts(coder, checkpoint, texts))
+        return Answering(mode, limit, stop)
+    if mode == "label":
+        labels = None if given is None else given.labels
+        labels = one_of(coder, _LABELS, labels, lambda texts: _code_labels(coder, checkpoint, texts))
+        joint = " "
+        if flag(coder, None if given is None else given.joint != " ", 1 / 16):
+            joint = text.code(coder, checkpoint, None if given is None else given.joint)
+        return Answering(mode, labels=labels, joint=joint)
+    return Answering(mode)
+
+
+def begin(
+    coder: Coder, method: str, checkpoint: Checkpoint | None, arithmetic: Arithmetic, answering: Answering
+) -> Coder:
+    """Begins a program's stream with all that the machine reads before it hands over to the method; returns `coder`."""
+    code_method(coder, min(METHODS.index(method), ELSEWHERE), method)
+    if method not in MODELLESS:
+        code_arithmetic(coder, arithmetic)
+        code_answering(coder, checkpoint, answering)
+    return coder
+
+
+def _code_texts(coder: Coder, checkpoint: Checkpoint, texts: tuple[str, ...] | None) -> tuple[str, ...]:
+    count = natural(coder, None if texts is None else len(texts))
+    if count > _MOST_TEXTS:
+        raise ValueError(f"{count} stop strings, and {_MOST_TEXTS} are possible")
+    return tuple(text.code(coder, checkpoint, None if texts is None else texts[i]) for i in range(count))
+
+
+def _code_labels(coder: Coder, checkpoint: Checkpoint, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Labels are coded as lines of one text: after one the model expects another of its kind."""
+    return tuple(text.code(coder, checkpoint, None if labels is None else "\n".join(labels)).split("\n"))

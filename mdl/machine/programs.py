@@ -1,0 +1,170 @@
+"""The program file, and the sidecar that says what it was made for.
+
+A file is one byte, version (high four bits) and method (low four), then one range-coded stream: the header (`header`),
+the method's settings and its payload. Trailing zero bytes are implied. Methods from the sixteenth on have 15 in the
+first byte, and their number begins the stream. The sidecar `<file>.json` is not part of the program and not counted; it
+only checks: the checkpoint's fingerprint, the file's digest, and the model that it decodes to. Nothing that an answer
+depends on is read from it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from mdl.codes import Decoder
+from mdl.codes.coder import Coder, natural
+from mdl.files import write_then_rename
+
+VERSION = 3
+METHODS = (  # the order is part of the format: append only
+    "zero_shot",
+    "icl",
+    "urial",
+    "prequential",
+    "prompt",
+    "lora",
+    "lm_head",
+    "full",
+    "bayesian_lora",
+    "combined",
+    "blockwise",
+    "script",
+)
+MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
+SIDECAR = ".json"
+MOST_BYTES = 1 << 36  # of a program file
+ELSEWHERE = 15  # in the low half of the first byte: the method's number begins the stream
+
+
+class ProgramError(ValueError):
+    """A program file that cannot be run, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program and the codelength of its parts.
+
+    Attributes:
+        method: a name in `METHODS`.
+        stream: the entropy-coded part of the file; empty for an estimate.
+        header_bits: −Σ log2 p of the header and the settings, and 8 for the first byte.
+        payload_bits: −Σ log2 p of the rest.
+    """
+
+    method: str
+    stream: bytes
+    header_bits: float
+    payload_bits: float
+
+    @property
+    def data(self) -> bytes:
+        """The file's content."""
+        return bytes([VERSION << 4 | min(METHODS.index(self.method), ELSEWHERE)]) + self.stream
+
+    @property
+    def ideal_bits(self) -> float:
+        """−Σ log2 p of everything in the file."""
+        return self.header_bits + self.payload_bits
+
+
+def code_method(coder: Coder, number: int, method: str | None) -> str:
+    """Codes what the first byte could not hold of the method: nothing for the first fifteen.
+
+    Args:
+        number: the low four bits of the first byte.
+        method: its name, or None when decoding.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    if number == ELSEWHERE:
+        number += natural(coder, None if method is None else METHODS.index(method) - ELSEWHERE)
+    if number >= len(METHODS):
+        raise ValueError(f"unknown method number {number}; known: {', '.join(METHODS)}")
+    return METHODS[number]
+
+
+def write(path: pathlib.Path, program: Program, sidecar: dict[str, Any]) -> None:
+    """Writes a program and its sidecar."""
+    path = pathlib.Path(path)
+    sidecar = {
+        **sidecar,
+        "method": program.method,
+        "version": VERSION,
+        "bytes": len(program.data),
+        "sha256": hashlib.sha256(program.data).hexdigest(),
+    }
+    write_then_rename(path.with_name(path.name + SIDECAR), json.dumps(sidecar, indent=1).encode() + b"\n")
+    write_then_rename(path, program.data)
+
+
+def read(path: pathlib.Path) -> tuple[str, Decoder]:
+    """Reads a program file.
+
+    Returns:
+        The method's name, and a decoder of what follows.
+
+    Raises:
+        ProgramError: the file is missing, empty, of another version or of an unknown method.
+    """
+    path = pathlib.Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise ProgramError(f"{path}: {size} bytes are no program; {MOST_BYTES} are possible")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ProgramError(f"{path}: {error.strerror}; give a program file that an experiment wrote") from None
+    if not data:
+        raise ProgramError(f"{path}: the file is empty; restore it")
+    if data[0] >> 4 > VERSION:
+        raise ProgramError(f"{path}: format version {data[0] >> 4} is newer than {VERSION}; update this package")
+    if data[0] >> 4 in (1, 2):
+        raise ProgramError(f"{path}: format version {data[0] >> 4} is older than {VERSION}; make the program again")
+    if data[0] >> 4 != VERSION:
+        raise ProgramError(f"{path}: not a program file (it begins with byte {data[0]:#04x})")
+    decoder = Decoder(data[1:])
+    try:
+        return code_method(decoder, data[0] & 15, None), decoder
+    except ValueError as error:
+        raise ProgramError(f"{path}: {error}") from None
+
+
+def read_sidecar(path: pathlib.Path) -> dict[str, Any] | None:
+    """Reads a program's sidecar and holds the file against it.
+
+    Returns:
+        The sidecar; None where there is none.
+
+    Raises:
+        ProgramError: it is no sidecar, or the file is not the one that it was written with.
+    """
+    path = pathlib.Path(path)
+    companion = path.with_name(path.name + SIDECAR)
+    if not companion.exists():
+        return None
+    try:
+        sidecar = json.loads(companion.read_text(encoding="utf-8"))
+        size, digest = sidecar["bytes"], sidecar["sha256"]
+    except OSError as error:
+        raise ProgramError(f"{companion}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProgramError(f"{companion}: not a sidecar ({error}); restore it, or delete it to run without") from None
+    data = path.read_bytes()
+    if len(data) != size:
+        raise ProgramError(f"{path}: {len(data)} bytes, its sidecar says {size!r}; the file is truncated or altered")
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ProgramError(f"{path}: its digest is not the sidecar's; the file was altered, restore it")
+    return sidecar
+
+
+def check_owner(path: pathlib.Path, sidecar: dict[str, Any], fingerprint: str) -> None:
+    """Raises ProgramError where a sidecar names another checkpoint than the one with this fingerprint."""
+    owner = sidecar.get("fingerprint", fingerprint)
+    if owner != fingerprint:
+        name = sidecar.get("checkpoint", "another checkpoint")
+        raise ProgramError(
+            f"{path}: made for checkpoint {name!s:.80} (fingerprint {owner!s:.80}), not for this one ({fingerprint})"
+        )

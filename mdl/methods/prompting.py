@@ -1,0 +1,59 @@
+"""What the methods that put a text before each prompt share: coding it, and selecting examples for it."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mdl.checkpoints.checkpoint import Checkpoint
+from mdl.codes import Coder, text
+from mdl.codes import settings as settings_code
+from mdl.methods.method import Adapted, Example, Prompting, prompted
+
+GAP = "\n\n"  # between an example and what follows
+
+
+def run(coder: Coder, checkpoint: Checkpoint, settings: Prompting | None, words: str | None) -> tuple[Adapted, float]:
+    """Codes settings and text in either direction.
+
+    Returns:
+        The checkpoint with the text before each prompt, and the bits of the settings.
+    """
+    settings = settings_code.code(coder, Prompting, settings)
+    header = coder.bits
+    return prompted(checkpoint, text.code(coder, checkpoint, words), settings), header
+
+
+def decode(coder: Coder, checkpoint: Checkpoint) -> Adapted:
+    """Runs a program's stream."""
+    return run(coder, checkpoint, None, None)[0]
+
+
+def check_draws(draws: int, seed: int) -> None:
+    """Raises ValueError where a search cannot draw like this."""
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws={draws!r}: a whole number of selections, 1 or more, is wanted")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r}: a natural number is wanted")
+
+
+def selections(
+    train: Sequence[Example], most: int, draws: int, seed: int
+) -> Iterator[tuple[dict[str, int], Sequence[Example]]]:
+    """Selections of up to `most` examples, each with what a record says of it.
+
+    The first is the split's beginning, of which nothing is said; draw d is the beginning of a permutation that seed
+    and d alone decide.
+    """
+    yield {}, train[:most]
+    for draw in range(1, draws):
+        order = np.random.default_rng((seed, draw)).permutation(len(train))[:most]
+        yield {"draw": draw, "seed": seed}, [train[i] for i in order]
+
+
+def shown(checkpoint: Checkpoint, start: str, examples: Sequence[Example]) -> tuple[str, int] | None:
+    """A text followed by examples, and its tokens; None where the context has no room for one more example after it."""
+    blocks = [example.prompt + example.completion + GAP for example in examples]
+    words = start + "".join(blocks)
+    size = len(checkpoint.tokenizer.encode(words))
+    longest = max((len(checkpoint.tokenizer.encode(block)) for block in blocks), default=0)
+    return (words, size) if size + longest <= text.max_tokens(checkpoint) else None
