@@ -254,7 +254,7 @@ def codelengths(
 def log_likelihoods(
     config: ModelConfig, params: transformer.Params, sequences: Sequence[Sequence[int]], **rules: int | None
 ) -> np.ndarray:
-    """Log-likelihood of each sequence and its end under a frozen model: [n] float64 nats; `rules` as for `codelengths`."""
+    """Log-likelihoods of sequences and their ends under a frozen model, [n] float64 nats; see `codelengths`."""
     return -math.log(2) * codelengths(config, params, sequences, **rules)[0]
 
 

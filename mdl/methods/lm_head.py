@@ -4,6 +4,7 @@ Where input and output embeddings are tied they stay tied: one matrix is trained
 """
 
 import dataclasses
+from typing import Literal
 
 from mdl.methods import parametric
 from mdl.methods.full import begin
@@ -19,9 +20,10 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Search(parametric.Search):
-    """As for all methods that send weights; four epochs by default."""
+    """As for all methods that send weights; four epochs by default, and Adam as for `full`."""
 
     epochs: tuple[int, ...] = (4,)
+    optimiser: Literal["adam", "adamw"] = "adam"
 
 
 def _trains(checkpoint):
