@@ -12,14 +12,16 @@ _WORD = 32  # bits a word of constriction's range coder; its state has two
 
 # constriction gives probabilities 24 bits and every symbol at least one unit, so that V symbols lose V / 2^24 of the
 # mass. Larger alphabets are coded in two symbols, block and place in the block: the loss stays below 0.01 %.
+_PRECISION = 24
 _LARGEST_ALPHABET = 1024
-_BLOCK = 256
+BLOCK = 256
 
 
 class Coder(Protocol):
     """Codes symbols in one direction; see the package's docstring."""
 
     bits: float  # −Σ log2 p of all that was coded, float64: the ideal codelength
+    coded: float  # the same under the 24-bit probabilities that the file is written with: what its length will be
 
     def categorical(self, log_probs: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
         """Codes m symbols, each under its own distribution.
@@ -81,76 +83,148 @@ def byte_string(coder: Coder, value: bytes | None) -> bytes:
     return bytes(coder.uniform(256, None if value is None else value[i]) for i in range(size))
 
 
+def in_blocks(size: int) -> bool:
+    """Whether symbols of an alphabet of this size are coded as a block of `BLOCK` symbols and a place in it."""
+    return size > _LARGEST_ALPHABET
+
+
+def coded_bits(log_probs: np.ndarray, log_blocks: np.ndarray | None, size: int) -> np.ndarray:
+    """Bits of symbols in a file, from their probabilities alone.
+
+    A symbol of probability p among V gets about 1 + p (2^24 − V) of 2^24 units; `Meter` and `Encoder`, which see all of
+    a distribution, count the units themselves.
+
+    Args:
+        log_probs: any shape, float64 natural logarithms of the symbols' probabilities.
+        log_blocks: the same of the blocks that they are in; not used where `in_blocks(size)` is false.
+        size: of the alphabet.
+
+    Returns:
+        Bits, of the same shape.
+    """
+    bits = lambda probs, among: _PRECISION - np.log2(1 + probs * ((1 << _PRECISION) - among))
+    if not in_blocks(size):
+        return bits(np.exp(log_probs), size)
+    blocks = np.exp(log_blocks)
+    uniform = np.full(blocks.shape, -math.log(BLOCK))  # in a block whose probabilities underflow: `_fill`
+    places = np.exp(np.subtract(log_probs, log_blocks, where=blocks > 0, out=uniform))
+    return bits(blocks, -(-size // BLOCK)) + bits(places, BLOCK)
+
+
 def _probabilities(log_probs: np.ndarray) -> np.ndarray:
     """[m, V] float64 probabilities; what a model calls impossible is left to the coder's floor."""
-    if not np.isfinite(log_probs.max()):
+    if not np.isfinite(log_probs.max(axis=1)).all():
         raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
     return np.exp(log_probs.astype(np.float64))
 
 
 def _blocks(probs: np.ndarray) -> np.ndarray:
     """[m, V] probabilities as [m, V / block, block], zero-padded."""
-    padding = -probs.shape[1] % _BLOCK
-    return np.pad(probs, ((0, 0), (0, padding))).reshape(len(probs), -1, _BLOCK)
+    padding = -probs.shape[1] % BLOCK
+    return np.pad(probs, ((0, 0), (0, padding))).reshape(len(probs), -1, BLOCK)
 
 
-class Encoder:
+def _fill(probs: np.ndarray) -> np.ndarray:
+    """Rows that underflowed to zero everywhere become uniform: a block cannot be chosen and then be impossible."""
+    return np.where(probs.sum(axis=1, keepdims=True) > 0, probs, 1.0)
+
+
+def _parts(probs: np.ndarray, symbols: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What symbols are coded as: (symbols [m], probabilities [m, n]) of one alphabet, or of blocks and of places."""
+    if not in_blocks(probs.shape[1]):
+        return [(symbols, probs)]
+    blocks, block = _blocks(probs), symbols // BLOCK
+    return [(block, blocks.sum(axis=2)), (symbols % BLOCK, _fill(blocks[np.arange(len(symbols)), block]))]
+
+
+def _units_bits(symbols: np.ndarray, probs: np.ndarray) -> float:
+    """Bits of symbols [m] under probabilities [m, n] in constriction's units.
+
+    Below symbol i lie i units, and of the other 2^24 − n the share that the probabilities before it have, rounded down.
+    """
+    size, rows = probs.shape[1], np.arange(len(symbols))
+    below = np.cumsum(probs, axis=1)
+    scale = ((1 << _PRECISION) - size) / below[:, -1]
+    start = np.floor(np.where(symbols > 0, below[rows, symbols - 1], 0.0) * scale)
+    end = np.where(symbols < size - 1, np.floor(below[rows, symbols] * scale), (1 << _PRECISION) - size)
+    return float((_PRECISION - np.log2(end - start + 1)).sum())
+
+
+class _Lengths:
+    """The two sums that every coder keeps."""
+
+    def __init__(self):
+        self.bits = self.coded = 0.0
+
+    def _count(self, log_probs: np.ndarray, symbols: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
+        self.coded += sum(_units_bits(*part) for part in parts)
+
+    def _count_uniforms(self, size: int, symbols: np.ndarray | int) -> None:
+        """Of 2^24 units each symbol gets as many as all can have, and the last one the rest as well."""
+        count, last = np.size(symbols), np.count_nonzero(np.equal(symbols, size - 1))
+        units, rest = divmod(1 << _PRECISION, size)
+        self.bits += count * math.log2(size)
+        self.coded += count * _PRECISION - (count - last) * math.log2(units) - last * math.log2(units + rest)
+
+
+class Encoder(_Lengths):
     """Writes symbols to a byte string."""
 
     def __init__(self):
-        self.bits = 0.0
+        super().__init__()
         self._coder = constriction.stream.queue.RangeEncoder()
         self._family = _Categorical(perfect=False)
 
     def fork(self) -> "Encoder":
         """An independent encoder that has written the same symbols so far."""
         other = Encoder()
-        other.bits, other._coder = self.bits, self._coder.clone()
+        other.bits, other.coded, other._coder = self.bits, self.coded, self._coder.clone()
         return other
 
     def categorical(self, log_probs, symbols):
         symbols = np.asarray(symbols, np.int32)
-        probs = _probabilities(log_probs)
-        rows = np.arange(len(symbols))
-        self.bits -= float(log_probs[rows, symbols].astype(np.float64).sum()) / math.log(2)
-        if probs.shape[1] <= _LARGEST_ALPHABET:
-            self._coder.encode(symbols, self._family, probs)
-        else:
-            blocks, block = _blocks(probs), symbols // _BLOCK
-            self._coder.encode(block, self._family, blocks.sum(axis=2))
-            self._coder.encode(symbols % _BLOCK, self._family, _fill(blocks[rows, block]))
+        parts = _parts(_probabilities(log_probs), symbols)
+        for part, probs in parts:
+            self._coder.encode(part, self._family, probs)
+        self._count(log_probs, symbols, parts)
         return symbols
 
     def uniform(self, size, symbol):
-        self.bits += math.log2(size)
         self._coder.encode(int(symbol), constriction.stream.model.Uniform(size))
+        self._count_uniforms(size, symbol)
         return symbol
 
     def uniforms(self, size, count, symbols):
-        self.bits += count * math.log2(size)
         self._coder.encode(np.asarray(symbols, np.int32), constriction.stream.model.Uniform(size))
+        self._count_uniforms(size, symbols)
         return symbols
 
     def finish(self) -> bytes:
-        """The shortest byte string that decodes to what was written, when followed by zeros."""
-        words = self._coder.get_compressed().astype(">u4").tobytes()
+        """The shortest byte string that decodes to what was written, when followed by zeros.
+
+        What was written is an interval: whole words, then `lower` … `lower` + `width` in units of the 64 bits after
+        them. Where it passes the end of those bits, constriction holds back words that a carry would change, and its
+        own ending, `lower` + 2^32 − 1, says which way they went in that ending.
+        """
         position, (lower, width) = self._coder.pos()
-        if lower + width < 1 << 2 * _WORD:  # otherwise a carry is pending, and constriction's own ending is kept
-            for size in range(2 * _WORD // 8 + 1):
-                unit = 1 << 2 * _WORD - 8 * size
-                value = -(-lower // unit) * unit
-                if value < lower + width:
-                    tail = value.to_bytes(2 * _WORD // 8, "big")[:size]
-                    words = words[: position * _WORD // 8] + tail
-                    break
-        return words.rstrip(b"\0")
+        state = 2 * _WORD
+        before = int.from_bytes(self._coder.get_compressed()[:position].astype(">u4").tobytes(), "big")
+        before -= (lower + (1 << _WORD) - 1) >> state
+        for size in range(state // 8 + 1):  # bytes after the words
+            unit = 1 << state - 8 * size
+            value = -(-lower // unit) * unit
+            if value < lower + width:
+                break
+        number = (before + (value >> state)).to_bytes(position * _WORD // 8, "big")
+        return (number + (value % (1 << state)).to_bytes(state // 8, "big")).rstrip(b"\0")
 
 
-class Decoder:
+class Decoder(_Lengths):
     """Reads symbols from an `Encoder`'s bytes."""
 
     def __init__(self, data: bytes):
-        self.bits = 0.0
+        super().__init__()
         padded = data + bytes(-len(data) % (_WORD // 8) + 2 * _WORD // 8)
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._family = _Categorical(perfect=False)
@@ -163,55 +237,50 @@ class Decoder:
 
     def categorical(self, log_probs, symbols):
         probs = _probabilities(log_probs)
-        if probs.shape[1] <= _LARGEST_ALPHABET:
+        if not in_blocks(probs.shape[1]):
             symbols = self._decode(self._family, probs)
         else:
             blocks = _blocks(probs)
             block = self._decode(self._family, blocks.sum(axis=2))
-            symbols = block * _BLOCK + self._decode(self._family, _fill(blocks[np.arange(len(probs)), block]))
+            symbols = block * BLOCK + self._decode(self._family, _fill(blocks[np.arange(len(probs)), block]))
             symbols = np.minimum(symbols, probs.shape[1] - 1)  # an altered file may point into the padding
-        self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
+        self._count(log_probs, symbols, _parts(probs, symbols))
         return symbols
 
     def uniform(self, size, symbol):
-        self.bits += math.log2(size)
-        return int(self._decode(constriction.stream.model.Uniform(size)))
+        symbol = int(self._decode(constriction.stream.model.Uniform(size)))
+        self._count_uniforms(size, symbol)
+        return symbol
 
     def uniforms(self, size, count, symbols):
-        self.bits += count * math.log2(size)
-        return self._decode(constriction.stream.model.Uniform(size), count)
+        symbols = self._decode(constriction.stream.model.Uniform(size), count)
+        self._count_uniforms(size, symbols)
+        return symbols
 
 
-def _fill(probs: np.ndarray) -> np.ndarray:
-    """Rows that underflowed to zero everywhere become uniform: a block cannot be chosen and then be impossible."""
-    return np.where(probs.sum(axis=1, keepdims=True) > 0, probs, 1.0)
-
-
-class Meter:
-    """Writes nothing and adds up ideal bits: for `estimated` points."""
-
-    def __init__(self):
-        self.bits = 0.0
+class Meter(_Lengths):
+    """Writes nothing and adds up bits: for `estimated` points."""
 
     def fork(self) -> "Meter":
-        """An independent meter with the same reading."""
+        """An independent meter with the same readings."""
         other = Meter()
-        other.bits = self.bits
+        other.bits, other.coded = self.bits, self.coded
         return other
 
     def categorical(self, log_probs, symbols):
         symbols = np.asarray(symbols, np.int32)
-        self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
+        self._count(log_probs, symbols, _parts(_probabilities(log_probs), symbols))
         return symbols
 
     def uniform(self, size, symbol):
-        self.bits += math.log2(size)
+        self._count_uniforms(size, symbol)
         return symbol
 
     def uniforms(self, size, count, symbols):
-        self.bits += count * math.log2(size)
+        self._count_uniforms(size, symbols)
         return symbols
 
-    def add(self, bits: float) -> None:
-        """Adds the codelength of what was scored elsewhere, in bits."""
+    def add(self, bits: float, coded: float) -> None:
+        """Adds the codelengths of what was scored elsewhere, ideal and in a file, in bits."""
         self.bits += bits
+        self.coded += coded

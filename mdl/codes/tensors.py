@@ -3,6 +3,9 @@
 A tensor is a step size and integers. An integer is coded as its bit length, under frequencies learned on the way
 (Krichevsky & Trofimov 1981), then its sign and its lower bits: the Elias gamma code with adaptive first part. So
 small integers are short whatever their distribution, and a program pays for widths that it does not use hardly at all.
+
+Entropy-coded integers of up to 8 bits are rounded for their length as well as their error (`rounding`), and the step is
+one of eight in each octave, coded as how far it is from the step before.
 """
 
 import math
@@ -10,34 +13,35 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from mdl.codes import rounding, steps
 from mdl.codes.coder import Coder
+from mdl.codes.rounding import bit_length, levels
 
-MAX_WIDTH = 32
 _FIRST, _LONGEST = 16, 4096  # integers coded under the same frequencies: at first, and at most
 _FACTORS = 2.0 ** (-np.arange(0, 25) / 4)  # of the largest magnitude, tried as the grid's range
+_START = steps.index(2.0**-10)  # what the first step of a kind is told from
+_DISTANCES = 15  # zero, no distance, and distances of 1 to 13 bits
 
 
-def levels(width: int) -> int:
-    """The largest integer of a width in bits: the grid is symmetric, -(2^(w-1) - 1) … 2^(w-1) - 1.
-
-    Raises:
-        ValueError: no such width.
-    """
-    if not 2 <= width <= MAX_WIDTH:
-        raise ValueError(f"width={width}: 2 to {MAX_WIDTH} bits are possible")
-    return 2 ** (width - 1) - 1
+def coarse(width: int, entropy: bool) -> bool:
+    """Whether tensors are rounded for the rate too, with a step of `steps`: entropy-coded ones of 8 bits or fewer."""
+    return entropy and width <= 8
 
 
-def quantise(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
-    """The nearest tensor on a grid of this width, whose range is chosen for the least squared error up to 8 bits.
+def quantise(values: np.ndarray, width: int, entropy: bool = False) -> tuple[float, np.ndarray]:
+    """A tensor's approximation on a grid of this width.
+
+    Up to 8 bits the grid's range is chosen for the least squared error, or if the integers are entropy-coded, range and
+    integers for the least sum of squared error and length. With more bits nothing is clipped: every value is within
+    half a step.
 
     Args:
         values: any shape, float.
         width: bits an integer, 2 … 32.
+        entropy: whether the integers will be coded under learned frequencies.
 
     Returns:
-        The step, a bfloat16 number, and int32 integers; 0 and zeros where all is zero. With more than 8 bits nothing
-        is clipped: every value is within half a step.
+        The step, a bfloat16 number, and int32 integers; 0 and zeros where all is zero.
 
     Raises:
         FloatingPointError: a value is not finite.
@@ -51,6 +55,8 @@ def quantise(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
         if step * levels(width) < largest:
             step = float(np.nextafter(np.asarray(step, jnp.bfloat16), np.asarray(np.inf, jnp.bfloat16)))
         return step, rounded(values, step, width) if step else np.zeros(values.shape, np.int32)
+    if coarse(width, entropy):
+        return rounding.choose(values, width)
     best = (math.inf, 0.0)
     for factor in _FACTORS:
         step = bfloat16(largest * factor / levels(width))
@@ -71,6 +77,11 @@ def bfloat16(value: float) -> float:
     return float(jnp.bfloat16(value))
 
 
+def nearest_step(value: float, width: int, entropy: bool) -> float:
+    """The nearest step that is sent with integers of this width."""
+    return steps.step(steps.index(value)) if coarse(width, entropy) else bfloat16(value)
+
+
 def dequantise(step: float, integers: np.ndarray) -> np.ndarray:
     """Float32 values: step times integers."""
     return (step * integers.astype(np.float64)).astype(np.float32)
@@ -79,7 +90,10 @@ def dequantise(step: float, integers: np.ndarray) -> np.ndarray:
 def code_step(coder: Coder, step: float | None) -> float:
     """Codes a bfloat16 number in 16 bits."""
     bits = None if step is None else int(np.asarray(jnp.bfloat16(step)).view(np.uint16))
-    return float(np.array(coder.uniform(1 << 16, bits), np.uint16).view(jnp.bfloat16))
+    step = float(np.array(coder.uniform(1 << 16, bits), np.uint16).view(jnp.bfloat16))
+    if not (math.isfinite(step) and step >= 0):
+        raise ValueError(f"a step of {step} is no step: the program is damaged")
+    return step
 
 
 class Frequencies:
@@ -88,6 +102,33 @@ class Frequencies:
     def __init__(self):
         self._lengths: dict[int, np.ndarray] = {}
         self._next: dict[int, np.ndarray] = {}
+        self._distances: dict[int, np.ndarray] = {}
+        self._steps: dict[int, int] = {}
+
+    def code_step(self, coder: Coder, step: float | None, width: int) -> float:
+        """Codes a step of `steps`, or 0, by its distance from the one before at this width.
+
+        Raises:
+            ValueError: there is no such step; decoding, the program is damaged.
+        """
+        distances = self._distances.setdefault(width, np.full(_DISTANCES, 0.2))
+        before = self._steps.get(width, _START)
+        distance = kind = None
+        if step is not None:
+            if step and steps.step(steps.index(step)) != step:
+                raise ValueError(f"step={step}: none that is sent with {width} bits; see `nearest_step`")
+            away = steps.index(step) - before if step else 0
+            distance = 2 * away if away >= 0 else -2 * away - 1
+            kind = np.array([1 + distance.bit_length() if step else 0])
+        kind = int(_code_blocks(coder, kind, 1, distances)[0])
+        if kind == 0:
+            return 0.0
+        low = max(kind - 2, 0)
+        rest = _code_uniform(coder, None if step is None else np.array([distance & ((1 << low) - 1)]), 1, low)
+        distance = int(rest[0]) | (1 << low if kind > 1 else 0)
+        index = before + (distance // 2 if distance % 2 == 0 else -(distance + 1) // 2)
+        self._steps[width] = index
+        return steps.step(index)
 
     def code(self, coder: Coder, integers: np.ndarray | None, count: int, width: int) -> np.ndarray:
         """Codes `count` integers of at most levels(width) in magnitude, or decodes them where they are None.
@@ -98,7 +139,7 @@ class Frequencies:
         lengths = self._lengths.setdefault(width, np.full(width, 0.5))
         seconds = self._next.setdefault(width, np.full((width, 2), 0.5))
         magnitude = None if integers is None else np.abs(integers.astype(np.int64))
-        size = _code_blocks(coder, None if magnitude is None else _bit_length(magnitude), count, lengths)
+        size = _code_blocks(coder, None if magnitude is None else bit_length(magnitude), count, lengths)
         out = (size > 0).astype(np.int64)
         for length in range(2, width):  # the bit after the leading one, learned; those after it, uniform
             where = np.flatnonzero(size == length)
@@ -114,10 +155,6 @@ class Frequencies:
         )
         out[where] *= 1 - 2 * signs
         return out.astype(np.int32)
-
-
-def _bit_length(magnitude: np.ndarray) -> np.ndarray:
-    return np.where(magnitude > 0, np.frexp(magnitude.astype(np.float64))[1], 0)
 
 
 def _code_blocks(coder: Coder, symbols: np.ndarray | None, count: int, counts: np.ndarray) -> np.ndarray:
@@ -165,9 +202,8 @@ def code(
     largest = levels(width)
     if tensor is not None and np.abs(tensor[1].astype(np.int64)).max(initial=0) > largest:
         raise ValueError(f"an integer does not fit {width} bits")
-    step = code_step(coder, None if tensor is None else tensor[0])
-    if not (math.isfinite(step) and step >= 0):
-        raise ValueError(f"a step of {step} is no step: the program is damaged")
+    step = None if tensor is None else tensor[0]
+    step = known.code_step(coder, step, width) if coarse(width, known is not None) else code_step(coder, step)
     count = math.prod(shape)
     if step == 0:
         return step, np.zeros(shape, np.int32)

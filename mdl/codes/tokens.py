@@ -15,7 +15,7 @@ import numpy as np
 
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import ModelConfig
-from mdl.codes.coder import Coder, Meter, natural
+from mdl.codes.coder import BLOCK, Coder, Meter, coded_bits, in_blocks, natural
 
 _SLOTS = 64  # the cache grows by this many tokens: one compilation each
 
@@ -144,8 +144,8 @@ def code(
     else:
         lengths = [max_tokens] * rows
     if isinstance(coder, Meter) and temperature is None:
-        scores = log_likelihoods(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
-        coder.add(-float(scores.sum()) / math.log(2))
+        ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
+        coder.add(float(ideal.sum()), float(coded.sum()))
         return [list(sequence) for sequence in sequences]
     out = [[] for _ in range(rows)]
     active = [i for i in range(rows) if lengths[i] > 0]
@@ -196,16 +196,23 @@ def arrays(
 
 @functools.lru_cache(maxsize=16)
 def _score(config: ModelConfig) -> Callable:
+    """Compiled (params, inputs, targets) -> log-probabilities of targets and of the blocks that they are in, [B, T]."""
+
     @jax.jit
     def score(params, inputs, targets):
         model = transformer.bind(config, params)
         log_probs = jax.nn.log_softmax(model.logits(model(inputs)[0]))
-        return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+        own = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+        if not in_blocks(config.vocab_size):
+            return own, own
+        block = targets[..., None] // BLOCK * BLOCK + jnp.arange(BLOCK)  # [B, T, block]
+        within = jnp.take_along_axis(log_probs, jnp.minimum(block, config.vocab_size - 1), axis=-1)
+        return own, jax.nn.logsumexp(within, axis=-1, where=block < config.vocab_size)
 
     return score
 
 
-def log_likelihoods(
+def codelengths(
     config: ModelConfig,
     params: transformer.Params,
     sequences: Sequence[Sequence[int]],
@@ -214,21 +221,41 @@ def log_likelihoods(
     eos: int | None,
     max_tokens: int,
     batch_size: int = 8,
-) -> np.ndarray:
-    """Log-likelihood of each sequence and its end under a frozen model, by parallel passes.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codelengths of each sequence and its end under a frozen model, by parallel passes.
 
     Returns:
-        [n] float64 nats; −log2 p is the ideal codelength. The first token counts log V where there is no bos.
+        The ideal ones, −log2 p, and those in a file, whose probabilities have 24 bits: each [n] float64 bits. The first
+        token counts log2 V where there is no bos.
+
+    Raises:
+        FloatingPointError: the model gives no probabilities.
     """
-    total = np.zeros(len(sequences))
+    size = config.vocab_size
+    ideal, coded = np.zeros(len(sequences)), np.zeros(len(sequences))
     for start in range(0, len(sequences), batch_size):
         inputs, targets, mask = arrays(sequences[start : start + batch_size], bos=bos, eos=eos, max_tokens=max_tokens)
-        scores = np.asarray(_score(config)(params, inputs, targets), np.float64)
-        total[start : start + batch_size] = (scores * mask).sum(axis=1)
+        scores, blocks = (np.asarray(x, np.float64) for x in _score(config)(params, inputs, targets))
+        if np.isnan(scores[mask > 0]).any():
+            raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
+        rows = slice(start, start + len(inputs))
+        ideal[rows] = -np.where(mask, scores, 0.0).sum(axis=1) / math.log(2)
+        coded[rows] = np.where(mask, coded_bits(scores, blocks, size), 0.0).sum(axis=1)
     if bos is None:
-        coded = [eos is not None or len(sequence) > 0 for sequence in sequences]
-        total -= math.log(config.vocab_size) * np.array(coded, np.float64)
-    return total
+        for i, sequence in enumerate(sequences):
+            if eos is not None or sequence:
+                first = sequence[0] if sequence else eos
+                block = min(BLOCK, size - first // BLOCK * BLOCK)
+                ideal[i] += math.log2(size)
+                coded[i] += coded_bits(np.array(-math.log(size)), np.array(math.log(block / size)), size)
+    return ideal, coded
+
+
+def log_likelihoods(
+    config: ModelConfig, params: transformer.Params, sequences: Sequence[Sequence[int]], **rules: int | None
+) -> np.ndarray:
+    """Log-likelihoods of sequences and their ends under a frozen model, [n] float64 nats; see `codelengths`."""
+    return -math.log(2) * codelengths(config, params, sequences, **rules)[0]
 
 
 def grow(

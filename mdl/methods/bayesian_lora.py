@@ -253,9 +253,9 @@ def _code(coder, config, params, settings, trained):
             if trained is not None:
                 widths[kind] = width(trained["gates"]["widths"][place])
                 step = math.exp(float(trained["log_steps"][place])) / _refinement(widths[kind])
-                step = tensors.bfloat16(step)
-                if not math.isfinite(step):
+                if not math.isfinite(tensors.bfloat16(step)):
                     raise FloatingPointError("a learned range is not finite; smaller learning rates may help")
+                step = tensors.nearest_step(step, widths[kind], settings.entropy)
                 x = trained["weights"][matrix.start : matrix.end].reshape(matrix.shape)
                 tensor = step, tensors.rounded(_cut(x, kind, ranks), step, widths[kind])
             symbol = coder.uniform(len(WIDTHS), None if trained is None else WIDTHS.index(widths[kind]))

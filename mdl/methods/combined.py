@@ -110,7 +110,7 @@ class _PhaseOne:
 
 def _code_scalars(coder, settings: Settings, scalars: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     """Codes how far the scalars are from 1."""
-    moved = None if scalars is None else tensors.quantise(scalars - 1, settings.width)
+    moved = None if scalars is None else tensors.quantise(scalars - 1, settings.width, settings.entropy)
     known = tensors.Frequencies() if settings.entropy else None
     return 1 + tensors.dequantise(*tensors.code(coder, moved, shape, settings.width, known))
 

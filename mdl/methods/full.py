@@ -1,6 +1,7 @@
 """full: all weights are trained, and how far they moved is sent, quantised."""
 
 import dataclasses
+from typing import Literal
 
 from mdl.codes.settings import usual
 from mdl.methods import parametric
@@ -16,9 +17,13 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Search(parametric.Search):
-    """As for all methods that send weights, at the rate of full fine-tuning."""
+    """As for all methods that send weights, at the rate of full fine-tuning.
+
+    AdamW's decay would move every weight, of words that never occur too, and all of that would be sent.
+    """
 
     learning_rate: float = 1e-5
+    optimiser: Literal["adam", "adamw"] = "adam"
 
 
 def begin(checkpoint, settings):

@@ -4,6 +4,7 @@ Where input and output embeddings are tied they stay tied: one matrix is trained
 """
 
 import dataclasses
+from typing import Literal
 
 from mdl.codes.settings import usual
 from mdl.methods import parametric
@@ -20,9 +21,10 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Search(parametric.Search):
-    """As for all methods that send weights; four epochs by default."""
+    """As for all methods that send weights; four epochs by default, and Adam as for `full`."""
 
     epochs: tuple[int, ...] = (4,)
+    optimiser: Literal["adam", "adamw"] = "adam"
 
 
 def _trains(checkpoint):

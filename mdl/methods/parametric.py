@@ -122,7 +122,7 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
         origin = np.asarray(before.astype(jnp.float32))
         moved = None
         if now is not None:
-            moved = tensors.quantise(np.asarray(now.astype(jnp.float32)) - origin, settings.width)
+            moved = tensors.quantise(np.asarray(now.astype(jnp.float32)) - origin, settings.width, settings.entropy)
         kind = known.setdefault(path[-1].key, tensors.Frequencies()) if settings.entropy else None
         step, integers = tensors.code(coder, moved, before.shape, settings.width, kind)
         out.append(jnp.asarray(origin + tensors.dequantise(step, integers), before.dtype))

@@ -4,15 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdl.codes import Decoder, Encoder, Meter
-from mdl.codes.coder import byte_string, flag, natural, real
+from mdl.codes.coder import BLOCK, byte_string, coded_bits, flag, natural, real
+
+seeds = st.integers(0, 2**32 - 1)
 
 
 def _log_softmax(x):
-    x = x.astype(np.float64)
+    x = x.astype(np.float64) - x.max(axis=1, keepdims=True)
     return (x - np.log(np.exp(x).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
@@ -86,15 +88,62 @@ def test_a_fork_goes_its_own_way():
     assert [natural(second, None), natural(second, None)] == [5, 7]
 
 
-def test_ending_costs_little():
-    rng, excess = np.random.default_rng(0), []
-    for size in range(200):
-        encoder = Encoder()
-        for symbol in rng.integers(0, 77, size % 20):
-            encoder.uniform(77, int(symbol))
-        excess.append(8 * len(encoder.finish()) - encoder.bits)
-    assert np.mean(excess) < 8
-    assert max(excess) < 40
+def _interval(encoder):
+    """Position in bits and the range coder's own interval: its first number, its width, and whether a carry pends."""
+    position, (lower, width) = encoder._coder.pos()
+    return 32 * position + 64, width, lower + width >= 1 << 64
+
+
+def _ends_shortly(coded):
+    """Writes (size, symbol) pairs and reads them back; no byte is written that the interval's width does not need."""
+    encoder = Encoder()
+    for size, symbol in coded:
+        encoder.uniform(size, symbol)
+    precision, width, pending = _interval(encoder)
+    data = encoder.finish()
+    assert 8 * len(data) < precision - math.log2(width) + 8
+    assert not data.endswith(b"\0")
+    decoder = Decoder(data)
+    assert [decoder.uniform(size, None) for size, _ in coded] == [symbol for _, symbol in coded]
+    assert encoder.coded == pytest.approx(precision - math.log2(width), abs=0.2)
+    return pending
+
+
+pairs = st.integers(2, 1 << 24).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
+
+
+@settings(deadline=None)
+@given(st.lists(pairs, max_size=40))
+def test_every_ending_is_the_shortest(coded):
+    _ends_shortly(coded)
+
+
+def test_random_endings_are_the_shortest_with_a_carry_pending_too():
+    rng, pending = np.random.default_rng(0), 0
+    for _ in range(2000):
+        sizes = rng.integers(2, 1 << rng.integers(2, 24), rng.integers(0, 30))
+        pending += _ends_shortly([(int(size), int(rng.choice([0, size - 1, rng.integers(size)]))) for size in sizes])
+    assert pending > 20
+
+
+@pytest.mark.parametrize("words", [1, 2, 5, 10])
+@pytest.mark.parametrize("last", [0, 1, 2, 1 << 23, (1 << 24) - 1])
+def test_a_carry_that_pends_for_many_words_is_settled(words, last):
+    """Each symbol is the one in whose interval a carry would begin, so that more and more words are held back."""
+    encoder, size = Encoder(), 1 << 24
+    coded = [(size, 77)]
+    encoder.uniform(*coded[-1])
+    while _interval(encoder)[0] < 32 * (words + 3):
+        _, (lower, width) = encoder._coder.pos()
+        coded.append((size, min(-lower % (1 << 64) // (width >> 24), size - 1)))
+        encoder.uniform(*coded[-1])
+    assert _ends_shortly(coded)
+    _ends_shortly([*coded, (size, last)])  # one more symbol, with and without a carry
+
+
+@pytest.mark.parametrize("symbols", [[1], [0], [0] * 40, [1, *[0] * 40], [0] * 40 + [1]])
+def test_zeros_at_the_end_are_not_written(symbols):
+    _ends_shortly([(1 << 20, symbol) for symbol in symbols])
 
 
 def test_a_meter_reads_what_an_encoder_writes():
@@ -106,9 +155,91 @@ def test_a_meter_reads_what_an_encoder_writes():
     assert meter.bits == encoder.bits > 0
 
 
-def test_nan_is_refused():
+alphabets = st.one_of(st.integers(2, 2000), st.sampled_from([1024, 1025, 1281, 32_000, 49_152, 151_936, 262_144]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    alphabets, st.sampled_from([0.1, 1.0, 5.0, 30.0, 300.0]), st.sampled_from(["model", "any", "worst", "none"]), seeds
+)
+def test_coded_bits_are_the_files_length(vocabulary, temperature, kind, seed):
+    """Whatever is coded: what the model expects, anything, the least probable symbol, what is impossible."""
+    rng = np.random.default_rng(seed)
+    encoder, meter, estimate, written = Encoder(), Meter(), 0.0, []
+    for rows in rng.integers(1, 1 + min(40, 300_000 // vocabulary), 6):
+        log_probs = _log_softmax(rng.normal(size=(rows, vocabulary)) * temperature)
+        symbols = rng.integers(0, vocabulary, rows)
+        if kind == "model":
+            symbols = (log_probs + rng.gumbel(size=log_probs.shape)).argmax(axis=1)
+        elif kind == "worst":
+            symbols = log_probs.argmin(axis=1)
+        elif kind == "none" and vocabulary > 2:
+            log_probs[:, rng.random(vocabulary) < 0.5] = -np.inf
+            log_probs[:, 1] = 0
+            log_probs[np.arange(rows), symbols] = np.maximum(log_probs[np.arange(rows), symbols], -80)
+            log_probs = np.where(np.isinf(log_probs), log_probs, _log_softmax(np.maximum(log_probs, -1e4)))
+        for coder in (encoder, meter):
+            coder.categorical(log_probs, symbols)
+        own = log_probs[np.arange(rows), symbols].astype(np.float64)
+        blocks = np.add.reduceat(np.exp(log_probs.astype(np.float64)), np.arange(0, vocabulary, BLOCK), axis=1)
+        with np.errstate(divide="ignore"):
+            blocks = np.log(blocks[np.arange(rows), symbols // BLOCK])
+        estimate += coded_bits(own, blocks, vocabulary).sum()
+        written.append((log_probs, symbols))
+    data = encoder.finish()
+    decoder = Decoder(data)
+    for log_probs, symbols in written:
+        np.testing.assert_array_equal(decoder.categorical(log_probs, None), symbols)
+    assert encoder.coded == meter.coded == decoder.coded
+    assert abs(8 * len(data) - encoder.coded) < 9
+    assert abs(8 * len(data) - estimate) <= 0.005 * estimate + 64
+
+
+@pytest.mark.parametrize("vocabulary", [16, 3072])
+def test_a_floor_is_counted(vocabulary):
+    """200 symbols that are all but impossible cost 24 bits each, or 24 a part, and no more."""
+    log_probs = _log_softmax(np.where(np.arange(vocabulary) == 3, 0.0, -500.0)[None])
+    meter = Meter()
+    for _ in range(200):
+        meter.categorical(log_probs, [vocabulary - 1])
+    assert meter.bits == pytest.approx(200 * 500 / math.log(2))
+    assert meter.coded == pytest.approx(200 * (24 if vocabulary == 16 else 24 + 8), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [2, 3, 1000, 200_000, 10_000_000, 1 << 24])
+def test_uniform_symbols_are_counted_as_the_coder_rounds_them(size):
+    encoder, meter = Encoder(), Meter()
+    symbols = np.random.default_rng(0).choice([0, size // 2, size - 1], 300, p=[0.5, 0.4, 0.1])
+    for coder in (encoder, meter):
+        coder.uniforms(size, 300, symbols)
+        coder.uniform(size, size - 1)
+    decoder = Decoder(encoder.finish())
+    decoder.uniforms(size, 300, None)
+    decoder.uniform(size, None)
+    assert encoder.coded == meter.coded == decoder.coded
+    assert abs(8 * len(encoder.finish()) - encoder.coded) < 9
+
+
+def test_a_fork_keeps_both_sums():
+    for coder in (Encoder(), Meter()):
+        natural(coder, 5)
+        coder.uniform(3, 1)
+        other = coder.fork()
+        assert (other.bits, other.coded) == (coder.bits, coder.coded) and coder.coded > 0
+        other.uniform(3, 1)
+        assert other.coded > coder.coded
+    meter = Meter()
+    meter.add(3.0, 4.0)
+    assert (meter.bits, meter.coded) == (3.0, 4.0)
+
+
+@pytest.mark.parametrize("coder", [Encoder, Meter, lambda: Decoder(b"abc")])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(coder, wrong):
+    rows = np.full((3, 8), -math.log(8), np.float32)
+    rows[1] = wrong  # -inf: a row in which nothing is possible
     with pytest.raises(FloatingPointError, match="not finite"):
-        Encoder().categorical(np.full((1, 8), np.nan, np.float32), [0])
+        coder().categorical(rows, [0, 0, 0])
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdl.codes import Decoder, Encoder, Meter, tensors
+from mdl.codes import Decoder, Encoder, Meter, steps, tensors
 from mdl.codes.tensors import Frequencies, bfloat16, dequantise, levels, quantise
 
 WIDTHS = (2, 3, 4, 8, 9, 12, 16, 17, 24, 31, 32)
@@ -51,7 +51,7 @@ def _samples(kind: str, count: int) -> np.ndarray:
 @given(shapes, st.integers(2, 32), st.booleans(), st.integers(0, 999), st.sampled_from([1e-30, 1e-4, 1.0, 1e30]))
 def test_quantised_values_survive(shape, width, adaptive, seed, scale):
     values = (np.random.default_rng(seed).standard_t(2, size=shape) * scale).astype(np.float32)
-    tensor = quantise(values, width)
+    tensor = quantise(values, width, adaptive)
     assert bfloat16(tensor[0]) == tensor[0]
     assert np.abs(tensor[1]).max(initial=0) <= levels(width)
     _round_trip(tensor, width, adaptive)
@@ -67,7 +67,7 @@ def test_the_ends_of_the_grid_survive(width, adaptive):
 def test_tensors_survive_one_after_another():
     """Frequencies go on from tensor to tensor, by width, alike on both sides."""
     rng = np.random.default_rng(0)
-    written = [(width, quantise(rng.normal(size=(9, 11)), width)) for width in (4, 16, 4, 2, 16)]
+    written = [(width, quantise(rng.normal(size=(9, 11)), width, True)) for width in (4, 16, 4, 2, 16)]
     encoder, known = Encoder(), Frequencies()
     for width, tensor in written:
         tensors.code(encoder, tensor, (9, 11), width, known)
@@ -79,7 +79,7 @@ def test_tensors_survive_one_after_another():
 
 
 def test_what_was_learned_of_one_tensor_shortens_the_next():
-    tensor = quantise(_samples("sparse", 200), 8)
+    tensor = quantise(_samples("sparse", 200), 8, True)
     alone, after = Encoder(), Encoder()
     tensors.code(alone, tensor, (200,), 8, Frequencies())
     known = Frequencies()
@@ -88,13 +88,59 @@ def test_what_was_learned_of_one_tensor_shortens_the_next():
     assert after.bits < 1.9 * alone.bits
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("adaptive, bits", [(False, 16), (True, math.log2(15))])
 @pytest.mark.parametrize("shape", [(), (7,), (0, 4)])
-def test_zeros_cost_their_step_and_nothing_else(shape, adaptive):
-    tensor = quantise(np.zeros(shape), 8)
+def test_zeros_cost_their_step_and_nothing_else(shape, adaptive, bits):
+    tensor = quantise(np.zeros(shape), 8, adaptive)
     assert tensor[0] == 0
     encoder, _ = _round_trip(tensor, 8, adaptive)
-    assert encoder.bits == 16
+    assert encoder.bits == pytest.approx(bits, abs=1e-5)
+
+
+def test_steps_of_coarse_grids_are_eighths_of_octaves_and_bfloat16_numbers():
+    assert [steps.step(k) for k in (0, 8, -16)] == [1.0, 2.0, 0.25]
+    for k in range(steps.LOWEST, steps.HIGHEST + 1):
+        assert steps.index(steps.step(k)) == k
+        assert bfloat16(steps.step(k)) == steps.step(k) == pytest.approx(2 ** (k / 8), rel=0.003)
+    for wrong in (steps.LOWEST - 1, steps.HIGHEST + 1):
+        with pytest.raises(ValueError, match="is no step: the program is damaged"):
+            steps.step(wrong)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.integers(steps.LOWEST, steps.HIGHEST)), max_size=30), st.integers(2, 8))
+def test_any_steps_survive_one_after_another(indices, width):
+    written = [0.0 if k is None else steps.step(k) for k in indices]
+    encoder, known = Encoder(), Frequencies()
+    for step in written:
+        tensors.code(encoder, (step, np.zeros(0, np.int32)), (0,), width, known)
+    decoder, known = Decoder(encoder.finish()), Frequencies()
+    assert [tensors.code(decoder, None, (0,), width, known)[0] for _ in written] == written
+
+
+def test_alike_steps_are_cheap_and_every_kind_and_width_has_its_own():
+    def bits(indices, widths=(4,)):
+        meter, known = Meter(), Frequencies()
+        for k in indices:
+            for width in widths:
+                tensors.code(meter, (steps.step(k * width), np.zeros(0, np.int32)), (0,), width, known)
+        return meter.bits / len(indices) / len(widths)
+
+    alike = np.random.default_rng(0).integers(-22, -16, 70).tolist()
+    assert bits([-20] * 70) < 0.5
+    assert bits(alike) < 6.5
+    assert bits(alike, widths=(3, 6)) < 7.5
+    assert bits(np.random.default_rng(0).integers(-60, 60, 70).tolist()) < 14
+
+
+def test_steps_that_are_not_on_the_grid_are_refused():
+    with pytest.raises(ValueError, match="step=0.3: none that is sent with 4 bits; see `nearest_step`"):
+        tensors.code(Meter(), (0.3, np.zeros(3, np.int32)), (3,), 4, Frequencies())
+    for value in (0.3, 1e-5, 77.0):
+        for width, entropy, most in ((4, True, 2 ** (1 / 16) - 1 + 0.002), (4, False, 1 / 256), (16, True, 1 / 256)):
+            near = tensors.nearest_step(value, width, entropy)
+            assert abs(near / value - 1) <= most
+            tensors.code(Meter(), (near, np.zeros(3, np.int32)), (3,), width, Frequencies() if entropy else None)
 
 
 @pytest.mark.parametrize("width", [9, 12, 16, 24, 32])
@@ -125,7 +171,7 @@ def test_more_bits_are_closer_and_few_bits_clip_where_that_is_closer(kind):
 def test_one_huge_value_is_kept_and_costs_little():
     values = _samples("outlier", 10_000)
     for width in (2, 4, 8):
-        tensor = quantise(values, width)
+        tensor = quantise(values, width, True)
         assert dequantise(*tensor)[-1] == pytest.approx(1, rel=0.01)
         encoder, _ = _round_trip(tensor, width, adaptive=True)
         assert encoder.bits < 0.01 * width * len(values)
@@ -141,7 +187,7 @@ def test_flat_codes_take_the_width_and_sixteen_bits(width):
 @pytest.mark.parametrize("width", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["normal", "laplace", "uniform", "sparse"])
 def test_learned_frequencies_come_near_the_entropy(kind, width):
-    tensor = quantise(_samples(kind, 20_000), width)
+    tensor = quantise(_samples(kind, 20_000), width, True)
     encoder, data = _round_trip(tensor, width, adaptive=True)
     allowed = 1.06 if kind == "sparse" else 1.015  # of a few hundred bits, learning three frequencies is a share
     assert _entropy(tensor[1]) < encoder.bits - 16 < allowed * _entropy(tensor[1])
@@ -154,14 +200,14 @@ def test_learned_frequencies_are_never_much_above_flat_codes(kind, width):
     for count, allowed in ((10_000, 1.002), (100, 1.5)):
         values = _samples(kind, count)
         meter = Meter()
-        tensors.code(meter, quantise(values, width), values.shape, width, Frequencies())
+        tensors.code(meter, quantise(values, width, True), values.shape, width, Frequencies())
         assert meter.bits - 16 < allowed * count * width
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("width", [2, 8, 24])
 def test_a_meter_reads_what_an_encoder_writes(width, adaptive):
-    tensor = quantise(_samples("laplace", 700), width)
+    tensor = quantise(_samples("laplace", 700), width, adaptive)
     encoder, _ = _round_trip(tensor, width, adaptive)
     meter = Meter()
     step, integers = tensors.code(meter, tensor, (700,), width, _known(adaptive))
@@ -224,7 +270,7 @@ def test_damaged_streams_are_tensors_or_errors():
     outcomes = []
     for width in WIDTHS:
         for adaptive in (False, True):
-            data = _round_trip(quantise(rng.normal(size=(7, 9)), width), width, adaptive)[1]
+            data = _round_trip(quantise(rng.normal(size=(7, 9)), width, adaptive), width, adaptive)[1]
             outcomes.append(_decode_whatever(data, width, adaptive))
             outcomes += [_decode_whatever(data[:size], width, adaptive) for size in range(0, len(data), 7)]
             for _ in range(10):
@@ -240,3 +286,15 @@ def test_a_step_that_is_none_is_refused(bits):
     encoder.uniform(1 << 16, bits)
     with pytest.raises(ValueError, match="is no step: the program is damaged"):
         tensors.code(Decoder(encoder.finish()), None, (3,), 8, None)
+
+
+@pytest.mark.parametrize("index", [steps.HIGHEST + 1, steps.LOWEST - 1])
+def test_a_distance_to_no_step_is_refused(index):
+    """Bytes that say so: 13 bits of distance from the first step."""
+    away = index + 80
+    distance = 2 * away if away >= 0 else -2 * away - 1
+    encoder, kind = Encoder(), 1 + distance.bit_length()
+    encoder.categorical(np.full((1, 15), -math.log(15), np.float32), [kind])
+    encoder.uniform(1 << kind - 2, distance - (1 << kind - 2))
+    with pytest.raises(ValueError, match="is no step: the program is damaged"):
+        tensors.code(Decoder(encoder.finish()), None, (3,), 8, Frequencies())

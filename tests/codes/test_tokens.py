@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_config
 
-from mdl.checkpoints import transformer
+from mdl.checkpoints import checkpoint, transformer
 from mdl.codes import Decoder, Encoder, Meter, tokens
 
 CONFIG = tiny_config(
@@ -85,6 +85,60 @@ def test_growing_equals_coding_each_length():
         tokens.code(whole, CONFIG, PARAMS, [sum(pieces, [])[:size]], rows=1, **rules)
         assert end.finish() == whole.finish()
         assert end.bits == whole.bits
+
+
+@pytest.mark.parametrize("stage", ["stories260k", "stories260k-random"])
+@pytest.mark.parametrize("kind", ["text", "noise", "one token"])
+@pytest.mark.parametrize("bos, eos", [(1, 2), (None, 2), (None, None)])
+def test_a_meter_reads_the_files_length(stage, kind, bos, eos):
+    """Where the model is surest of what does not come, the coder's floor is far below the ideal codelength."""
+    model = checkpoint.load(stage)
+    rng = np.random.default_rng(0)
+    given = {
+        "text": [
+            model.tokenizer.encode("Once upon a time, Lily went to the park. She saw a big dog.") for _ in range(4)
+        ],
+        "noise": rng.integers(3, model.config.vocab_size, (4, 60)).tolist(),
+        "one token": [[17] * size for size in (0, 1, 40, 60)],
+    }[kind]
+    params = dict(model.params)
+    if kind == "noise":  # much surer than it should be
+        params["norm"] = {"weight": 8 * params["norm"]["weight"]}
+    rules = {"rows": 4, "bos": bos, "eos": eos, "max_tokens": 64}
+    encoder, meter = Encoder(), Meter()
+    for coder in (encoder, meter):
+        tokens.code(coder, model.config, params, given, **rules)
+    size = 8 * len(encoder.finish())
+    assert abs(size - encoder.coded) < 9
+    assert abs(size - meter.coded) <= 0.005 * meter.coded + 64
+    if kind == "noise" and stage == "stories260k":
+        assert meter.coded < 0.9 * meter.bits
+
+
+@pytest.mark.parametrize("vocabulary", [1024, 1025, 3000])
+def test_a_meter_reads_the_files_length_of_large_alphabets(vocabulary):
+    config = tiny_config(vocab_size=vocabulary, num_hidden_layers=1, initializer_range=0.5)
+    params = transformer.initialise(config, 0)
+    params["norm"] = {"weight": 12 * params["norm"]["weight"]}
+    given = np.random.default_rng(0).integers(3, vocabulary, (4, 30)).tolist()
+    given[0][:4] = [vocabulary - 1] * 4
+    for bos in (None, 1):
+        rules = {"rows": 4, "bos": bos, "eos": EOS, "max_tokens": 31}
+        encoder, meter = Encoder(), Meter()
+        for coder in (encoder, meter):
+            tokens.code(coder, config, params, given, **rules)
+        assert meter.bits == pytest.approx(encoder.bits, rel=1e-4)
+        assert abs(8 * len(encoder.finish()) - meter.coded) <= 0.005 * meter.coded + 64
+        assert meter.coded == pytest.approx(encoder.coded, rel=1e-3)
+        assert meter.coded < 0.9 * meter.bits
+
+
+def test_a_model_that_diverged_is_refused_by_every_coder():
+    params = dict(PARAMS)
+    params["norm"] = {"weight": np.nan * params["norm"]["weight"]}
+    for coder in (Encoder(), Meter()):
+        with pytest.raises(FloatingPointError, match="not finite; a smaller learning rate may help"):
+            tokens.code(coder, CONFIG, params, [[5, 6]], rows=1, bos=1, eos=EOS, max_tokens=3)
 
 
 def test_wrong_sequences_are_refused():
