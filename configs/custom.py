@@ -66,7 +66,7 @@ def tiny():
         ),
         dev=200,
         test=500,
-        batch_size=96,
+        batch_size=64,
         threads=1,
         verifiers=2,
         probe={"examples": 120, "train": "full", "learning_rate": 1e-3, "max_tokens": 127},

@@ -37,7 +37,7 @@ def tiny():
         ),
         dev=64,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,  # as for gsm8k: two processes use two cores better than threads do
         verifiers=2,
     )
@@ -84,7 +84,7 @@ def smollm2_135m():
         ),
         dev=18,
         test=72,
-        batch_size=45,
+        batch_size=48,
         threads=1,
         verifiers=2,
     )
@@ -119,7 +119,7 @@ def smollm2_135m_labels():
         ),
         dev=60,
         test=300,
-        batch_size=60,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

@@ -51,7 +51,7 @@ def tiny():
         ),
         dev=64,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,  # as for gsm8k: two processes use two cores better than threads do
         verifiers=2,
     )
@@ -98,7 +98,7 @@ def smollm2_135m():
         ),
         dev=12,
         test=48,
-        batch_size=30,
+        batch_size=32,
         threads=1,
         verifiers=2,
     )

@@ -67,7 +67,7 @@ def tiny():
         ),
         dev=64,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,  # small steps: two processes, encoding and verifying, use two cores better than threads do
         verifiers=2,
     )
@@ -176,7 +176,7 @@ def methods():
         ),
         dev=128,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )
@@ -207,7 +207,7 @@ def ablation():
         ),
         dev=128,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

@@ -68,7 +68,7 @@ def tiny():
         ),
         dev=64,
         test=512,
-        batch_size=96,
+        batch_size=64,
         threads=1,  # small steps: two processes, encoding and verifying, use two cores better than threads do
         verifiers=2,
     )
@@ -114,7 +114,7 @@ def smollm2_135m():
         ),
         dev=4,
         test=32,
-        batch_size=36,
+        batch_size=32,
         threads=1,
         verifiers=2,
     )

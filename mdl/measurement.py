@@ -304,7 +304,7 @@ class _Run:
         path = self._path(key, encoded).with_suffix(".answers.jsonl")
         write_then_rename(path, answers_file(self.inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
-        bits = _bits(encoded, 8 * -(-encoded.program.ideal_bits // 8))
+        bits = _bits(encoded, 8 * -(-encoded.program.coded_bits // 8))
         self._record(key, encoded, bits, "estimated", answers, spent, None, path)
 
     def _path(self, key: str, encoded: Encoded) -> pathlib.Path:

@@ -46,7 +46,7 @@ class Setup:
     task: dict[str, Any]
     dev: int | None = None
     test: int | None = None
-    batch_size: int = 96
+    batch_size: int = 64
     dtype: str = "float32"
 
     def load_task(self) -> Task:

@@ -185,7 +185,7 @@ def test_a_program_is_described(finished, capsys):
     about = json.loads(capsys.readouterr().out)
     assert load("gsm8k", size="tiny").train[0].prompt in about["before"]
     assert about["answering"]["stop"] == ["\nQuestion:"]
-    assert about["arithmetic"] == {"threads": 2, "dtype": "float32", "rows": 96}
+    assert about["arithmetic"] == {"threads": 2, "dtype": "float32", "rows": 64}
 
 
 @pytest.mark.parametrize(

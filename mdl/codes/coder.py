@@ -8,6 +8,7 @@ import constriction
 import numpy as np
 
 _Categorical = constriction.stream.model.Categorical
+MOST_BYTES = 1 << 20  # of a byte string
 _WORD = 32  # bits a word of constriction's range coder; its state has two
 
 # constriction gives probabilities 24 bits and every symbol at least one unit, so that V symbols lose V / 2^24 of the
@@ -78,8 +79,14 @@ def real(coder: Coder, value: float | None) -> float:
 
 
 def byte_string(coder: Coder, value: bytes | None) -> bytes:
-    """Codes a length and that many uniform bytes: 8 bits each."""
+    """Codes a length and that many uniform bytes: 8 bits each.
+
+    Raises:
+        ValueError: there are more than `MOST_BYTES`: the program is damaged.
+    """
     size = natural(coder, None if value is None else len(value))
+    if size > MOST_BYTES:
+        raise ValueError(f"a text of {size} bytes, and {MOST_BYTES} are possible")
     return bytes(coder.uniform(256, None if value is None else value[i]) for i in range(size))
 
 
@@ -239,12 +246,18 @@ class Decoder(_Lengths):
         probs = _probabilities(log_probs)
         if not in_blocks(probs.shape[1]):
             symbols = self._decode(self._family, probs)
+            parts = [(symbols, probs)]
         else:
             blocks = _blocks(probs)
-            block = self._decode(self._family, blocks.sum(axis=2))
-            symbols = block * BLOCK + self._decode(self._family, _fill(blocks[np.arange(len(probs)), block]))
-            symbols = np.minimum(symbols, probs.shape[1] - 1)  # an altered file may point into the padding
-        self._count(log_probs, symbols, _parts(probs, symbols))
+            sums = blocks.sum(axis=2)
+            block = self._decode(self._family, sums)
+            places = _fill(blocks[np.arange(len(probs)), block])
+            place = self._decode(self._family, places)
+            parts = [(block, sums), (place, places)]
+            symbols = np.minimum(
+                block * BLOCK + place, probs.shape[1] - 1
+            )  # an altered file may point into the padding
+        self._count(log_probs, symbols, parts)
         return symbols
 
     def uniform(self, size, symbol):

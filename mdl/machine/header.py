@@ -1,43 +1,47 @@
 """What every program says before its method's own settings: with which arithmetic it runs, and how it answers."""
 
 import dataclasses
+import functools
 from typing import Literal
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, settings, text
 from mdl.codes.coder import flag, natural
 from mdl.codes.settings import mostly, one_of
-from mdl.machine.answering import MODES, Answering
+from mdl.machine.answering import Answering
 from mdl.machine.programs import ELSEWHERE, METHODS, MODELLESS, code_method
 
-_TOKENS = (256, 56, 128, 36, 44, 72, 500, 160, 48, 64, 32, 16, 8, 96, 512, 1024)
-_STOPS = (
-    (),
-    ("\n",),
-    ("\nQuestion:",),
-    ("\nPremise:",),
-    ("\nInstruction:",),
-    ("\n<|im_start|>", "<|im_start|>"),
-    ("\n\n",),
+PRESETS = (  # how the tasks of this package are answered, and what is usual elsewhere; the order is part of the format
+    Answering(),
+    Answering("option"),
+    Answering("codelength"),
+    *(Answering("text", limit, ("\nQuestion:",)) for limit in (256, 160, 56)),
+    *(Answering("text", limit, ("\n",)) for limit in (128, 80, 36, 16)),
+    *(Answering("text", limit, ("\nPremise:",)) for limit in (128, 48, 44)),
+    *(Answering("text", limit, ("\n<|im_start|>", "<|im_start|>")) for limit in (500, 160)),
+    Answering("text", 72, ("\nInstruction:",)),
+    *(
+        Answering("label", labels=labels)
+        for labels in (
+            ("negative", "positive"),
+            ("bad", "good"),
+            ("no", "yes"),
+            ("false", "true"),
+            ("entailment", "neutral", "contradiction"),
+            ("negative", "neutral", "positive"),
+            ("A", "B"),
+            ("A", "B", "C"),
+            ("A", "B", "C", "D"),
+            ("A", "B", "C", "D", "E"),
+            ("0", "1"),
+            ("No", "Yes"),
+            ("False", "True"),
+            ("1", "2", "3", "4", "5"),
+        )
+    ),
 )
-_LABELS = (
-    ("negative", "positive"),
-    ("bad", "good"),
-    ("no", "yes"),
-    ("false", "true"),
-    ("entailment", "neutral", "contradiction"),
-    ("negative", "neutral", "positive"),
-    ("A", "B"),
-    ("A", "B", "C"),
-    ("A", "B", "C", "D"),
-    ("A", "B", "C", "D", "E"),
-    ("0", "1"),
-    ("1", "2"),
-    ("No", "Yes"),
-    ("False", "True"),
-    ("wrong", "right"),
-    ("1", "2", "3", "4", "5"),
-)
+_TOKENS = (256, 128, 64, 32, 16, 8, 512, 1024)  # usual limits, where the rest is not
+_STOPS = ((), ("\n",), ("\n\n",))
 _MOST_TEXTS = 64  # stop strings of a program
 
 
@@ -52,8 +56,8 @@ class Arithmetic:
     """
 
     threads: int = mostly(1, 2, 4, 8, 16, 32, 64, 96)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    rows: int = mostly(96, 64, 32, 48, 16, 8, 128, 256)
+    dtype: Literal["float32", "bfloat16", "float16"] = mostly("float32", "bfloat16", "float16")
+    rows: int = mostly(64, 32, 48, 96, 16, 8, 128, 256)
 
     def __post_init__(self):
         for name, most in (("threads", 4096), ("rows", 65536)):
@@ -62,12 +66,12 @@ class Arithmetic:
 
 
 def code_arithmetic(coder: Coder, arithmetic: Arithmetic | None) -> Arithmetic:
-    """Codes it in either direction: 0.6 bits where all is usual."""
+    """Codes it in either direction: 1.2 bits where all is the default."""
     return settings.code(coder, Arithmetic, arithmetic)
 
 
 def code_answering(coder: Coder, checkpoint: Checkpoint, answering: Answering | None) -> Answering:
-    """Codes how the program answers: 2 bits for most modes, about 9 for usual labels, limits and stop strings.
+    """Codes how the program answers, 5 bits for a preset.
 
     Args:
         coder: either direction.
@@ -77,22 +81,19 @@ def code_answering(coder: Coder, checkpoint: Checkpoint, answering: Answering | 
     Raises:
         ValueError: what was decoded cannot be: the program is damaged.
     """
-    given = answering
-    mode = MODES[coder.uniform(len(MODES), None if given is None else MODES.index(given.mode))]
-    if mode == "text":
-        limit = None if given is None else given.max_new_tokens
-        limit = one_of(coder, _TOKENS, limit, lambda value: natural(coder, value))
-        stop = None if given is None else given.stop
-        stop = one_of(coder, _STOPS, stop, lambda texts: _code_texts(coder, checkpoint, texts))
-        return Answering(mode, limit, stop)
-    if mode == "label":
-        labels = None if given is None else given.labels
-        labels = one_of(coder, _LABELS, labels, lambda texts: _code_labels(coder, checkpoint, texts))
+    return one_of(coder, PRESETS, answering, functools.partial(_code_spelt, coder, checkpoint))
+
+
+def _code_spelt(coder: Coder, checkpoint: Checkpoint, given: Answering | None) -> Answering:
+    """Codes what is no preset: a text, or labels."""
+    if flag(coder, None if given is None else given.mode == "label"):
         joint = " "
         if flag(coder, None if given is None else given.joint != " ", 1 / 16):
             joint = text.code(coder, checkpoint, None if given is None else given.joint)
-        return Answering(mode, labels=labels, joint=joint)
-    return Answering(mode)
+        return Answering("label", labels=_code_labels(coder, checkpoint, given and given.labels), joint=joint)
+    limit = one_of(coder, _TOKENS, given and given.max_new_tokens, functools.partial(natural, coder))
+    stop = one_of(coder, _STOPS, given and given.stop, functools.partial(_code_texts, coder, checkpoint))
+    return Answering("text", limit, stop)
 
 
 def begin(

@@ -51,12 +51,14 @@ class Program:
         stream: the entropy-coded part of the file; empty for an estimate.
         header_bits: −Σ log2 p of the header and the settings, and 8 for the first byte.
         payload_bits: −Σ log2 p of the rest.
+        coded_bits: of the file, as the coder counts its own units: what an estimate is reported as.
     """
 
     method: str
     stream: bytes
     header_bits: float
     payload_bits: float
+    coded_bits: float = 0.0
 
     @property
     def data(self) -> bytes:

@@ -12,7 +12,7 @@ from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag
-from mdl.codes.settings import usual
+from mdl.codes.settings import mostly, usual
 from mdl.methods import examples
 from mdl.methods.examples import RATES, Order, Rules
 from mdl.methods.method import Adapted, Encoded, finish
@@ -40,9 +40,9 @@ class Settings:
     alpha: float = 8.0
     learning_rate: float = usual(1e-4, 1e-5, *RATES)
     prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = 0
+    seed: int = mostly(0, 1, 2, 3)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = 0
+    warmup: int = mostly(0, 8, 10, 3)
 
 
 @dataclasses.dataclass(frozen=True)

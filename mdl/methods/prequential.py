@@ -17,7 +17,7 @@ from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag, natural
-from mdl.codes.settings import usual
+from mdl.codes.settings import mostly, usual
 from mdl.methods import examples
 from mdl.methods.examples import RATES, Order
 from mdl.methods.method import Adapted, Encoded, finish
@@ -53,10 +53,10 @@ class Settings:
     batch: int = 8
     epoch_batch: int = 8
     prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = 0
+    seed: int = mostly(0, 1, 2, 3)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = 0
-    replay: int = 0
+    warmup: int = mostly(0, 8, 10, 3)
+    replay: int = mostly(0, 1, 2, 4)
     calibrate: bool = False
 
 

@@ -48,8 +48,8 @@ def test_a_header_survives(arithmetic, answering):
 
 @pytest.mark.parametrize("answering", USUAL)
 def test_usual_choices_take_less_than_two_bytes(answering):
-    assert _bits(Meter(), Arithmetic(), answering) <= 10
-    assert _bits(Meter(), Arithmetic(2, "float32", 64), answering) <= 22
+    assert _bits(Meter(), Arithmetic(), answering) <= 7
+    assert _bits(Meter(), Arithmetic(2, "float32", 96), answering) <= 16
 
 
 def test_the_default_takes_no_bytes():
