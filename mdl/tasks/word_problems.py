@@ -95,10 +95,13 @@ def read_templates(rows: str) -> tuple[Template, ...]:
 PHRASES = {
     "gain": ("{he} found #", "{he} got # from {P}", "{B} gave {him} #", "{he} took # from {B}", "{P} bought {him} #",
              "{he} picked up #", "{he} got # back", "{B} let {him} have #", "{P} put # in {his} bag", "{he} won #",
-             "{he} made #", "{B} brought {him} #", "{B} lost # to {him}"),
+             "{he} made #", "{B} brought {him} #", "{B} lost # to {him}", "{B} threw {him} #", "# fell into {his} bag",
+             "{P} sent {him} #", "{B} handed {him} #", "{P} left {him} #", "{he} took # home", "{he} dug up #"),
     "loss": ("{he} lost #", "{he} gave # to {P}", "{he} gave {B} #", "{B} took # from {him}", "{he} sold #",
              "{B} got # from {him}", "{he} gave # back", "{he} let {B} have #", "{he} put # in {B}'s bag",
-             "{he} broke #", "{he} brought {B} #", "{B} won # from {him}", "{P} picked # from {his} bag"),
+             "{he} broke #", "{he} brought {B} #", "{B} won # from {him}", "{he} threw {P} #", "# fell out of {his} bag",
+             "{he} sent {P} #", "{he} handed {B} #", "{he} left {B} #", "{he} took # to {B}", "{he} used up #",
+             "a dog took #"),
     "come": ("# came in", "# ran up", "# came to play", "# came back", "# got in", "# came from the park"),
     "leave": ("# went home", "# ran off", "# went to play", "# went back", "# got out", "# left for the park"),
     "then": ("", "Then ", "Later ", "Now "),
@@ -113,10 +116,56 @@ VERBS = (("found", "find"), ("lost", "lose"), ("hid", "hide"), ("got", "get"), (
          ("saw", "see"), ("sold", "sell"), ("broke", "break"), ("made", "make"), ("drew", "draw"))  # fmt: skip
 KINDS = (("red", "blue"), ("big", "little"), ("new", "old"), ("pink", "green"), ("long", "short"))
 
-TEMPLATES = read_templates("""
+_PLAIN = read_templates("""
 a+b|goods|0|{A} had {a} {things:a}. <then><gain b>. <now>|{A} has {w} {things:r}.
 a+b|goods|0|<gain b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
 a+b|goods|0|At first {A} had {a} {things:a}. <then><gain b>. <now>|{A} has {w} {things:r}.
+a+b|beings|0|{A} saw {a} {things:a}. <then><come b>. <here>|There are {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a} at school and {b} at home. How many {things} did {A} {do}?
+    |{A} {did} {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a} and {B} {did} {b}. How many {things} did they {do}[ together/ in all/]?
+    |They {did} {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more[ than {A}/]. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a+b|goods|0|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many {things} does {A} have[ in all/]?
+    |{A} has {w} {things:r}.
+a+b|goods|0|A box has {b} {that} {things:b} and the other {a} {are:a} {this}. How many {things} does it have?
+    |It has {w} {things:r}.
+a+b|years|0|{A} is {a} {things:a} old. {B} is {b} {things:b} older. How old is {B}?|{B} is {w} {things:r} old.
+a+b|foods|0|{A} ate {a} {things:a} and {b} at noon. How many {things} did {A} eat[ in all/]?|{A} ate {w} {things:r}.
+a+b|goods|0|{A} wants {b} more {things:b}. {A} has {a}. How many {things} does {A} want[ in all/]?
+    |{A} wants {w} {things:r}.
+a+b|foods|0|{A} ate {b} {things:b} and {a} {are:a} left. <there>|There were {w} {things:r}.
+a+b|goods|0|{A} has {a} {things:a} and needs {b} more for a full box. How many {things} are in a full box?
+    |A box has {w} {things:r}.
+a-b|goods|0|{A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
+a-b|goods|0|<loss b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
+a-b|goods|0|At first {A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
+a-b|beings|0|{A} saw {a} {things:a}. <then><leave b>. <here>|There are {w} {things:r}.
+a-b|goods|0|{A} {did} {a} {things:a}, {b} at school and some at home. How many {things} did {A} {do} at home?
+    |{A} {did} {w} {things:r}.
+a-b|goods|1|{A} {did} {a} {things:a} at school and {b} at home. How many more {things} did {A} {do} at school?
+    |{A} {did} {w} more.
+a-b|goods|1|{A} {did} {b} {things:b} and {B} {did} {a}. How many less {things} did {A} {do}?|{A} {did} {w} less.
+a-b|goods|1|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many more {this} {ones} does {A} have?
+    |{A} has {w} more.
+a-b|foods|0|There were {a} {things:a}. {A} ate some and {b} {are:b} left. How many {things} did {A} eat?
+    |{A} ate {w} {things:r}.
+a-b|goods|0|{A} and {B} {did} {a} {things:a}[ together/ in all/]. {A} {did} {b}. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a-b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less[ than {A}/]. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a-b|goods|0|{A} has {a} {this} and {that} {things:a}[ in all/]. {b} {are:b} {that}. How many {things} are {this}?
+    |{A} has {w} {things:r}.
+a-b|goods|0|A box has {a} {things:a}. {b} {are:b} {that} and the other {ones} are {this}. How many are {this}?
+    |It has {w} {things:r}.
+a-b|years|1|{A} is {a} {things:a} old and {B} is {b}. How many {things} older is {A}?|{A} is {w} {things:r} older.
+a-b|foods|0|{A} ate {b} of the {a} {things:a}. How many {things} are left?|There are {w} {things:r}.
+a-b|goods|0|A full box has {a} {things:a}. {A} has {b}. How many more {things} does {A} need?
+    |{A} needs {w} {things:r}.
+""")
+# What is asked for came first, or went the other way: the same words as above, for the other operation.
+_TURNED = read_templates("""
 a+b|goods|0|{A} had some {things}. <then><loss b>. Now {he} has {a}. <first>|{A} had {w} {things:r}.
 a+b|goods|0|{A} has {a} {things:a}[ now/ left/]. Before that, <loss b>. <first>|{A} had {w} {things:r}.
 a+b|goods|0|After <loss b>, {A} had {a} {things:a}[ left/]. <first>|{A} had {w} {things:r}.
@@ -128,30 +177,12 @@ a+b|goods|0|{A} <give> {B} {b} {things:b}. Now {A} has {a}. How many {things} di
     |{A} had {w} {things:r}.
 a+b|goods|0|{A} took {b} {things:b} from {B}. Now {B} has {a}. How many {things} did {B} have before?
     |{B} had {w} {things:r}.
-a+b|beings|0|{A} saw {a} {things:a}. <then><come b>. <here>|There are {w} {things:r}.
 a+b|beings|0|{A} saw some {things}. <then><leave b> and {a} stayed. <there>|There were {w} {things:r}.
 a+b|beings|0|There {are:a} {a} {things:a} [now/left/here]. Before that, <leave b>. <there>|There were {w} {things:r}.
-a+b|goods|0|{A} {did} {a} {things:a} at school and {b} at home. How many {things} did {A} {do}?
-    |{A} {did} {w} {things:r}.
-a+b|goods|0|{A} {did} {a} {things:a} and {B} {did} {b}. How many {things} did they {do}[ together/ in all/]?
-    |They {did} {w} {things:r}.
-a+b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more[ than {A}/]. How many {things} did {B} {do}?
-    |{B} {did} {w} {things:r}.
 a+b|goods|0|{A} {did} {a} {things:a}, {b} less than {B}. How many {things} did {B} {do}?|{B} {did} {w} {things:r}.
 a+b|goods|0|{A} has {b} {things:b} less than {B}. {A} has {a}. How many {things} does {B} have?
     |{B} has {w} {things:r}.
-a+b|goods|0|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many {things} does {A} have[ in all/]?
-    |{A} has {w} {things:r}.
-a+b|goods|0|A box has {b} {that} {things:b} and the other {a} {are:a} {this}. How many {things} does it have?
-    |It has {w} {things:r}.
-a+b|years|0|{A} is {a} {things:a} old. {B} is {b} {things:b} older. How old is {B}?|{B} is {w} {things:r} old.
 a+b|years|0|{A} is {a} {things:a} old, {b} less than {B}. How old is {B}?|{B} is {w} {things:r} old.
-a+b|foods|0|{A} ate {b} {things:b} and {a} {are:a} left. <there>|There were {w} {things:r}.
-a+b|goods|0|{A} has {a} {things:a} and needs {b} more for a full box. How many {things} are in a full box?
-    |A box has {w} {things:r}.
-a-b|goods|0|{A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
-a-b|goods|0|<loss b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
-a-b|goods|0|At first {A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
 a-b|goods|0|{A} had some {things}. <then><gain b>. Now {he} has {a}. <first>|{A} had {w} {things:r}.
 a-b|goods|0|{A} has {a} {things:a}[ now/ left/]. Before that, <gain b>. <first>|{A} had {w} {things:r}.
 a-b|goods|1|After <gain b>, {A} had {a} {things:a}[ left/]. <first>|{A} had {w} {things:r}.
@@ -163,27 +194,14 @@ a-b|goods|0|{A} <give> {B} {b} {things:b}. Now {B} has {a}. How many {things} di
     |{B} had {w} {things:r}.
 a-b|goods|0|{A} took {b} {things:b} from {B}. Now {A} has {a}. How many {things} did {A} have before?
     |{A} had {w} {things:r}.
-a-b|beings|0|{A} saw {a} {things:a}. <then><leave b>. <here>|There are {w} {things:r}.
 a-b|beings|0|{A} saw some {things}. <then><come b> and {a} stayed. <there>|There were {w} {things:r}.
 a-b|beings|0|There {are:a} {a} {things:a} [now/left/here]. Before that, <come b>. <there>|There were {w} {things:r}.
-a-b|goods|0|{A} {did} {a} {things:a}, {b} at school and some at home. How many {things} did {A} {do} at home?
-    |{A} {did} {w} {things:r}.
-a-b|goods|0|{A} and {B} {did} {a} {things:a}[ together/ in all/]. {A} {did} {b}. How many {things} did {B} {do}?
-    |{B} {did} {w} {things:r}.
-a-b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less[ than {A}/]. How many {things} did {B} {do}?
-    |{B} {did} {w} {things:r}.
 a-b|goods|0|{A} {did} {a} {things:a}, {b} more than {B}. How many {things} did {B} {do}?|{B} {did} {w} {things:r}.
 a-b|goods|0|{A} has {b} {things:b} more than {B}. {A} has {a}. How many {things} does {B} have?
     |{B} has {w} {things:r}.
-a-b|goods|0|{A} has {a} {this} and {that} {things:a}[ in all/]. {b} {are:b} {that}. How many {things} are {this}?
-    |{A} has {w} {things:r}.
-a-b|goods|0|A box has {a} {things:a}. {b} {are:b} {that} and the other {ones} are {this}. How many are {this}?
-    |It has {w} {things:r}.
 a-b|years|1|{A} is {a} {things:a} old, {b} more than {B}. How old is {B}?|{B} is {w} {things:r} old.
-a-b|years|1|{A} is {a} {things:a} old and {B} is {b}. How many {things} older is {A}?|{A} is {w} {things:r} older.
-a-b|foods|0|{A} ate {b} of the {a} {things:a}. How many {things} are left?|There are {w} {things:r}.
-a-b|goods|0|A full box has {a} {things:a}. {A} has {b}. How many more {things} does {A} need?
-    |{A} needs {w} {things:r}.
+""")
+_TWO_STEPS = read_templates("""
 a+b-c|goods|0|{A} had {a} {things:a}. <gain b>. <then><loss c>. <now>|{A} has {w}.
 a-b+c|goods|0|{A} had {a} {things:a}. <loss b>. <then><gain c>. <now>|{A} has {w}.
 a+b+c|goods|0|{A} had {a} {things:a}. <gain b>. <then><gain c>. <now>|{A} has {w}.
@@ -196,6 +214,7 @@ a-b-c|goods|0|{A} has {a} {things:a}. {b} {are:b} {this} and {c} {are:c} {that}.
 a+b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more. How many did they {do} together?|They {did} {w}.
 a-b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less. How many did they {do} together?|They {did} {w}.
 """)
+TEMPLATES = _PLAIN + _TURNED + _TWO_STEPS
 # A sentence that does not count, in some problems with one step; C is another child, d a number, {others} other things.
 _NUMBERED = ("{C} is {d} years old.", "{C} has {d} {others:d}.", "{A} has {d} {others:d} too.", "{C} lost {d} {others:d}.",
              "There {are:d} {d} {others:d} on the bed.", "{C} found {d} {others:d}.", "{A} ate {d} {others:d} then.",
@@ -203,12 +222,9 @@ _NUMBERED = ("{C} is {d} years old.", "{C} has {d} {others:d}.", "{A} has {d} {o
 _IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
          "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
          "{C} has less fun.", "{P} came back.", "It was so before.", "{C} ran off.")  # fmt: skip
-_SUMS, _DIFFERENCES = (
-    tuple(i for i, t in enumerate(TEMPLATES) if t.operation == operation) for operation in ("a+b", "a-b")
-)
-_TWO_STEPS = tuple(i for i, t in enumerate(TEMPLATES) if len(t.operation) > len("a+b"))
+_TURNED_SHARE = 0.35  # of problems with one step
 _TWO_STEP_SHARE = 0.2
-_NUMBERED_SHARE = 0.25  # of problems with one step
+_NUMBERED_SHARE = 0.3  # of problems with one step
 _IDLE_SHARE = 0.25
 _BIG_MINUEND_SHARE = 0.25
 _LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
@@ -269,8 +285,8 @@ def fields(rng: Random, pool: str, numbers: Mapping[str, int]) -> dict[str, obje
 def generate(rng: Random) -> Problem:
     """Draws one problem."""
     two = rng.random() < _TWO_STEP_SHARE
-    index = pick(rng, _TWO_STEPS if two else pick(rng, (_SUMS, _DIFFERENCES)))
-    template = TEMPLATES[index]
+    group, operation = _TURNED if rng.random() < _TURNED_SHARE else _PLAIN, pick(rng, ("a+b", "a-b"))
+    template = pick(rng, _TWO_STEPS if two else [t for t in group if t.operation == operation])
     big = rng.random() < _BIG_MINUEND_SHARE
     numbers = pick(rng, _operands(template.operation, template.least, big))
     steps = _steps(template.operation, numbers)
@@ -289,7 +305,7 @@ def generate(rng: Random) -> Problem:
         question = _interrupted(rng, question, pick(rng, _NUMBERED if chance < _NUMBERED_SHARE else _IDLE))
     question = re.sub(r"(?:^|(?<=[.?] ))[a-z]", lambda first: first[0].upper(), question.format(**holes))
     lines = [*working[:-1], template.answer.format(**holes), f"#### {named['r']}"]
-    return Problem(question, "\n".join(lines), index, numbers)
+    return Problem(question, "\n".join(lines), TEMPLATES.index(template), numbers)
 
 
 def _worded(rng: Random, form: str) -> str:
@@ -297,7 +313,10 @@ def _worded(rng: Random, form: str) -> str:
 
     def phrase(found: re.Match[str]) -> str:
         name, _, number = found[1].partition(" ")
-        return pick(rng, PHRASES[name]).replace("#", number if number == "some" else f"{{{number}}}")
+        said = pick(rng, PHRASES[name]).replace("#", f"{{{number}}}")
+        if rng.random() < 0.5:
+            said = said.replace("{he}", "{A}").replace("{him}", "{A}").replace("{his}", "{A}'s")
+        return said
 
     form = re.sub(r"<([a-z ]+)>", phrase, form)
     return re.sub(r"\[(.*?)\]", lambda found: pick(rng, found[1].split("/")), form)
@@ -307,7 +326,7 @@ def _interrupted(rng: Random, form: str, sentence: str) -> str:
     """Puts a sentence before one of a form's that does not go on about "him" or "they"."""
     parts = re.split(r"(?<=\.) ", form)
     places = [i for i, part in enumerate(parts) if not i or re.match(r"How many {things} d|{[AB]}|There", part)]
-    place = pick(rng, places)
+    place = pick(rng, (places[-1], pick(rng, places)))
     return " ".join([*parts[:place], sentence, *parts[place:]])
 
 
@@ -384,10 +403,10 @@ def _owners(seed: int, sizes: Mapping[str, int]) -> dict[tuple[int, tuple[int, .
 def _operands(operation: str, least: int, big: bool) -> tuple[tuple[int, ...], ...]:
     """Returns all numbers for an operation; `big` concerns differences, from 7..12 or from 1..6."""
     if operation == "a-b":
-        rows = product(range(7, 13) if big else range(1, 7), range(1, 7))
+        rows = product(range(6, 11) if big else range(1, 6), range(1, 6))
         return tuple((a, b) for a, b in rows if least <= a - b)
     if operation == "a+b":
-        return tuple(product(range(1, 7), repeat=2))
+        return tuple(product(range(1, 6), repeat=2))
     rows = []
     for row in product(range(1, 7), *[range(1, 5)] * (len(set(operation[::2])) - 1)):
         *between, last = (value for _, value in _steps(operation, row))
@@ -401,6 +420,8 @@ def _steps(operation: str, numbers: Sequence[int]) -> list[tuple[str, int]]:
     result, steps = numbers[0], []
     for sign, letter in zip(operation[1::2], operation[2::2], strict=True):
         number = numbers["abc".index(letter)]
+        if sign == "+" and number > result:
+            result, number = number, result
         left = f"{result}{sign}{number}"
         result += number if sign == "+" else -number
         steps.append((left, result))
