@@ -132,7 +132,8 @@ a+b|goods|0|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many {thi
 a+b|goods|0|A box has {b} {that} {things:b} and the other {a} {are:a} {this}. How many {things} does it have?
     |It has {w} {things:r}.
 a+b|years|0|{A} is {a} {things:a} old. {B} is {b} {things:b} older. How old is {B}?|{B} is {w} {things:r} old.
-a+b|foods|0|{A} ate {a} {things:a} and {b} at noon. How many {things} did {A} eat[ in all/]?|{A} ate {w} {things:r}.
+a+b|foods|0|{A} ate {a} {things:a} [first and {b} then/and {B} {b}/at noon and {b} at night]. How many {things} is
+    that?|That is {w} {things:r}.
 a+b|goods|0|{A} wants {b} more {things:b}. {A} has {a}. How many {things} does {A} want[ in all/]?
     |{A} wants {w} {things:r}.
 a+b|foods|0|{A} ate {b} {things:b} and {a} {are:a} left. <there>|There were {w} {things:r}.
@@ -142,14 +143,15 @@ a-b|goods|0|{A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}
 a-b|goods|0|<loss b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
 a-b|goods|0|At first {A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
 a-b|beings|0|{A} saw {a} {things:a}. <then><leave b>. <here>|There are {w} {things:r}.
-a-b|goods|0|{A} {did} {a} {things:a}, {b} at school and some at home. How many {things} did {A} {do} at home?
+a-b|goods|0|{A} {did} {a} {things:a}, {b} at school and the rest at home. How many {things} did {A} {do} at home?
     |{A} {did} {w} {things:r}.
-a-b|goods|1|{A} {did} {a} {things:a} at school and {b} at home. How many more {things} did {A} {do} at school?
-    |{A} {did} {w} more.
-a-b|goods|1|{A} {did} {b} {things:b} and {B} {did} {a}. How many less {things} did {A} {do}?|{A} {did} {w} less.
-a-b|goods|1|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many more {this} {ones} does {A} have?
-    |{A} has {w} more.
-a-b|foods|0|There were {a} {things:a}. {A} ate some and {b} {are:b} left. How many {things} did {A} eat?
+a-b|goods|1|{A} {did} {a} {things:a} at school and {b} at home. [How many more did {A} {do}
+    at school/By how many is school ahead/How many less did {A} {do} at home]?|It is {w}.
+a-b|goods|1|{A} {did} {b} {things:b} and {B} {did} {a}. [How many less did {A} {do}/By how many did {B} win/How many
+    more did {B} {do}]?|It is {w}.
+a-b|goods|1|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. [How many more are {this}/How many less are {that}]?
+    |It is {w}.
+a-b|foods|0|There were {a} {things:a}. {A} ate [some/at noon] and {b} {are:b} left. How many {things} did {A} eat?
     |{A} ate {w} {things:r}.
 a-b|goods|0|{A} and {B} {did} {a} {things:a}[ together/ in all/]. {A} {did} {b}. How many {things} did {B} {do}?
     |{B} {did} {w} {things:r}.
@@ -161,7 +163,7 @@ a-b|goods|0|A box has {a} {things:a}. {b} {are:b} {that} and the other {ones} ar
     |It has {w} {things:r}.
 a-b|years|1|{A} is {a} {things:a} old and {B} is {b}. How many {things} older is {A}?|{A} is {w} {things:r} older.
 a-b|foods|0|{A} ate {b} of the {a} {things:a}. How many {things} are left?|There are {w} {things:r}.
-a-b|goods|0|A full box has {a} {things:a}. {A} has {b}. How many more {things} does {A} need?
+a-b|goods|0|A full box has {a} {things:a}. {A} has {b}. How many {things} does {A} need[ now/]?
     |{A} needs {w} {things:r}.
 """)
 # What is asked for came first, or went the other way: the same words as above, for the other operation.
@@ -222,11 +224,12 @@ _NUMBERED = ("{C} is {d} years old.", "{C} has {d} {others:d}.", "{A} has {d} {o
 _IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
          "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
          "{C} has less fun.", "{P} came back.", "It was so before.", "{C} ran off.")  # fmt: skip
-_TURNED_SHARE = 0.35  # of problems with one step
+_TURNED_SHARE = 0.5  # of problems with one step
 _TWO_STEP_SHARE = 0.2
-_NUMBERED_SHARE = 0.3  # of problems with one step
+_NUMBERED_SHARE = 0.35  # of problems with one step
 _IDLE_SHARE = 0.25
 _BIG_MINUEND_SHARE = 0.25
+_LONGEST = 138  # characters of a question with its answer: 127 tokens with the format
 _LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
 
 
@@ -371,7 +374,7 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
         name = owners[problem.template, problem.numbers]
         key = normalised(problem.question)
         answer = (name, problem.answer.partition("#### ")[2])
-        full = len(found[name]) == sizes[name]
+        full = len(found[name]) == sizes[name] or len(problem.question + problem.answer) > _LONGEST
         if full or key in seen or answers[answer] >= sizes[name] * _LARGEST_ANSWER_SHARE:
             continue
         seen.add(key)
