@@ -19,7 +19,8 @@ from typing import NamedTuple
 from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, check_seed, checked_sizes, pick
 
 LABELS = ("entailment", "neutral", "contradiction")
-_DENIED_SHARE = 0.25  # of hypotheses that say "not"
+_NEAR_SHARE = 0.3
+_DENIED_SHARE = 0.0  # of hypotheses that say "not"
 
 # kind -> values, of which one excludes the others -> ways to say it
 VALUES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -83,7 +84,8 @@ def generate(rng: Random) -> Pair:
     value = pick(rng, tuple(VALUES[claimed]))
     others = [other for other in VALUES[claimed] if other != value]
     denied = rng.random() < _DENIED_SHARE
-    about = pick(rng, [kind for kind in _GROUP[claimed] if kind != claimed]) if label == "neutral" else claimed
+    near = _GROUP[claimed] if rng.random() < _NEAR_SHARE else tuple(VALUES)
+    about = pick(rng, [kind for kind in near if kind != claimed]) if label == "neutral" else claimed
     told = [about, pick(rng, [kind for kind in VALUES if kind not in (about, claimed)])]
     values = {kind: pick(rng, tuple(VALUES[kind])) for kind in told}
     if label != "neutral":

@@ -224,12 +224,12 @@ _NUMBERED = ("{C} is {d} years old.", "{C} has {d} {others:d}.", "{A} has {d} {o
 _IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
          "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
          "{C} has less fun.", "{P} came back.", "It was so before.", "{C} ran off.")  # fmt: skip
-_TURNED_SHARE = 0.5  # of problems with one step
+_TURNED_SHARE = 0.45  # of problems with one step
 _TWO_STEP_SHARE = 0.2
-_NUMBERED_SHARE = 0.35  # of problems with one step
+_NUMBERED_SHARE = 0.4  # of problems with one step
 _IDLE_SHARE = 0.25
 _BIG_MINUEND_SHARE = 0.25
-_LONGEST = 138  # characters of a question with its answer: 127 tokens with the format
+_LONGEST = 144  # characters of a question with its answer: 127 tokens with the format
 _LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
 
 
