@@ -19,45 +19,57 @@ from typing import NamedTuple
 from mdl.tasks.word_problems import GIRLS, NAMES, POOLS, check_seed, checked_sizes, pick
 
 LABELS = ("entailment", "neutral", "contradiction")
-_NEAR_SHARE = 0.3
-_DENIED_SHARE = 0.0  # of hypotheses that say "not"
 
-# kind -> values, of which one excludes the others -> ways to say it
-VALUES: dict[str, dict[str, tuple[str, ...]]] = {
-    "color": {
-        "red": ("red", "like fire"), "blue": ("blue", "like the sky"), "green": ("green", "like grass"),
-        "yellow": ("yellow", "like the sun"), "white": ("white", "like snow"), "black": ("black", "like the night"),
-    },
-    "size": {"big": ("big", "huge", "large"), "little": ("little", "tiny", "small")},
-    "age": {"new": ("new", "just made"), "old": ("old", "not new")},
-    "feel": {"wet": ("wet", "full of water"), "dry": ("dry", "not wet")},
-    "place": {
-        "park": ("at the park", "on the swing"), "school": ("at school", "in class"), "sea": ("at the sea", "at the beach"),
-        "store": ("at the store", "in a shop"), "farm": ("at the farm", "by the cows"), "home": ("at home", "in bed"),
-    },
-    "mood": {"happy": ("happy", "glad", "full of joy"), "sad": ("sad", "not happy", "upset")},
-    "weather": {"warm": ("hot", "warm"), "cold": ("cold", "icy", "not warm")},
-    "time": {"day": ("light", "still day"), "night": ("dark", "late", "night")},
-}  # fmt: skip
-# What a kind is said of. A premise always tells something of what the hypothesis is about: only its words show the kind.
-_GROUPS = (("color", "size", "age", "feel"), ("place", "mood"), ("weather", "time"))
-_GROUP = {kind: group for group in _GROUPS for kind in group}
+VALUES = {
+    "color": ("red", "blue", "green", "yellow", "pink"),
+    "size": ("big", "little"),
+    "place": ("park", "school", "store", "beach", "farm", "zoo"),
+    "mood": ("happy", "sad"),  # words of which one excludes the others, so not "scared" or "angry" too
+}
 _THINGS = POOLS["toys"] + POOLS["foods"] + POOLS["finds"]
-_FIRST = dict(zip(_GROUPS, (
-    ("{A}'s {thing} is {x}", "{A} has a {thing}, and it is {x}", "{A} took a {thing} that is {x}"),
-    ("{A} is {x} with a {thing}", "{A} has a {thing} and is {x}", "With {his} {thing}, {A} is {x}"),
-    ("It is {x} and {A} has a {thing}", "It is {x} out. {A} got a {thing}", "{A} has a {thing}. It is {x} out"),
-), strict=True))  # fmt: skip
-_SECOND = dict(zip(_GROUPS, (
-    (". The {thing} is {x}.", ", and the {thing} is {x}.", ". {His} {thing} is {x}."),
-    (". {He} is {x}.", ", and {he} is {x}.", ". Now {A} is {x}."),
-    (", and it is {x} out.", ". It is {x} out.", ". Now it is {x} out."),
-), strict=True))  # fmt: skip
-_CLAIMS = dict(zip(_GROUPS, (
-    ("The {thing} is {x}.", "{A} has a {thing} that is {x}.", "{A}'s {thing} is {x}."),
-    ("{A} is {x}.", "Now {A} is {x}."),
-    ("It is {x} out.", "Now it is {x} out."),
-), strict=True))  # fmt: skip
+_PREMISES = {
+    ("color", "size"): (
+        "{A} has a {size} {color} {thing}.",
+        "{A}'s {thing} is {size} and {color}.",
+        "{A} got a {thing}. It is {color} and {size}.",
+    ),
+    ("color", "place"): (
+        "{A} is at the {place} with a {color} {thing}.",
+        "At the {place}, {A} has a {color} {thing}.",
+        "{A} took {his} {color} {thing} to the {place}.",
+    ),
+    ("color", "mood"): (
+        "{A} is {mood}. {He} has a {color} {thing}.",
+        "{A} has a {color} {thing} and is {mood}.",
+        "{A} feels {mood} with {his} {color} {thing}.",
+    ),
+    ("size", "place"): (
+        "{A} is at the {place} with a {size} {thing}.",
+        "At the {place}, {A} has a {size} {thing}.",
+        "{A} took {his} {size} {thing} to the {place}.",
+    ),
+    ("size", "mood"): (
+        "{A} is {mood}. {He} has a {size} {thing}.",
+        "{A} has a {size} {thing} and is {mood}.",
+        "{A} feels {mood} with {his} {size} {thing}.",
+    ),
+    ("place", "mood"): (
+        "{A} is {mood} at the {place} with a {thing}.",
+        "{A} has a {thing} at the {place}. {He} is {mood}.",
+        "At the {place}, {A} feels {mood} with {his} {thing}.",
+    ),
+}
+_CLAIMS = {
+    "color": ("The {thing} is {value}.", "{A} has a {value} {thing}."),
+    "size": ("The {thing} is {value}.", "{A} has a {value} {thing}."),
+    "place": ("{A} is at the {value}.", "The {thing} is at the {value}."),
+    "mood": ("{A} is {value}.", "{A} feels {value}."),
+}
+_WHY = {
+    "entailment": "It says {told}.",
+    "contradiction": "It says {told}, not {value}.",
+    "neutral": "It does not say the {kind}.",
+}
 
 
 class Pair(NamedTuple):
@@ -81,33 +93,23 @@ class Pair(NamedTuple):
 def generate(rng: Random) -> Pair:
     """Draws one pair; each label, claim and premise is independent of the other two's choice."""
     label, claimed = pick(rng, LABELS), pick(rng, tuple(VALUES))
-    value = pick(rng, tuple(VALUES[claimed]))
-    others = [other for other in VALUES[claimed] if other != value]
-    denied = rng.random() < _DENIED_SHARE
-    near = _GROUP[claimed] if rng.random() < _NEAR_SHARE else tuple(VALUES)
-    about = pick(rng, [kind for kind in near if kind != claimed]) if label == "neutral" else claimed
-    told = [about, pick(rng, [kind for kind in VALUES if kind not in (about, claimed)])]
-    values = {kind: pick(rng, tuple(VALUES[kind])) for kind in told}
-    if label != "neutral":
-        values[claimed] = value if (label == "entailment") != denied else pick(rng, others)
-    said = {kind: pick(rng, VALUES[kind][values[kind]]) for kind in told}
-    claim = pick(rng, [way for way in VALUES[claimed][value] if not (denied and way.startswith("not "))])
+    value = pick(rng, VALUES[claimed])
+    told = pick(rng, [pair for pair in combinations(VALUES, 2) if (claimed in pair) == (label != "neutral")])
+    told_values = {kind: pick(rng, VALUES[kind]) for kind in told}
+    if label == "entailment":
+        told_values[claimed] = value
+    elif label == "contradiction":
+        told_values[claimed] = pick(rng, [other for other in VALUES[claimed] if other != value])
     name, thing = pick(rng, NAMES), pick(rng, _THINGS)[0]
     girl = name in GIRLS
-    words = {"A": name, "thing": thing, "he": "she" if girl else "he", "his": "her" if girl else "his"}
-    words |= {"He": words["he"].capitalize(), "His": words["his"].capitalize()}
-    first, second = told if rng.random() < 0.5 else told[::-1]
-    premise = pick(rng, _FIRST[_GROUP[first]]).format(**words, x=said[first])
-    premise += pick(rng, _SECOND[_GROUP[second]]).format(**words, x=said[second])
-    hypothesis = pick(rng, _CLAIMS[_GROUP[claimed]]).format(**words, x=f"not {claim}" if denied else claim)
-    if label == "neutral":
-        explanation = f"It does not say the {claimed}."
-    elif values[claimed] == value:
-        explanation = f"It says {said[claimed]}."
-    else:
-        explanation = f"It says {said[claimed]}, not {claim}."
-    scene = (thing, *sorted(told, key=list(VALUES).index))
-    return Pair(_with_article(premise), _with_article(hypothesis), label, explanation, scene)
+    words = {"A": name, "thing": thing, "He": "She" if girl else "He", "his": "her" if girl else "his"}
+    return Pair(
+        _with_article(pick(rng, _PREMISES[told]).format(**words, **told_values)),
+        _with_article(pick(rng, _CLAIMS[claimed]).format(**words, value=value)),
+        label,
+        _WHY[label].format(told=told_values.get(claimed), value=value, kind=claimed),
+        (thing, *told),
+    )
 
 
 def _with_article(text: str) -> str:

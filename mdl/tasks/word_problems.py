@@ -1,9 +1,10 @@
 """A seeded generator of word problems in GSM8K's form that a very small language model can learn.
 
-Nine in ten have one step, a sum or a difference of numbers to 6 (a quarter of the differences start
-from 7..12) with a result in 0..12; one in ten has two.
-The words are those of TinyStories, and the same verb may call for either operation ("gave" in
-"how many did Tim give away" and in "how many are left"), so that knowing English helps.
+Most have one step: a sum of numbers to 5, or a difference from at most 10. The others have two, with results to 12.
+The words are those of TinyStories, and sums and differences share them: the same verb takes or brings, as its subject
+says ("Tim gave Mia 2", "Mia gave Tim 2"), and the question is about what was there before as often as about what is
+there now. Some problems hold a number that does not count. The larger number of a step comes first, whatever the
+order of the facts, so that there are few different steps to learn.
 
 Randomness comes only from `random.Random(seed).random()`, the one method whose sequence Python
 promises to keep, and from SHA-256: the same problems on every platform and Python version.
@@ -57,7 +58,7 @@ POOLS = {
 POOLS["things"] = POOLS["toys"] + POOLS["foods"] + POOLS["finds"]
 POOLS["goods"] = POOLS["things"] + _nouns("coin ring pen sock shoe bean pear star cup seed")
 POOLS["beings"] = POOLS["animals"] + POOLS["kids"] + _nouns("cow pig hen goat turtle bee boy girl")
-_FIXED = {"boys": ("boy", "boys"), "girls": ("girl", "girls"), "ones": ("one", "ones"),
+_FIXED = {"years": ("year", "years"), "boys": ("boy", "boys"), "girls": ("girl", "girls"), "ones": ("one", "ones"),
           "are": ("is", "are"), "were": ("was", "were")}  # fmt: skip
 
 
@@ -90,8 +91,8 @@ def read_templates(rows: str) -> tuple[Template, ...]:
     return tuple(templates)
 
 
-# `<name>` in a template is one of these, and # in them a number, or "some": `<gain b>`. Gains and losses share their
-# verbs, and the questions about the start and the end go with both: no word says what to compute.
+# `<name>` in a template is one of these, and # in them a number: `<gain b>`. Gains and losses share their verbs, and the
+# questions about the start and the end go with both: few words say what to compute.
 PHRASES = {
     "gain": ("{he} found #", "{he} got # from {P}", "{B} gave {him} #", "{he} took # from {B}", "{P} bought {him} #",
              "{he} picked up #", "{he} got # back", "{B} let {him} have #", "{P} put # in {his} bag", "{he} won #",
@@ -99,8 +100,8 @@ PHRASES = {
              "{P} sent {him} #", "{B} handed {him} #", "{P} left {him} #", "{he} took # home", "{he} dug up #"),
     "loss": ("{he} lost #", "{he} gave # to {P}", "{he} gave {B} #", "{B} took # from {him}", "{he} sold #",
              "{B} got # from {him}", "{he} gave # back", "{he} let {B} have #", "{he} put # in {B}'s bag",
-             "{he} broke #", "{he} brought {B} #", "{B} won # from {him}", "{he} threw {P} #", "# fell out of {his} bag",
-             "{he} sent {P} #", "{he} handed {B} #", "{he} left {B} #", "{he} took # to {B}", "{he} used up #",
+             "{he} broke #", "{he} brought {B} #", "{B} won # from {him}", "{he} threw {P} #",
+             "# fell out of {his} bag", "{he} sent {P} #", "{he} handed {B} #", "{he} left {B} #", "{he} took # to {B}", "{he} used up #",
              "a dog took #"),
     "come": ("# came in", "# ran up", "# came to play", "# came back", "# got in", "# came from the park"),
     "leave": ("# went home", "# ran off", "# went to play", "# went back", "# got out", "# left for the park"),
@@ -217,9 +218,9 @@ a+b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more. How many did they {d
 a-b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less. How many did they {do} together?|They {did} {w}.
 """)
 TEMPLATES = _PLAIN + _TURNED + _TWO_STEPS
-# A sentence that does not count, in some problems with one step; C is another child, d a number, {others} other things.
-_NUMBERED = ("{C} is {d} years old.", "{C} has {d} {others:d}.", "{A} has {d} {others:d} too.", "{C} lost {d} {others:d}.",
-             "There {are:d} {d} {others:d} on the bed.", "{C} found {d} {others:d}.", "{A} ate {d} {others:d} then.",
+# A sentence that does not count, in some problems with one step: C is another child, d a number.
+_NUMBERED = ("{C} is {d} {years:d} old.", "{C} has {d} {others:d}.", "{A} has {d} {others:d} too.",
+             "{C} lost {d} {others:d}.", "There {are:d} {d} {others:d} on the bed.", "{C} found {d} {others:d}.", "{A} ate {d} {others:d} then.",
              "{C} gave {P} {d} {others:d}.", "{C} saw {d} {others:d} before that.")  # fmt: skip
 _IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
          "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
@@ -229,7 +230,7 @@ _TWO_STEP_SHARE = 0.2
 _NUMBERED_SHARE = 0.4  # of problems with one step
 _IDLE_SHARE = 0.25
 _BIG_MINUEND_SHARE = 0.25
-_LONGEST = 144  # characters of a question with its answer: 127 tokens with the format
+_LONGEST = 140  # characters of a question with its answer: 127 tokens with the format
 _LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
 
 
