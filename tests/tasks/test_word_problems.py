@@ -16,9 +16,9 @@ from mdl.tasks.task import normalised
 SHARED = Path(os.environ.get("MDL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 TOKENIZER = SHARED / "weights" / "stories260K" / "tokenizer.json"
 GOLDEN = {
-    "train": "845023b8bb2847475954aa185248870a6194039d9d052193c91758483a2637f8",
-    "dev": "7177dcd427d0f779910feaccc1e8a5063e10c6481a97c914fa53a6759d79b92a",
-    "test": "b49958faf3f16214f4fbca749c5973f1ab626a1b073fc0ffd0b9013324c9ba0c",
+    "train": "68396561813092f7ed907f9feab36701238ee9da07fc6a5fce8080c520cc3a93",
+    "dev": "c79ad32dd25b344a278819933b8ca0b5395495fbe16523f4a9383036756bfbd2",
+    "test": "922edd3d941a28d44a6657dd704f5eb2b936b24204d3d2b77450d8598e309bad",
 }
 
 
