@@ -1,9 +1,10 @@
 """A seeded generator of word problems in GSM8K's form that a very small language model can learn.
 
-Nine in ten have one step, a sum or a difference of numbers to 6 (a quarter of the differences start
-from 7..12) with a result in 0..12; one in ten has two.
-The words are those of TinyStories, and the same verb may call for either operation ("gave" in
-"how many did Tim give away" and in "how many are left"), so that knowing English helps.
+Most have one step: a sum of numbers to 5, or a difference from at most 10. The others have two, with results to 12.
+The words are those of TinyStories, and sums and differences share them: the same verb takes or brings, as its subject
+says ("Tim gave Mia 2", "Mia gave Tim 2"), and the question is about what was there before as often as about what is
+there now. Some problems hold a number that does not count. The larger number of a step comes first, whatever the
+order of the facts, so that there are few different steps to learn.
 
 Randomness comes only from `random.Random(seed).random()`, the one method whose sequence Python
 promises to keep, and from SHA-256: the same problems on every platform and Python version.
@@ -55,7 +56,9 @@ POOLS = {
     "eggs": _nouns("egg cup"),
 }
 POOLS["things"] = POOLS["toys"] + POOLS["foods"] + POOLS["finds"]
-_FIXED = {"boys": ("boy", "boys"), "girls": ("girl", "girls"), "ones": ("one", "ones"),
+POOLS["goods"] = POOLS["things"] + _nouns("coin ring pen sock shoe bean pear star cup seed")
+POOLS["beings"] = POOLS["animals"] + POOLS["kids"] + _nouns("cow pig hen goat turtle bee boy girl")
+_FIXED = {"years": ("year", "years"), "boys": ("boy", "boys"), "girls": ("girl", "girls"), "ones": ("one", "ones"),
           "are": ("is", "are"), "were": ("was", "were")}  # fmt: skip
 
 
@@ -88,112 +91,146 @@ def read_templates(rows: str) -> tuple[Template, ...]:
     return tuple(templates)
 
 
-TEMPLATES = read_templates("""
-a+b|things|0|{A} had {a} {things:a}. Then {he} found {b} more. How many {things} does {A} have now?
+# `<name>` in a template is one of these, and # in them a number: `<gain b>`. Gains and losses share their verbs, and
+# the questions about the start and the end go with both: few words say what to compute.
+PHRASES = {
+    "gain": ("{he} found #", "{he} got # from {P}", "{B} gave {him} #", "{he} took # from {B}", "{P} bought {him} #",
+             "{he} picked up #", "{he} got # back", "{B} let {him} have #", "{P} put # in {his} bag", "{he} won #",
+             "{he} made #", "{B} brought {him} #", "{B} lost # to {him}", "{B} threw {him} #", "# fell into {his} bag",
+             "{P} sent {him} #", "{B} handed {him} #", "{P} left {him} #", "{he} took # home", "{he} dug up #"),
+    "loss": ("{he} lost #", "{he} gave # to {P}", "{he} gave {B} #", "{B} took # from {him}", "{he} sold #",
+             "{B} got # from {him}", "{he} gave # back", "{he} let {B} have #", "{he} put # in {B}'s bag",
+             "{he} broke #", "{he} brought {B} #", "{B} won # from {him}", "{he} threw {P} #",
+             "# fell out of {his} bag", "{he} sent {P} #", "{he} handed {B} #", "{he} left {B} #", "{he} took # to {B}",
+             "{he} used up #", "a dog took #"),
+    "come": ("# came in", "# ran up", "# came to play", "# came back", "# got in", "# came from the park"),
+    "leave": ("# went home", "# ran off", "# went to play", "# went back", "# got out", "# left for the park"),
+    "then": ("", "Then ", "Later ", "Now "),
+    "give": ("gave", "sold", "brought", "threw", "handed"),
+    "now": ("How many {things} does {A} have[ now/ in the end/ after that/]?",),
+    "first": ("How many {things} did {A} have[ at first/ before/ before that]?",
+              "How many {things} did {A} start with?"),
+    "here": ("How many {things} are there[ now/ in the end/ after that/]?",),
+    "there": ("How many {things} were there[ at first/ before/ then/]?",),
+}  # fmt: skip
+VERBS = (("found", "find"), ("lost", "lose"), ("hid", "hide"), ("got", "get"), ("took", "take"), ("bought", "buy"),
+         ("saw", "see"), ("sold", "sell"), ("broke", "break"), ("made", "make"), ("drew", "draw"))  # fmt: skip
+KINDS = (("red", "blue"), ("big", "little"), ("new", "old"), ("pink", "green"), ("long", "short"))
+
+_PLAIN = read_templates("""
+a+b|goods|0|{A} had {a} {things:a}. <then><gain b>. <now>|{A} has {w} {things:r}.
+a+b|goods|0|<gain b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
+a+b|goods|0|At first {A} had {a} {things:a}. <then><gain b>. <now>|{A} has {w} {things:r}.
+a+b|beings|0|{A} saw {a} {things:a}. <then><come b>. <here>|There are {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a} at school and {b} at home. How many {things} did {A} {do}?
+    |{A} {did} {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a} and {B} {did} {b}. How many {things} did they {do}[ together/ in all/]?
+    |They {did} {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more[ than {A}/]. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a+b|goods|0|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. How many {things} does {A} have[ in all/]?
     |{A} has {w} {things:r}.
-a+b|things|0|{A} has {a} {things:a} and {B} has {b}. How many {things} do they have together?
-    |They have {w} {things:r}.
-a+b|things|0|{P} gave {A} {a} {things:a}. {B} gave {him} {b}. How many {things} did {A} get?
-    |{A} got {w} {things:r}.
-a+b|fliers|0|There {were:a} {a} {things:a} in a tree. Then {b} more came. How many {things} are in
-    the tree now?|The tree has {w} {things:r}.
-a+b|animals|0|{A} saw {a} {things:a} at the park. Later {he} saw {b} more. How many {things} did
-    {he} see?|{A} saw {w} {things:r}.
-a+b|foods|0|{A} ate {a} {things:a} in the morning and {b} at night. How many {things} did {A} eat?
-    |{A} ate {w} {things:r}.
-a+b|toys|0|A box has {a} red {things:a} and {b} blue {things:b}. How many {things} are in the box?
-    |The box has {w} {things:r}.
-a+b|things|0|{A} put {a} {things:a} in a bag. {B} put in {b} more. How many {things} are in the bag?
-    |The bag has {w} {things:r}.
-a+b|things|0|{A} has {a} {things:a}. {B} has {b} more than {A}. How many {things} does {B} have?
-    |{B} has {w} {things:r}.
-a+b|things|0|{A} gave {a} {things:a} to {B} and still had {b}. How many {things} did {A} have at
-    first?|{A} had {w} {things:r}.
-a+b|finds|0|{A} picked up {a} {things:a} for {his} mom and {b} for {his} dad. How many {things} did
-    {A} pick up?|{A} got {w} {things:r}.
-a+b|years|0|{A} is {a} {things:a} old. How old will {he} be in {b} {things:b}?
-    |{A} will be {w} {things:r} old.
-a+b|times|0|{A} jumped {a} {things:a}. Then {he} jumped {b} more {things:b}. How many {things} did
-    {A} jump?|{A} jumped {w} {things:r}.
-a+b|treats|0|{A} and {his} mom made {a} {things:a}. The next day they made {b} more. How many
-    {things} did they make?|They made {w} {things:r}.
-a+b|kids|0|There {are:a} {a} {boys:a} and {b} {girls:b} in the room. How many kids are in the room?
-    |The room has {w} {things:r}.
-a+b|books|0|{A} read {a} {things:a} and {B} read {b}. How many {things} did the two friends read?
-    |They read {w} {things:r}.
-a+b|things|0|{A} lost {a} {things:a} at school and {b} at home. How many {things} did {A} lose?
-    |{A} lost {w} {things:r}.
-a+b|things|0|{A} gave {a} {things:a} to {B} and {b} to {P}. How many {things} did {A} give away?
-    |{A} gave away {w} {things:r}.
-a+b|steps|0|{A} took {a} big {things:a} and then {b} little {things:b}. How many {things} did {he}
-    take?|{A} took {w} {things:r}.
-a+b|animals|0|{A} met {a} big {things:a} and {b} little {ones:b}. How many {things} did {A} meet?
-    |{A} met {w} {things:r}.
-a+b|things|0|{A} hid {a} {things:a} under the bed and {b} in the box. How many {things} did {he}
-    hide?|{A} hid {w} {things:r}.
-a+b|animals|0|{A} had food for {a} {things:a}. {P} had food for {b} more. How many {things} could
-    they feed?|They could feed {w} {things:r}.
-a-b|things|0|{A} had {a} {things:a}. {He} gave {b} to {B}. How many {things} does {A} have left?
-    |{A} has {w} {things:r}.
-a-b|foods|0|{A} had {a} {things:a}. {He} was hungry and ate {b}. How many {things} are left?
-    |{A} has {w} {things:r}.
-a-b|fliers|0|There {were:a} {a} {things:a} in a tree. Then {b} flew away. How many {things} are
-    still in the tree?|The tree has {w} {things:r}.
-a-b|things|0|{A} had {a} {things:a} but lost {b} of them. How many {things} does {he} still have?
-    |{A} has {w} {things:r}.
-a-b|things|1|{A} has {a} {things:a} and {B} has {b}. How many more {things} does {A} have than {B}?
-    |{A} has {w} more {things:r}.
-a-b|things|1|{B} has {a} {things:a}. {A} has only {b}. How many more {things} does {B} have?
-    |{B} has {w} more {things:r}.
-a-b|things|0|{A} has {a} {things:a}. {B} has {b} less than {A}. How many {things} does {B} have?
-    |{B} has {w} {things:r}.
-a-b|things|1|{A} had {b} {things:b}. {He} found more and now {he} has {a}. How many {things} did
-    {A} find?|{A} found {w} {things:r}.
-a-b|things|1|{A} wants {a} {things:a}, but {he} has only {b}. How many more {things} does {he} need?
-    |{A} needs {w} {things:r}.
-a-b|toys|0|There {are:a} {a} {things:a} in a box and {b} of them {are:b} red. How many {things} are
-    not red?|The box has {w} {things:r} not red.
-a-b|things|0|{A} and {B} have {a} {things:a} together. {A} has {b}. How many {things} does {B} have?
-    |{B} has {w} {things:r}.
-a-b|swimmers|0|There {were:a} {a} {things:a} in the water. Then {b} went home. How many {things} are
-    in the water now?|The water has {w} {things:r}.
-a-b|treats|0|{A} made {a} {things:a}, but the dog ate {b} of them. How many {things} are left?
-    |{A} has {w} {things:r}.
-a-b|years|1|{A} is {a} {things:a} old and {B} is {b}. How many years older is {A}?
-    |{A} is {w} {things:r} older.
-a-b|things|1|{P} gave {A} {b} {things:b}. Now {A} has {a}. How many {things} did {A} have before?
-    |{A} had {w} {things:r}.
-a-b|balloons|0|{A} had {a} {things:a}. Then {b} went pop! How many {things} did {he} have after
-    that?|{A} had {w} {things:r}.
-a-b|eggs|0|{A} let {a} {things:a} fall and {b} of them broke. How many {things} did not break?
-    |{A} has {w} {things:r}.
-a-b|kids|0|At the park, {a} {things:a} played a game. Then {b} had to go home. How many {things}
-    stayed?|The park had {w} {things:r}.
-a-b|finds|0|{A} had {a} {things:a}. The wind took {b} of them away. How many {things} were left?
-    |{A} had {w} {things:r}.
-a-b|foods|0|{A} ate {b} of the {a} {things:a} in a bag. How many {things} are left in the bag?
-    |The bag has {w} {things:r}.
-a-b|toys|0|The store had {a} {things:a}. {A} and {his} dad got {b} of them. How many {things} are
-    still in the store?|The store has {w} {things:r}.
-a-b|things|0|{A} hid {a} {things:a}. {B} found {b} of them. How many {things} did {B} not find?
-    |{B} did not find {w} {things:r}.
-a+b-c|things|0|{A} had {a} {things:a}, found {b} more and lost {c}. How many are left?
-    |{A} has {w} {things:r}.
-a+b-c|foods|0|{A} had {a} {things:a} and {B} had {b}. They ate {c}. How many are left?
-    |They have {w}.
-a-b-c|foods|0|{A} had {a} {things:a}. {He} ate {b} and gave {c} to {B}. How many are left?
-    |{A} has {w}.
-a+b+c|things|0|{A} has {a} {things:a}, {B} has {b} and {P} has {c}. How many do they have?
-    |They have {w} {things:r}.
-a-b+c|fliers|0|A tree had {a} {things:a}. Then {b} left and {c} came. How many are there now?
+a+b|goods|0|A box has {b} {that} {things:b} and the other {a} {are:a} {this}. How many {things} does it have?
     |It has {w} {things:r}.
+a+b|years|0|{A} is {a} {things:a} old. {B} is {b} {things:b} older. How old is {B}?|{B} is {w} {things:r} old.
+a+b|foods|0|{A} ate {a} {things:a} [first and {b} then/and {B} {b}/at noon and {b} at night]. How many {things} is
+    that?|That is {w} {things:r}.
+a+b|goods|0|{A} wants {b} more {things:b}. {A} has {a}. How many {things} does {A} want[ in all/]?
+    |{A} wants {w} {things:r}.
+a+b|foods|0|{A} ate {b} {things:b} and {a} {are:a} left. <there>|There were {w} {things:r}.
+a+b|goods|0|{A} has {a} {things:a} and needs {b} more for a full box. How many {things} are in a full box?
+    |A box has {w} {things:r}.
+a-b|goods|0|{A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
+a-b|goods|0|<loss b>. {A} had {a} {things:a} before[ that/]. <now>|{A} has {w} {things:r}.
+a-b|goods|0|At first {A} had {a} {things:a}. <then><loss b>. <now>|{A} has {w} {things:r}.
+a-b|beings|0|{A} saw {a} {things:a}. <then><leave b>. <here>|There are {w} {things:r}.
+a-b|goods|0|{A} {did} {a} {things:a}, {b} at school and the rest at home. How many {things} did {A} {do} at home?
+    |{A} {did} {w} {things:r}.
+a-b|goods|1|{A} {did} {a} {things:a} at school and {b} at home. [How many more did {A} {do}
+    at school/By how many is school ahead/How many less did {A} {do} at home]?|It is {w}.
+a-b|goods|1|{A} {did} {b} {things:b} and {B} {did} {a}. [How many less did {A} {do}/By how many did {B} win/How many
+    more did {B} {do}]?|It is {w}.
+a-b|goods|1|{A} has {a} {this} {things:a} and {b} {that} {ones:b}. [How many more are {this}/How many less are {that}]?
+    |It is {w}.
+a-b|foods|0|There were {a} {things:a}. {A} ate [some/at noon] and {b} {are:b} left. How many {things} did {A} eat?
+    |{A} ate {w} {things:r}.
+a-b|goods|0|{A} and {B} {did} {a} {things:a}[ together/ in all/]. {A} {did} {b}. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a-b|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less[ than {A}/]. How many {things} did {B} {do}?
+    |{B} {did} {w} {things:r}.
+a-b|goods|0|{A} has {a} {this} and {that} {things:a}[ in all/]. {b} {are:b} {that}. How many {things} are {this}?
+    |{A} has {w} {things:r}.
+a-b|goods|0|A box has {a} {things:a}. {b} {are:b} {that} and the other {ones} are {this}. How many are {this}?
+    |It has {w} {things:r}.
+a-b|years|1|{A} is {a} {things:a} old and {B} is {b}. How many {things} older is {A}?|{A} is {w} {things:r} older.
+a-b|foods|0|{A} ate {b} of the {a} {things:a}. How many {things} are left?|There are {w} {things:r}.
+a-b|goods|0|A full box has {a} {things:a}. {A} has {b}. How many {things} does {A} need[ now/]?
+    |{A} needs {w} {things:r}.
 """)
-_SUMS, _DIFFERENCES = (
-    tuple(i for i, t in enumerate(TEMPLATES) if t.operation == operation) for operation in ("a+b", "a-b")
-)
-_TWO_STEPS = tuple(i for i, t in enumerate(TEMPLATES) if len(t.operation) > len("a+b"))
-_TWO_STEP_SHARE = 0.1
+# What is asked for came first, or went the other way: the same words as above, for the other operation.
+_TURNED = read_templates("""
+a+b|goods|0|{A} had some {things}. <then><loss b>. Now {he} has {a}. <first>|{A} had {w} {things:r}.
+a+b|goods|0|{A} has {a} {things:a}[ now/ left/]. Before that, <loss b>. <first>|{A} had {w} {things:r}.
+a+b|goods|0|After <loss b>, {A} had {a} {things:a}[ left/]. <first>|{A} had {w} {things:r}.
+a+b|goods|0|{A} <give> {B} {b} {things:b}. {B} had {a} before. How many {things} does {B} have[ now/]?
+    |{B} has {w} {things:r}.
+a+b|goods|0|{A} took {b} {things:b} from {B}. {A} had {a} before. How many {things} does {A} have[ now/]?
+    |{A} has {w} {things:r}.
+a+b|goods|0|{A} <give> {B} {b} {things:b}. Now {A} has {a}. How many {things} did {A} have before?
+    |{A} had {w} {things:r}.
+a+b|goods|0|{A} took {b} {things:b} from {B}. Now {B} has {a}. How many {things} did {B} have before?
+    |{B} had {w} {things:r}.
+a+b|beings|0|{A} saw some {things}. <then><leave b> and {a} stayed. <there>|There were {w} {things:r}.
+a+b|beings|0|There {are:a} {a} {things:a} [now/left/here]. Before that, <leave b>. <there>|There were {w} {things:r}.
+a+b|goods|0|{A} {did} {a} {things:a}, {b} less than {B}. How many {things} did {B} {do}?|{B} {did} {w} {things:r}.
+a+b|goods|0|{A} has {b} {things:b} less than {B}. {A} has {a}. How many {things} does {B} have?
+    |{B} has {w} {things:r}.
+a+b|years|0|{A} is {a} {things:a} old, {b} less than {B}. How old is {B}?|{B} is {w} {things:r} old.
+a-b|goods|0|{A} had some {things}. <then><gain b>. Now {he} has {a}. <first>|{A} had {w} {things:r}.
+a-b|goods|0|{A} has {a} {things:a}[ now/ left/]. Before that, <gain b>. <first>|{A} had {w} {things:r}.
+a-b|goods|1|After <gain b>, {A} had {a} {things:a}[ left/]. <first>|{A} had {w} {things:r}.
+a-b|goods|0|{A} <give> {B} {b} {things:b}. {A} had {a} before. How many {things} does {A} have[ now/]?
+    |{A} has {w} {things:r}.
+a-b|goods|0|{A} took {b} {things:b} from {B}. {B} had {a} before. How many {things} does {B} have[ now/]?
+    |{B} has {w} {things:r}.
+a-b|goods|0|{A} <give> {B} {b} {things:b}. Now {B} has {a}. How many {things} did {B} have before?
+    |{B} had {w} {things:r}.
+a-b|goods|0|{A} took {b} {things:b} from {B}. Now {A} has {a}. How many {things} did {A} have before?
+    |{A} had {w} {things:r}.
+a-b|beings|0|{A} saw some {things}. <then><come b> and {a} stayed. <there>|There were {w} {things:r}.
+a-b|beings|0|There {are:a} {a} {things:a} [now/left/here]. Before that, <come b>. <there>|There were {w} {things:r}.
+a-b|goods|0|{A} {did} {a} {things:a}, {b} more than {B}. How many {things} did {B} {do}?|{B} {did} {w} {things:r}.
+a-b|goods|0|{A} has {b} {things:b} more than {B}. {A} has {a}. How many {things} does {B} have?
+    |{B} has {w} {things:r}.
+a-b|years|1|{A} is {a} {things:a} old, {b} more than {B}. How old is {B}?|{B} is {w} {things:r} old.
+""")
+_TWO_STEPS = read_templates("""
+a+b-c|goods|0|{A} had {a} {things:a}. <gain b>. <then><loss c>. <now>|{A} has {w}.
+a-b+c|goods|0|{A} had {a} {things:a}. <loss b>. <then><gain c>. <now>|{A} has {w}.
+a+b+c|goods|0|{A} had {a} {things:a}. <gain b>. <then><gain c>. <now>|{A} has {w}.
+a-b-c|goods|0|{A} had {a} {things:a}. <loss b>. <then><loss c>. <now>|{A} has {w}.
+a+b-c|beings|0|{A} saw {a} {things:a}. <come b>. <then><leave c>. <here>|There are {w}.
+a-b+c|beings|0|{A} saw {a} {things:a}. <leave b>. <then><come c>. <here>|There are {w}.
+a+b-c|goods|0|{A} {did} {a} {things:a} and {B} {did} {b}. {P} took {c} from them. How many do they have?|They have {w}.
+a+b+c|goods|0|{A} has {a} {things:a}, {B} has {b} and {P} has {c}. How many do they have?|They have {w}.
+a-b-c|goods|0|{A} has {a} {things:a}. {b} {are:b} {this} and {c} {are:c} {that}. How many are not?|{A} has {w}.
+a+b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} more. How many did they {do} together?|They {did} {w}.
+a-b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less. How many did they {do} together?|They {did} {w}.
+""")
+TEMPLATES = _PLAIN + _TURNED + _TWO_STEPS
+# A sentence that does not count, in some problems with one step: C is another child, d a number.
+_NUMBERED = ("{C} is {d} {years:d} old.", "{C} has {d} {others:d}.", "{A} has {d} {others:d} too.",
+             "{C} lost {d} {others:d}.", "There {are:d} {d} {others:d} on the bed.", "{C} found {d} {others:d}.",
+             "{A} ate {d} {others:d} then.", "{C} gave {P} {d} {others:d}.", "{C} saw {d} {others:d} before that.")  # fmt: skip
+_IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
+         "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
+         "{C} has less fun.", "{P} came back.", "It was so before.", "{C} ran off.")  # fmt: skip
+_TURNED_SHARE = 0.45  # of problems with one step
+_TWO_STEP_SHARE = 0.2
+_NUMBERED_SHARE = 0.4  # of problems with one step
+_IDLE_SHARE = 0.25
 _BIG_MINUEND_SHARE = 0.25
+_LONGEST = 138  # characters of a question with its answer: 127 tokens with the format
 _LARGEST_ANSWER_SHARE = 0.12  # of one answer in a split: the most a constant guess can score
 
 
@@ -252,16 +289,49 @@ def fields(rng: Random, pool: str, numbers: Mapping[str, int]) -> dict[str, obje
 def generate(rng: Random) -> Problem:
     """Draws one problem."""
     two = rng.random() < _TWO_STEP_SHARE
-    index = pick(rng, _TWO_STEPS if two else pick(rng, (_SUMS, _DIFFERENCES)))
-    template = TEMPLATES[index]
+    group, operation = _TURNED if rng.random() < _TURNED_SHARE else _PLAIN, pick(rng, ("a+b", "a-b"))
+    template = pick(rng, _TWO_STEPS if two else [t for t in group if t.operation == operation])
     big = rng.random() < _BIG_MINUEND_SHARE
     numbers = pick(rng, _operands(template.operation, template.least, big))
     steps = _steps(template.operation, numbers)
-    named = dict(zip("abc", numbers, strict=False)) | {"r": steps[-1][1]}
+    named = dict(zip("abc", numbers, strict=False)) | {"r": steps[-1][1], "d": 1 + int(9 * rng.random())}
     working = [f"{left}=<<{left}={right}>>{right}" for left, right in steps]
     holes = fields(rng, template.pool, named) | {"w": working[-1]}
+    others = pick(rng, [noun for noun in POOLS["goods"] if noun != (f"{holes['things']:one}", f"{holes['things']}")])
+    holes |= {
+        "C": pick(rng, [name for name in NAMES if name not in (holes["A"], holes["B"])]),
+        "others": _Agreeing(*others, named),
+        **dict(zip(("did", "do"), pick(rng, VERBS), strict=True)),
+        **dict(zip(("this", "that"), pick(rng, KINDS), strict=True)),
+    }
+    question, chance = _worded(rng, template.question), rng.random()
+    if not two and chance < _NUMBERED_SHARE + _IDLE_SHARE:
+        question = _interrupted(rng, question, pick(rng, _NUMBERED if chance < _NUMBERED_SHARE else _IDLE))
+    question = re.sub(r"(?:^|(?<=[.?] ))[a-z]", lambda first: first[0].upper(), question.format(**holes))
     lines = [*working[:-1], template.answer.format(**holes), f"#### {named['r']}"]
-    return Problem(template.question.format(**holes), "\n".join(lines), index, numbers)
+    return Problem(question, "\n".join(lines), TEMPLATES.index(template), numbers)
+
+
+def _worded(rng: Random, form: str) -> str:
+    """Chooses among `PHRASES` for `<name>` and `<name number>`, and among the alternatives of `[this/that]`."""
+
+    def phrase(found: re.Match[str]) -> str:
+        name, _, number = found[1].partition(" ")
+        said = pick(rng, PHRASES[name]).replace("#", f"{{{number}}}")
+        if rng.random() < 0.5:
+            said = said.replace("{he}", "{A}").replace("{him}", "{A}").replace("{his}", "{A}'s")
+        return said
+
+    form = re.sub(r"<([a-z ]+)>", phrase, form)
+    return re.sub(r"\[(.*?)\]", lambda found: pick(rng, found[1].split("/")), form)
+
+
+def _interrupted(rng: Random, form: str, sentence: str) -> str:
+    """Puts a sentence before one of a form's that does not go on about "him" or "they"."""
+    parts = re.split(r"(?<=\.) ", form)
+    places = [i for i, part in enumerate(parts) if not i or re.match(r"How many {things} d|{[AB]}|There", part)]
+    place = pick(rng, (places[-1], pick(rng, places)))
+    return " ".join([*parts[:place], sentence, *parts[place:]])
 
 
 def check_seed(seed: int) -> None:
@@ -305,7 +375,7 @@ def splits(seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, t
         name = owners[problem.template, problem.numbers]
         key = normalised(problem.question)
         answer = (name, problem.answer.partition("#### ")[2])
-        full = len(found[name]) == sizes[name]
+        full = len(found[name]) == sizes[name] or len(problem.question + problem.answer) > _LONGEST
         if full or key in seen or answers[answer] >= sizes[name] * _LARGEST_ANSWER_SHARE:
             continue
         seen.add(key)
@@ -337,12 +407,12 @@ def _owners(seed: int, sizes: Mapping[str, int]) -> dict[tuple[int, tuple[int, .
 def _operands(operation: str, least: int, big: bool) -> tuple[tuple[int, ...], ...]:
     """Returns all numbers for an operation; `big` concerns differences, from 7..12 or from 1..6."""
     if operation == "a-b":
-        rows = product(range(7, 13) if big else range(1, 7), range(1, 7))
+        rows = product(range(6, 11) if big else range(1, 6), range(1, 6))
         return tuple((a, b) for a, b in rows if least <= a - b)
     if operation == "a+b":
-        return tuple(product(range(1, 7), repeat=2))
+        return tuple(product(range(1, 6), repeat=2))
     rows = []
-    for row in product(range(1, 7), range(1, 5), range(1, 5)):
+    for row in product(range(1, 7), *[range(1, 5)] * (len(set(operation[::2])) - 1)):
         *between, last = (value for _, value in _steps(operation, row))
         if all(1 <= value <= 12 for value in between) and least <= last <= 12:
             rows.append(row)
@@ -352,7 +422,10 @@ def _operands(operation: str, least: int, big: bool) -> tuple[tuple[int, ...], .
 def _steps(operation: str, numbers: Sequence[int]) -> list[tuple[str, int]]:
     """Returns (left side, value) of each step: "a+b-c" of 5, 3, 2 is [("5+3", 8), ("8-2", 6)]."""
     result, steps = numbers[0], []
-    for sign, number in zip(operation[1::2], numbers[1:], strict=True):
+    for sign, letter in zip(operation[1::2], operation[2::2], strict=True):
+        number = numbers["abc".index(letter)]
+        if sign == "+" and number > result:
+            result, number = number, result
         left = f"{result}{sign}{number}"
         result += number if sign == "+" else -number
         steps.append((left, result))
