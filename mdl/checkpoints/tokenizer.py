@@ -182,7 +182,7 @@ class Tokenizer:
             raise ValueError("this tokenizer has no chat template; use a plain prompt format or a chat checkpoint")
         # Imported here: a second's work that only chats need.
         import jinja2
-        from transformers.utils.chat_template_utils import render_jinja_template
+        from transformers.utils.chat_template_utils import _compile_jinja_template  # its render takes no other clock
 
         specials = {"bos_token": self.bos_token, "eos_token": self.eos_token}
         told = {name: token for name, token in specials.items() if token is not None}
@@ -190,15 +190,12 @@ class Tokenizer:
         if thinking is not None:
             told["enable_thinking"] = thinking
         try:
-            rendered, _ = render_jinja_template(
-                conversations=[list(map(dict, messages))],
-                chat_template=self.chat_template,
-                add_generation_prompt=True,
-                **told,
+            template = _compile_jinja_template(self.chat_template)
+            return template.render(
+                messages=list(map(dict, messages)), tools=None, documents=None, add_generation_prompt=True, **told
             )
-        except (jinja2.TemplateError, TypeError, KeyError, AttributeError) as error:
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"the chat template fails on this conversation: {type(error).__name__}: {error}") from None
-        return rendered[0]
 
     def encode_chat(
         self, content: str, completion: str = "", date: datetime.date = DATE, thinking: bool | None = None

@@ -219,9 +219,17 @@ a-b+a|goods|0|{A} {did} {a} {things:a}. {B} {did} {b} less. How many did they {d
 """)
 TEMPLATES = _PLAIN + _TURNED + _TWO_STEPS
 # A sentence that does not count, in some problems with one step: C is another child, d a number.
-_NUMBERED = ("{C} is {d} {years:d} old.", "{C} has {d} {others:d}.", "{A} has {d} {others:d} too.",
-             "{C} lost {d} {others:d}.", "There {are:d} {d} {others:d} on the bed.", "{C} found {d} {others:d}.",
-             "{A} ate {d} {others:d} then.", "{C} gave {P} {d} {others:d}.", "{C} saw {d} {others:d} before that.")  # fmt: skip
+_NUMBERED = (
+    "{C} is {d} {years:d} old.",
+    "{C} has {d} {others:d}.",
+    "{A} has {d} {others:d} too.",
+    "{C} lost {d} {others:d}.",
+    "There {are:d} {d} {others:d} on the bed.",
+    "{C} found {d} {others:d}.",
+    "{A} ate {d} {others:d} then.",
+    "{C} gave {P} {d} {others:d}.",
+    "{C} saw {d} {others:d} before that.",
+)
 _IDLE = ("{C} lost a hat.", "{C} went home.", "At first it was cold.", "Now it is night.", "{C} gave {A} a hug.",
          "{A} took a nap.", "{C} has more fun than {A}.", "They are together.", "{C} found a bug.", "{P} left.",
          "{C} has less fun.", "{P} came back.", "It was so before.", "{C} ran off.")  # fmt: skip

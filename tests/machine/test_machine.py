@@ -1,4 +1,4 @@
-"""The machine alone: a fresh process with the counted script, a file, a checkpoint and prompts gives what was scored."""
+"""The machine alone: a fresh process with the counted script, file, checkpoint and prompts gives what was scored."""
 
 import json
 import os
