@@ -15,6 +15,7 @@ _WORD = 32  # bits a word of constriction's range coder; its state has two
 # mass. Larger alphabets are coded in two symbols, block and place in the block: the loss stays below 0.01 %.
 _PRECISION = 24
 _LARGEST_ALPHABET = 1024
+_UNDERFLOW = 1e-290  # less than this cannot be divided by
 BLOCK = 256
 
 
@@ -114,7 +115,7 @@ def coded_bits(log_probs: np.ndarray, log_blocks: np.ndarray | None, size: int) 
         return bits(np.exp(log_probs), size)
     blocks = np.exp(log_blocks)
     uniform = np.full(blocks.shape, -math.log(BLOCK))  # in a block whose probabilities underflow: `_fill`
-    places = np.exp(np.subtract(log_probs, log_blocks, where=blocks > 0, out=uniform))
+    places = np.exp(np.subtract(log_probs, log_blocks, where=blocks > _UNDERFLOW, out=uniform))
     return bits(blocks, -(-size // BLOCK)) + bits(places, BLOCK)
 
 
@@ -132,8 +133,8 @@ def _blocks(probs: np.ndarray) -> np.ndarray:
 
 
 def _fill(probs: np.ndarray) -> np.ndarray:
-    """Rows that underflowed to zero everywhere become uniform: a block cannot be chosen and then be impossible."""
-    return np.where(probs.sum(axis=1, keepdims=True) > 0, probs, 1.0)
+    """Rows that underflowed everywhere become uniform: a block cannot be chosen and then be impossible."""
+    return np.where(probs.sum(axis=1, keepdims=True) > _UNDERFLOW, probs, 1.0)
 
 
 def _parts(probs: np.ndarray, symbols: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

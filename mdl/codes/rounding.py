@@ -63,7 +63,7 @@ def choose(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
 
 def _near(index: int, distances: range) -> list[int]:
     """Those indices of steps at such distances that there are."""
-    return [index + k for k in distances if steps.LOWEST <= index + k <= steps.HIGHEST]
+    return [index + k for k in distances if index + k in steps.COARSE]
 
 
 def lengths(counts: np.ndarray) -> np.ndarray:

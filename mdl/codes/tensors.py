@@ -4,8 +4,8 @@ A tensor is a step size and integers. An integer is coded as its bit length, und
 (Krichevsky & Trofimov 1981), then its sign and its lower bits: the Elias gamma code with adaptive first part. So
 small integers are short whatever their distribution, and a program pays for widths that it does not use hardly at all.
 
-Entropy-coded integers of up to 8 bits are rounded for their length as well as their error (`rounding`), and the step is
-one of eight in each octave, coded as how far it is from the step before.
+Entropy-coded integers of up to 8 bits are rounded for their length as well as their error (`rounding`), with one of
+eight steps in each octave. A step is coded as how far it is from the one before.
 """
 
 import math
@@ -19,8 +19,8 @@ from mdl.codes.rounding import bit_length, levels
 
 _FIRST, _LONGEST = 16, 4096  # integers coded under the same frequencies: at first, and at most
 _FACTORS = 2.0 ** (-np.arange(0, 25) / 4)  # of the largest magnitude, tried as the grid's range
-_START = steps.index(2.0**-10)  # what the first step of a kind is told from
-_DISTANCES = 15  # zero, no distance, and distances of 1 to 13 bits
+_START = 2.0**-10  # what the first step of a kind is told from
+_DISTANCES = 18  # zero, no distance, and distances of 1 to 16 bits
 
 
 def coarse(width: int, entropy: bool) -> bool:
@@ -77,11 +77,6 @@ def bfloat16(value: float) -> float:
     return float(jnp.bfloat16(value))
 
 
-def nearest_step(value: float, width: int, entropy: bool) -> float:
-    """The nearest step that is sent with integers of this width."""
-    return steps.step(steps.index(value)) if coarse(width, entropy) else bfloat16(value)
-
-
 def dequantise(step: float, integers: np.ndarray) -> np.ndarray:
     """Float32 values: step times integers."""
     return (step * integers.astype(np.float64)).astype(np.float32)
@@ -97,27 +92,33 @@ def code_step(coder: Coder, step: float | None) -> float:
 
 
 class Frequencies:
-    """What is known of the integers coded so far, by width; one object for tensors that are alike."""
+    """What is known of the integers and steps coded so far, by width; one object for tensors that are alike.
 
-    def __init__(self):
+    Args:
+        fine: steps of any width are any bfloat16 numbers, not only those that `quantise` finds.
+    """
+
+    def __init__(self, fine: bool = False):
+        self.fine = fine
         self._lengths: dict[int, np.ndarray] = {}
         self._next: dict[int, np.ndarray] = {}
         self._distances: dict[int, np.ndarray] = {}
         self._steps: dict[int, int] = {}
 
     def code_step(self, coder: Coder, step: float | None, width: int) -> float:
-        """Codes a step of `steps`, or 0, by its distance from the one before at this width.
+        """Codes a step, or 0, by its distance from the one before at this width.
 
         Raises:
             ValueError: there is no such step; decoding, the program is damaged.
         """
+        fine = self.fine or not coarse(width, True)
         distances = self._distances.setdefault(width, np.full(_DISTANCES, 0.2))
-        before = self._steps.get(width, _START)
+        before = self._steps.get(width, steps.index(_START, fine))
         distance = kind = None
         if step is not None:
-            if step and steps.step(steps.index(step)) != step:
-                raise ValueError(f"step={step}: none that is sent with {width} bits; see `nearest_step`")
-            away = steps.index(step) - before if step else 0
+            away = steps.index(step, fine) - before if step else 0
+            if step and steps.step(before + away, fine) != step:
+                raise ValueError(f"step={step}: none for {width} bits and entropy coding; `quantise` finds one")
             distance = 2 * away if away >= 0 else -2 * away - 1
             kind = np.array([1 + distance.bit_length() if step else 0])
         kind = int(_code_blocks(coder, kind, 1, distances)[0])
@@ -127,8 +128,9 @@ class Frequencies:
         rest = _code_uniform(coder, None if step is None else np.array([distance & ((1 << low) - 1)]), 1, low)
         distance = int(rest[0]) | (1 << low if kind > 1 else 0)
         index = before + (distance // 2 if distance % 2 == 0 else -(distance + 1) // 2)
+        step = steps.step(index, fine)
         self._steps[width] = index
-        return steps.step(index)
+        return step
 
     def code(self, coder: Coder, integers: np.ndarray | None, count: int, width: int) -> np.ndarray:
         """Codes `count` integers of at most levels(width) in magnitude, or decodes them where they are None.
@@ -203,7 +205,7 @@ def code(
     if tensor is not None and np.abs(tensor[1].astype(np.int64)).max(initial=0) > largest:
         raise ValueError(f"an integer does not fit {width} bits")
     step = None if tensor is None else tensor[0]
-    step = known.code_step(coder, step, width) if coarse(width, known is not None) else code_step(coder, step)
+    step = code_step(coder, step) if known is None else known.code_step(coder, step, width)
     count = math.prod(shape)
     if step == 0:
         return step, np.zeros(shape, np.int32)

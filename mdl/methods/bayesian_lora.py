@@ -241,7 +241,7 @@ def _start(config, params, settings, search):
 
 def _code(coder, config, params, settings, trained):
     """Codes all adapters; returns parameters with what was coded, the flat bits, and bits a number."""
-    known = {kind: tensors.Frequencies() for kind in "abe"} if settings.entropy else {}
+    known = {kind: tensors.Frequencies(fine=True) for kind in "abe"} if settings.entropy else {}
     adapters, flat, numbers, place = {}, 0, 0, 0
     for i, (path, matrices) in enumerate(_layout(config, settings.prune).items()):
         ranks = config.lora.rank
@@ -253,9 +253,9 @@ def _code(coder, config, params, settings, trained):
             if trained is not None:
                 widths[kind] = width(trained["gates"]["widths"][place])
                 step = math.exp(float(trained["log_steps"][place])) / _refinement(widths[kind])
-                if not math.isfinite(tensors.bfloat16(step)):
+                step = tensors.bfloat16(step)
+                if not math.isfinite(step):
                     raise FloatingPointError("a learned range is not finite; smaller learning rates may help")
-                step = tensors.nearest_step(step, widths[kind], settings.entropy)
                 x = trained["weights"][matrix.start : matrix.end].reshape(matrix.shape)
                 tensor = step, tensors.rounded(_cut(x, kind, ranks), step, widths[kind])
             symbol = coder.uniform(len(WIDTHS), None if trained is None else WIDTHS.index(widths[kind]))

@@ -88,7 +88,7 @@ def test_what_was_learned_of_one_tensor_shortens_the_next():
     assert after.bits < 1.9 * alone.bits
 
 
-@pytest.mark.parametrize("adaptive, bits", [(False, 16), (True, math.log2(15))])
+@pytest.mark.parametrize("adaptive, bits", [(False, 16), (True, math.log2(18))])
 @pytest.mark.parametrize("shape", [(), (7,), (0, 4)])
 def test_zeros_cost_their_step_and_nothing_else(shape, adaptive, bits):
     tensor = quantise(np.zeros(shape), 8, adaptive)
@@ -97,50 +97,61 @@ def test_zeros_cost_their_step_and_nothing_else(shape, adaptive, bits):
     assert encoder.bits == pytest.approx(bits, abs=1e-5)
 
 
-def test_steps_of_coarse_grids_are_eighths_of_octaves_and_bfloat16_numbers():
+def test_coarse_steps_are_eighths_of_octaves_and_all_steps_are_bfloat16_numbers():
     assert [steps.step(k) for k in (0, 8, -16)] == [1.0, 2.0, 0.25]
-    for k in range(steps.LOWEST, steps.HIGHEST + 1):
+    for k in steps.COARSE:
         assert steps.index(steps.step(k)) == k
         assert bfloat16(steps.step(k)) == steps.step(k) == pytest.approx(2 ** (k / 8), rel=0.003)
-    for wrong in (steps.LOWEST - 1, steps.HIGHEST + 1):
+    fine = [steps.step(k, fine=True) for k in steps.FINE]
+    assert fine == sorted(set(fine)) and math.isfinite(fine[-1]) and fine[0] > 0
+    assert [steps.index(step, fine=True) for step in fine] == list(steps.FINE)
+    assert all(bfloat16(step) == step for step in fine)
+    for index, is_fine in ((-1009, False), (1024, False), (0, True), (0x7F80, True)):
         with pytest.raises(ValueError, match="is no step: the program is damaged"):
-            steps.step(wrong)
+            steps.step(index, is_fine)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.integers(steps.LOWEST, steps.HIGHEST)), max_size=30), st.integers(2, 8))
-def test_any_steps_survive_one_after_another(indices, width):
-    written = [0.0 if k is None else steps.step(k) for k in indices]
-    encoder, known = Encoder(), Frequencies()
+@given(st.data(), st.booleans(), st.integers(2, 32))
+def test_any_steps_survive_one_after_another(data, fine, width):
+    is_fine = fine or width > 8
+    indices = data.draw(st.lists(st.one_of(st.none(), st.sampled_from(steps.FINE if is_fine else steps.COARSE))))
+    written = [0.0 if k is None else steps.step(k, is_fine) for k in indices]
+    encoder, known = Encoder(), Frequencies(fine)
     for step in written:
         tensors.code(encoder, (step, np.zeros(0, np.int32)), (0,), width, known)
-    decoder, known = Decoder(encoder.finish()), Frequencies()
+    decoder, known = Decoder(encoder.finish()), Frequencies(fine)
     assert [tensors.code(decoder, None, (0,), width, known)[0] for _ in written] == written
 
 
-def test_alike_steps_are_cheap_and_every_kind_and_width_has_its_own():
-    def bits(indices, widths=(4,)):
-        meter, known = Meter(), Frequencies()
-        for k in indices:
-            for width in widths:
-                tensors.code(meter, (steps.step(k * width), np.zeros(0, np.int32)), (0,), width, known)
-        return meter.bits / len(indices) / len(widths)
-
-    alike = np.random.default_rng(0).integers(-22, -16, 70).tolist()
-    assert bits([-20] * 70) < 0.5
-    assert bits(alike) < 6.5
-    assert bits(alike, widths=(3, 6)) < 7.5
-    assert bits(np.random.default_rng(0).integers(-60, 60, 70).tolist()) < 14
+def _step_bits(values, width=4, fine=False, others=()):
+    """Bits a step, where other widths' steps are coded between."""
+    meter, between, known = Meter(), Meter(), Frequencies(fine)
+    for value in values:
+        tensors.code(meter, (value, np.zeros(0, np.int32)), (0,), width, known)
+        for other in others:
+            tensors.code(between, (4 * value, np.zeros(0, np.int32)), (0,), other, known)
+    return meter.bits / len(values)
 
 
-def test_steps_that_are_not_on_the_grid_are_refused():
-    with pytest.raises(ValueError, match="step=0.3: none that is sent with 4 bits; see `nearest_step`"):
-        tensors.code(Meter(), (0.3, np.zeros(3, np.int32)), (3,), 4, Frequencies())
-    for value in (0.3, 1e-5, 77.0):
-        for width, entropy, most in ((4, True, 2 ** (1 / 16) - 1 + 0.002), (4, False, 1 / 256), (16, True, 1 / 256)):
-            near = tensors.nearest_step(value, width, entropy)
-            assert abs(near / value - 1) <= most
-            tensors.code(Meter(), (near, np.zeros(3, np.int32)), (3,), width, Frequencies() if entropy else None)
+def test_alike_steps_are_cheap_and_every_width_has_its_own():
+    rng = np.random.default_rng(0)
+    coarse = [steps.step(k) for k in rng.integers(-70, -62, 70).tolist()]
+    fine = [bfloat16(value) for value in 2 ** rng.uniform(-9, -8, 70)]
+    assert _step_bits([coarse[0]] * 70) < 0.5
+    assert _step_bits(coarse) < 6
+    assert _step_bits(fine, fine=True) < 10
+    assert _step_bits(fine, width=16) == _step_bits(fine, fine=True)
+    assert _step_bits(coarse, others=(3, 6)) == _step_bits(coarse)
+    assert _step_bits([2.0**k for k in rng.integers(-60, 60, 70)]) < 14
+
+
+def test_steps_that_quantise_does_not_find_are_for_fine_frequencies_only():
+    step, zeros = bfloat16(0.3), np.zeros(3, np.int32)
+    with pytest.raises(ValueError, match=r"step=0\.30.*: none for 4 bits and entropy coding; `quantise` finds one"):
+        tensors.code(Meter(), (step, zeros), (3,), 4, Frequencies())
+    for width, known in ((4, Frequencies(fine=True)), (16, Frequencies()), (4, None)):
+        assert tensors.code(Meter(), (step, zeros), (3,), width, known)[0] == step
 
 
 @pytest.mark.parametrize("width", [9, 12, 16, 24, 32])
@@ -288,13 +299,13 @@ def test_a_step_that_is_none_is_refused(bits):
         tensors.code(Decoder(encoder.finish()), None, (3,), 8, None)
 
 
-@pytest.mark.parametrize("index", [steps.HIGHEST + 1, steps.LOWEST - 1])
-def test_a_distance_to_no_step_is_refused(index):
-    """Bytes that say so: 13 bits of distance from the first step."""
-    away = index + 80
+@pytest.mark.parametrize("index, fine", [(-1009, False), (1024, False), (0, True), (0x7F80, True)])
+def test_a_distance_to_no_step_is_refused(index, fine):
+    """Bytes that say so."""
+    away = index - steps.index(2.0**-10, fine)
     distance = 2 * away if away >= 0 else -2 * away - 1
     encoder, kind = Encoder(), 1 + distance.bit_length()
-    encoder.categorical(np.full((1, 15), -math.log(15), np.float32), [kind])
+    encoder.categorical(np.full((1, 18), -math.log(18), np.float32), [kind])
     encoder.uniform(1 << kind - 2, distance - (1 << kind - 2))
     with pytest.raises(ValueError, match="is no step: the program is damaged"):
-        tensors.code(Decoder(encoder.finish()), None, (3,), 8, Frequencies())
+        tensors.code(Decoder(encoder.finish()), None, (3,), 8, Frequencies(fine))

@@ -288,7 +288,7 @@ def widths_in_file(program, rank):
     coder = Decoder(program.stream)
     settings = settings_code.code(coder, bayesian_lora.Settings, None)
     config, params = add_adapters(STORIES.config, STORIES.params, Lora(settings.rank, settings.alpha), settings.seed)
-    known = {kind: tensors.Frequencies() for kind in "abe"} if settings.entropy else {}
+    known = {kind: tensors.Frequencies(fine=True) for kind in "abe"} if settings.entropy else {}
     out = {}
     for path, leaf in huggingface.flat(params):
         if path[-1] != "lora_a":
