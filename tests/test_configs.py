@@ -10,7 +10,7 @@ from mdl.codes import settings as settings_code
 from mdl.measurement import Search, grid
 from mdl.probing import Settings
 
-NAMES = ("gsm8k", "flores", "ifeval", "esnli", "custom")
+NAMES = ("gsm8k", "flores", "ifeval", "esnli", "stories", "custom")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,12 @@ from mdl.tasks.esnli import esnli
 from mdl.tasks.flores import flores
 from mdl.tasks.gsm8k import gsm8k
 from mdl.tasks.ifeval import ifeval
+from mdl.tasks.stories import stories
 from mdl.tasks.task import Example, Score, Task
 
 __all__ = ["TASKS", "Example", "Score", "Task", "load", "settings_of"]
 
-TASKS = {"custom": custom, "esnli": esnli, "flores": flores, "gsm8k": gsm8k, "ifeval": ifeval}
+TASKS = {"custom": custom, "esnli": esnli, "flores": flores, "gsm8k": gsm8k, "ifeval": ifeval, "stories": stories}
 
 
 def load(name: str, **settings) -> Task:
