@@ -1,14 +1,17 @@
 """Installs `mdl` and the experiment binaries."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
+_HERE = pathlib.Path(__file__).parent
+
 setup(
     name="mdl-frontier",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', (_HERE / "mdl" / "__init__.py").read_text(encoding="utf-8"))[1],
     description="Task complexity of language models as minimum description length, measured by programs that decode",
-    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -33,10 +33,10 @@ def search(method, stages=(), verified=True, settings=None, **points):
     )
 
 
-def scripts(*names):
-    """The search of programs without a model: the best constant answer, and scripts of `configs/scripts`."""
-    folder = pathlib.Path(__file__).with_name("scripts")
-    return search("script", files=tuple(str(folder / name) for name in names))
+def scripts(task=""):
+    """The search of programs without a model: the best constant answer, and a task's scripts in `configs/scripts`."""
+    found = sorted(pathlib.Path(__file__).with_name("scripts").glob(f"{task}_*.py")) if task else ()
+    return search("script", files=tuple(map(str, found)))
 
 
 def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verifiers, probe=None, allow_scripts=True):
@@ -69,6 +69,7 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
             "pretrained": "",
             "choose_on": "dev",
             "allow_scripts": allow_scripts,
+            "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
             "probe": {**PROBE, **(probe or {})},
         }

@@ -9,7 +9,7 @@ r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/
 
 from ml_collections import ConfigDict
 
-from configs.base import config, embedded, families, local, named, search
+from configs.base import config, embedded, families, local, named, scripts, search
 
 
 def _task():
@@ -50,6 +50,7 @@ def tiny():
         _task(),
         embedded(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
@@ -79,6 +80,7 @@ def smollm2_135m():
         _task(),
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),

@@ -9,7 +9,7 @@
 in any other size.
 """
 
-from configs.base import config, embedded, families, local, named, search
+from configs.base import config, embedded, families, local, named, scripts, search
 
 
 def tiny():
@@ -19,6 +19,7 @@ def tiny():
         {"name": "esnli", "size": "tiny", "seed": 0, "explain": True, "scoring": "label"},
         embedded(),
         (
+            scripts("esnli"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
@@ -53,6 +54,7 @@ def smollm2_135m():
         _full(adapt="dev", max_new_tokens=48),
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
@@ -97,6 +99,7 @@ def smollm2_135m_labels():
         _full(adapt="dev", max_new_tokens=64) | {"explain": False},
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(3, 6)),

@@ -11,7 +11,7 @@ Programs are made from the bitext in `task.train_dir` and chosen on FLORES-200 d
 data set on the hub: hf:owner/name@revision:config. BUILD.md, Data, says how to get NLLB.
 """
 
-from configs.base import config, embedded, families, local, named, search
+from configs.base import config, embedded, families, local, named, scripts, search
 
 
 def tiny():
@@ -21,6 +21,7 @@ def tiny():
         {"name": "flores", "size": "tiny", "seed": 0, "scoring": "corpus"},
         embedded(),
         (
+            scripts("flores"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(4,)),
@@ -67,6 +68,7 @@ def smollm2_135m():
         _full(max_words=20, max_new_tokens=80),
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),

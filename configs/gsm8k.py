@@ -9,7 +9,7 @@
 
 import pathlib
 
-from configs.base import config, embedded, families, local, named, search
+from configs.base import config, embedded, families, local, named, scripts, search
 
 _PROMPT = pathlib.Path(__file__).with_name("prompts") / "gsm8k.txt"
 
@@ -36,6 +36,7 @@ def tiny():
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         embedded(),
         (
+            scripts("gsm8k"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(2,)),
@@ -82,6 +83,7 @@ def methods():
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         embedded(),
         (
+            scripts("gsm8k"),
             search("zero_shot"),
             search("zero_shot", stages=after, settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(1, 2), draws=2),
@@ -222,6 +224,7 @@ def smollm2_135m():
         _task(max_new_tokens=160),
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),

@@ -12,7 +12,7 @@
 The checker of the real sizes needs `pip install -e '.[ifeval]'` and NLTK's punkt_tab, of which it tells.
 """
 
-from configs.base import config, embedded, families, local, named, search
+from configs.base import config, embedded, families, local, named, scripts, search
 
 
 def _task(max_new_tokens, dev_size=100):
@@ -37,6 +37,7 @@ def tiny():
         {"name": "ifeval", "size": "tiny", "seed": 0, "train_file": ""},
         embedded(),
         (
+            scripts("ifeval"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(2,)),
@@ -84,6 +85,7 @@ def smollm2_135m():
         _task(max_new_tokens=160, dev_size=4),
         local(),
         (
+            scripts(),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),

@@ -8,7 +8,7 @@ The files hold a sentence, a tab, and 0 or 1 a line.
 """
 
 from configs import custom
-from configs.base import config, local, search
+from configs.base import config, local, scripts, search
 
 
 def get_config():
@@ -28,6 +28,7 @@ def get_config():
         task,
         local(("posttrained", "pretrained", "random")),  # the slowest first: it is verified while others are encoded
         (
+            scripts("sst2"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),

@@ -3,25 +3,33 @@
 python -m experiments.stories --workdir=/tmp/tiny
 """
 
-from configs.base import config, embedded, named, search
+from configs.base import config, embedded, named, scripts, search
 
 
 def tiny():
     """Questions made of sampled stories, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 160, "learning_rate": 1e-3}
+    full = {"train": "full", "learning_rate": 1e-3}
     return config(
         {"name": "stories", "size": "tiny", "seed": 0},
         embedded(),
         (
+            scripts("stories"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(1, 2)),
-            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(1,)),
-            search("prequential", stages=("pretrained", "posttrained"), settings=full, examples=(128,), epochs=(1,)),
+            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(1,), max_tokens=160),
+            search(
+                "prequential",
+                stages=("pretrained", "posttrained"),
+                settings=full,
+                examples=(128,),
+                epochs=(1,),
+                max_tokens=160,
+            ),
         ),
         dev=306,
         test=510,
-        batch_size=96,
+        batch_size=64,
         threads=1,  # as for gsm8k: two processes use two cores better than threads do
         verifiers=2,
     )

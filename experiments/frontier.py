@@ -13,7 +13,7 @@ from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
 from mdl.machine.programs import MODELLESS
 from mdl.methods import prompt
-from mdl.verification import NO_MODEL, Setup, VerificationError
+from mdl.verification import Setup, VerificationError
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -62,14 +62,14 @@ def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None)
         for checkpoint in checkpoints
     ]
     if any(search.method in MODELLESS for search in searches):
-        setups.insert(0, dataclasses.replace(setups[0], source="", stage=NO_MODEL, seed=0))
+        setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     record = measurement.Measurement(workdir, allow_scripts=allowed)
     record.measure(setups, searches, verifiers=config.verifiers)
     points = record.points()
     if not points:
         raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
-    setups = [setup for setup in setups if setup.stage != NO_MODEL]
+    setups = [setup for setup in setups if setup.stage != results.NO_MODEL]
     codelengths = _probe(setups, probe, record.workdir, points) if probe else []
     report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
     report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
@@ -81,9 +81,12 @@ def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None)
 
 
 def _searches(config: ConfigDict) -> list[dict]:
-    """The config's searches, and those of the prompts that a flag names: as they are, and in the chat template."""
+    """The config's searches, and those of what flags name: scripts, and prompts as they are and in the chat template."""
     searches = [_plain(search) for search in config.searches]
-    files = tuple(path.strip() for path in config.get("prompts", "").split(",") if path.strip())
+    named = lambda field: tuple(path.strip() for path in config.get(field, "").split(",") if path.strip())
+    if named("scripts"):
+        searches.append({"method": "script", "search": {"files": named("scripts"), "constant": False}})
+    files = named("prompts")
     if files:
         searches.append({"method": "prompt", "search": {"files": files}})
         chat = {"method": "prompt", "settings": {"chat": True}, "stages": ("posttrained",)}

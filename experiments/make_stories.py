@@ -18,7 +18,7 @@ from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.files import write_then_rename
-from mdl.generation import Sampling, generate
+from mdl.machine.generation import Sampling, generate
 from mdl.tasks import endings
 from mdl.tasks.word_problems import NAMES, pick
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import logging
 
+import mdl
 from mdl import results, startup
 from mdl.codes import Encoder, Meter
 from mdl.codes import settings as settings_code
@@ -31,7 +32,7 @@ from mdl.machine.running import answers_file, inputs_file, read_answers
 from mdl.methods import METHODS, Encoded, script
 from mdl.tasks.leakage import Overlap, overlap
 from mdl.tasks.task import Task
-from mdl.verification import NO_MODEL, Job, Setup, Verdict, VerificationError, Verifiers
+from mdl.verification import Job, Setup, Verdict, VerificationError, Verifiers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Search:
 
     def applies(self, stage: str) -> bool:
         """Whether it is run on checkpoints of a stage; scripts are run on none."""
-        if (self.method in programs.MODELLESS) != (stage == NO_MODEL):
+        if (self.method in programs.MODELLESS) != (stage == results.NO_MODEL):
             return False
         return not self.stages or stage in self.stages
 
@@ -221,7 +222,7 @@ def _scope(setup: Setup, task: Task) -> dict[str, Any]:
         "arithmetic": dataclasses.asdict(setup.arithmetic()),
         "instruction": task.instruction,
         "format": programs.VERSION,
-        "package": metadata.version("mdl-frontier"),
+        "package": mdl.__version__,
     }
 
 
@@ -256,7 +257,7 @@ class _Run:
         self.inputs = inputs(self.task, [example for split in self.splits for example in split])
         self.constant = _constant(self.task, self.splits[1])
         self.name = self.checkpoint.name if self.checkpoint else ""
-        self.stage = self.checkpoint.stage if self.checkpoint else NO_MODEL
+        self.stage = self.checkpoint.stage if self.checkpoint else results.NO_MODEL
         self.fingerprint = self.checkpoint.fingerprint if self.checkpoint else ""
 
     def run(self, searches: Sequence[Search]) -> None:
@@ -378,7 +379,7 @@ class _Run:
             constant=self.constant,
             answers=str(path.relative_to(workdir)),
             environment=startup.environment(),
-            package=metadata.version("mdl-frontier"),
+            package=mdl.__version__,
             format=programs.VERSION,
         )
         self.owner.record(result)

@@ -18,14 +18,12 @@ from typing import Any
 from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.machine.header import Arithmetic
+from mdl.results import NO_MODEL
 from mdl.tasks.task import Task
 
 
 class VerificationError(RuntimeError):
     """A program that did not come back as it was encoded, or a worker that ended."""
-
-
-NO_MODEL = "none"  # the stage of programs that run without a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

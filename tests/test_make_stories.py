@@ -11,7 +11,7 @@ import pytest
 
 from experiments.make_stories import sample
 from mdl import checkpoints
-from mdl.generation import Sampling
+from mdl.machine.generation import Sampling
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

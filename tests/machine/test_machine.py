@@ -14,7 +14,7 @@ from mdl import results
 from mdl.machine import size
 from mdl.machine.programs import METHODS
 from mdl.measurement import Measurement, Search
-from mdl.verification import NO_MODEL, Setup
+from mdl.verification import Setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GSM8K = {"name": "gsm8k", "size": "tiny", "seed": 0}
@@ -51,7 +51,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "mdl"))
 
 
 def _setup(task, stage=None):
-    source = "" if stage == NO_MODEL else "stories260k"
+    source = "" if stage == results.NO_MODEL else "stories260k"
     return Setup(source, stage, 0, task, dev=3, test=5, batch_size=8)
 
 
@@ -63,7 +63,7 @@ def measured(tmp_path_factory):
         workdir = tmp_path_factory.mktemp(mode)
         names = SEARCHES if mode == "text" else ("zero_shot", "prequential")
         searches = [Search(name, *SEARCHES[name]) for name in names]
-        setups = [_setup(task), *([_setup(task, NO_MODEL)] if mode == "text" else [])]
+        setups = [_setup(task), *([_setup(task, results.NO_MODEL)] if mode == "text" else [])]
         Measurement(workdir, allow_scripts=True).measure(setups, searches)
         found[mode] = workdir, results.read(workdir / "results.jsonl")
     return found
@@ -192,7 +192,7 @@ def test_scripts_run_only_where_that_is_said(measured, tmp_path):
     assert not (tmp_path / "out").exists()
     searches = [Search("script", *SEARCHES["script"])]
     with pytest.raises(ValueError, match="only with --allow_scripts"):
-        Measurement(tmp_path / "work").measure([_setup(GSM8K, NO_MODEL)], searches)
+        Measurement(tmp_path / "work").measure([_setup(GSM8K, results.NO_MODEL)], searches)
 
 
 def test_the_machine_is_a_few_files_and_says_how_large_it_is(capsys):
