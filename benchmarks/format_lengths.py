@@ -4,8 +4,8 @@
     PYTHONPATH=$PWD python AFTER/benchmarks/format_lengths.py --output=before.json    # in a checkout of commit 56d90a9
     python -m benchmarks.format_lengths --compare=before.json,after.json --output=benchmarks/results/format_lengths.json
 
-Tiny e-SNLI, whose data both versions share, on stories260k and stories260k-chat. A length before is the file's: what the
-decoder took from sidecar and command line (output mode, labels, stops, limits, threads, type) was not in it. After, it is.
+Tiny e-SNLI, whose data both versions share, on stories260k and stories260k-chat. A length before is the file's alone:
+what the decoder took from sidecar and command line (output mode, labels, stops, limits, threads, type) was not in it.
 """
 
 import dataclasses

@@ -81,7 +81,7 @@ def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None)
 
 
 def _searches(config: ConfigDict) -> list[dict]:
-    """The config's searches, and those of what flags name: scripts, and prompts as they are and in the chat template."""
+    """The config's searches, and those that flags name: scripts, and prompts, as they are and in the chat template."""
     searches = [_plain(search) for search in config.searches]
     named = lambda field: tuple(path.strip() for path in config.get(field, "").split(",") if path.strip())
     if named("scripts"):

@@ -127,9 +127,11 @@ def test_decoding_gives_the_encoded_model_at_the_ideal_length(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_estimate_is_the_ideal_codelength(case):
+def test_an_estimate_is_the_ideal_codelength_and_as_long_as_the_file(case):
     for (encoded, digest), (metered, metered_digest) in zip(_programs(case), _programs(case, Meter), strict=True):
         assert metered.program.ideal_bits == pytest.approx(encoded.program.ideal_bits, rel=1e-5)
+        size = 8 * len(encoded.program.data)
+        assert abs(metered.program.coded_bits - size) <= 0.005 * size + 64
         assert metered_digest == digest
 
 
