@@ -130,7 +130,7 @@ class Prompting:
 def finish(method: str, coder: Coder, header_bits: float) -> Program:
     """The program that a coder wrote, of which `header_bits` were settings."""
     stream = coder.finish() if isinstance(coder, Encoder) else b""
-    return Program(method, stream, 8 + header_bits, coder.bits - header_bits, 8 + coder.coded)
+    return Program(method, stream, 8 + header_bits, coder.bits - header_bits, 8 + float(coder.coded))
 
 
 def prompted(checkpoint: Checkpoint, before: str, settings: Prompting) -> Adapted:

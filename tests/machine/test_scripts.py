@@ -54,7 +54,7 @@ def test_a_script_reaches_nothing(source):
 @pytest.mark.parametrize(
     "source, message",
     [
-        ("while 1:pass", "took more time or memory"),
+        ("while 1:pass", "took more time or memory|was stopped after 2 s"),
         ("__import__('time').sleep(99)", "was stopped after 2 s"),
         ("'a'*10**10", "MemoryError"),
         ("x(", "SyntaxError"),
