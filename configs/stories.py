@@ -8,7 +8,7 @@ from configs.base import config, embedded, named, search
 
 def tiny():
     """Questions made of sampled stories, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "max_tokens": 160, "learning_rate": 1e-3}
+    full = {"train": "full", "max_tokens": 170, "learning_rate": 1e-3}
     return config(
         {"name": "stories", "size": "tiny", "seed": 0},
         embedded(),
