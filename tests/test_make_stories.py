@@ -9,39 +9,46 @@ import sys
 import jax
 import pytest
 
-from experiments.make_stories import sample
-from mdl import checkpoints
-from mdl.machine.generation import Sampling
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def _environment():
+    cache = str(jax.config.jax_compilation_cache_dir)
+    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
+
+
 def make(*arguments):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-    }
     command = [sys.executable, "-m", "experiments.make_stories", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300)
+
+
+SAMPLE = """
+import json, sys
+from experiments.make_stories import sample
+from mdl import checkpoints
+from mdl.machine.generation import Sampling
+story = lambda seed, rows: sample(
+    checkpoints.load("stories260k"), 12, batch_size=rows, max_new_tokens=24, sampling=Sampling(temperature=0.5, seed=seed)
+)
+print(json.dumps([story(3, 4), story(3, 12), story(4, 12)]))
+"""  # in a process of its own, since the binary's flags are those of other binaries too
 
 
 def test_stories_depend_on_the_seed_only():
-    checkpoint = checkpoints.load("stories260k")
-    how = {"max_new_tokens": 24, "sampling": Sampling(temperature=0.5, seed=3)}
-    stories = sample(checkpoint, 12, batch_size=4, **how)
-    assert sample(checkpoint, 12, batch_size=12, **how) == stories
+    done = subprocess.run([sys.executable, "-c", SAMPLE], cwd=ROOT, env=_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stories, other_batches, other_seed = json.loads(done.stdout)
+    assert stories == other_batches != other_seed
     assert len(set(stories)) == 12
     assert not any("<s>" in story for story in stories)
-    assert sample(checkpoint, 12, max_new_tokens=24, sampling=Sampling(temperature=0.5, seed=4)) != stories
 
 
 def test_questions_are_made_of_sampled_stories(tmp_path):
     sampled, output = tmp_path / "sampled.jsonl", tmp_path / "stories.jsonl"
-    how = (f"--sampled={sampled}", f"--output={output}", "--groups=2", "--count=512")
+    how = (f"--sampled={sampled}", f"--output={output}", "--groups=2", "--count=256", "--temperatures=0.5,0.7")
     done = make(*how, "--checkpoint=stories260k", "--max_new_tokens=150", "--batch_size=128")
     assert done.returncode == 0, done.stderr
-    assert "512 of 512 stories" in done.stderr
+    assert "temperature 0.7: 256 of 256 stories" in done.stderr
     assert f"2 groups of 3 from 512 stories in {output}" in done.stdout
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [[len(row["stories"]), len(row["endings"])] for row in rows] == [[3, 3]] * 2

@@ -24,6 +24,7 @@ _BOYS = re.findall(
 )
 _PARENTS = {"Mom": "Mom", "Mommy": "Mom", "Mum": "Mom", "Mama": "Mom", "Dad": "Dad", "Daddy": "Dad"}
 _PEOPLE = frozenset(("Lily", "Mia", "Tim", "Max", "Mom", "Dad"))
+_OTHER = "Somebody"  # a third girl or boy: what mentions one is no question
 _SENTENCE = re.compile(r'[^.!?]+[.!?]+"?(?= |$)')
 _FOREIGN = re.compile(r"[^A-Za-z0-9 .,!?'\"-]")
 _CAPITALISED = re.compile(r"[A-Z][a-z]+")
@@ -51,9 +52,9 @@ class Beginning:
 def beginnings(stories: Sequence[str], encode: Encode) -> Iterator[Beginning]:
     """All beginnings that make a question; stories that are much like an earlier one are left out."""
     owners: dict[str, list[int]] = {}
-    endings: set[str] = set()
+    seen: set[str] = set()
     for source, text in enumerate(stories):
-        text = _FOREIGN.split(" ".join(text.split()))[0]
+        text = _renamed(_FOREIGN.split(" ".join(text.split()))[0])
         own = normalised(text).split()[:100]
         grams = {" ".join(own[i : i + _N]) for i in range(len(own) - _N + 1)}
         shared = Counter(owner for gram in grams for owner in owners.get(gram, ()))
@@ -63,23 +64,23 @@ def beginnings(stories: Sequence[str], encode: Encode) -> Iterator[Beginning]:
             owners.setdefault(gram, []).append(source)
         parts = sentences(text)
         for k in range(2, len(parts) - 1):
-            story, ending = _renamed(" ".join(parts[:k]), " ".join(parts[k : k + 2]))
-            if len(encode(story)) > STORY_TOKENS[1]:
-                break
-            key = normalised(ending)
-            if _usable(story, ending) and len(encode(story)) >= STORY_TOKENS[0] and key not in endings:
-                endings.add(key)
+            story, ending = " ".join(parts[:k]), " ".join(parts[k : k + 2])
+            least, most = STORY_TOKENS
+            if _usable(story, ending) and least <= len(encode(story)) <= most:
+                keys = {normalised(story), normalised(ending)}
+                if keys & seen:
+                    continue
+                seen |= keys
                 yield Beginning(source, story, ending, tuple(sorted(_people(story))))
 
 
-def _renamed(story: str, ending: str) -> tuple[str, str]:
+def _renamed(text: str) -> str:
     """The same with the girls called Lily and Mia, the boys Tim and Max, in the order in which they come."""
-    names = dict.fromkeys(_CAPITALISED.findall(f"{story} {ending}"))
+    names = dict.fromkeys(_CAPITALISED.findall(text))
     girls, boys = ([name for name in names if name in pool] for pool in (_GIRLS, _BOYS))
-    new = dict(zip(girls, ("Lily", "Mia"), strict=False)) | dict(zip(boys, ("Tim", "Max"), strict=False)) | _PARENTS
-    if len(girls) > 2 or len(boys) > 2:
-        return "", ""
-    return tuple(_CAPITALISED.sub(lambda found: new.get(found[0], found[0]), text) for text in (story, ending))
+    new = dict(zip(girls, ("Lily", "Mia"), strict=False)) | dict(zip(boys, ("Tim", "Max"), strict=False))
+    known = {name: new.get(name, _OTHER) for name in (*girls, *boys)} | _PARENTS
+    return _CAPITALISED.sub(lambda found: known.get(found[0], found[0]), text)
 
 
 def _people(text: str) -> set[str]:
@@ -88,7 +89,8 @@ def _people(text: str) -> set[str]:
 
 def _usable(story: str, ending: str) -> bool:
     """Whether nothing but the sense says that they belong together."""
-    strange = set(_NAME.findall(f"{story} {ending}")) - _PEOPLE
+    both = f"{story} {ending}"
+    strange = set(_NAME.findall(both)) - _PEOPLE
     people = _people(story) - {"Mom", "Dad"}
     low, high = ENDING_CHARACTERS
     return (
@@ -97,6 +99,7 @@ def _usable(story: str, ending: str) -> bool:
         and story.count('"') % 2 == 0
         and not re.search(r'["!?]|\bOne\b', ending)
         and not strange
+        and _OTHER not in both
         and bool(people)
         and _people(ending) <= _people(story)
     )

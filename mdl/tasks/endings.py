@@ -23,9 +23,11 @@ import numpy as np
 from mdl.tasks.beginnings import Beginning, Encode, beginnings, sentences
 
 OPTIONS = 3
-SPARE = 1.3  # groups among which `balanced` chooses, for each that is wanted
-COMMON = 0.6  # share of the beginnings that are kept, those with the commonest endings
-MEASURES = (1, 4, 1, 1, 1, 1, 1, 1)  # how much each of `overlaps` counts: rare words tell the most
+SPARE = 1.25  # groups among which `balanced` chooses, for each that is wanted
+COMMON = 0.85  # share of the beginnings that are kept, those with the commonest endings
+LESS = 0.2  # what it costs that another's ending shares more than one's own, and not less
+RULE, ROUND = 2, 8  # weight of the best sum of overlaps in `balanced`, and groups dropped before it is sought anew
+MEASURES = (1, 4, 1, 1, 1, 1, 1, 1, 4, 2)  # how much each of `overlaps` counts: what tells the most, most
 FEATURE_SCALES = np.array([5.7, 2.8, 5.7])  # tokens, nats, nats: a difference that costs one
 
 _PRONOUNS = frozenset(re.findall(r"\w+", "he she him her his hers they them their it its"))
@@ -57,7 +59,7 @@ def groups(stories: Sequence[str], encode: Encode, count: int, seed: int) -> lis
         pools.setdefault(beginning.people, []).append(beginning)
     found = []
     for people in sorted(pools):
-        pool = _commoner_half(pools[people], common)
+        pool = _commoner(pools[people], common)
         if len(pool) > 10 * OPTIONS:
             found += _matched(pool, common, rng)
     found.sort(key=lambda one: one[0])
@@ -80,9 +82,10 @@ def overlaps(stories: Sequence[str], endings: Sequence[str], weights: Callable[[
         weights: What a word stem is worth: more where it is rare.
 
     Returns:
-        [8, n, m] float64: share of the ending's words that are in the story; weights of shared stems; words shared with
-        the last sentence; share of runs of four letters; number of shared stems that are not stop words; letters of
-        shared words, squared; shared pairs of neighbouring words; pronouns shared.
+        [10, n, m] float64: share of the ending's words that are in the story; weights of shared stems; words shared
+        with the last sentence; share of runs of four letters; number of shared stems that are not stop words; letters
+        of shared words, squared; shared pairs of neighbouring words; pronouns shared; words after "the" that the
+        story has; those that it lacks, negative.
     """
     told, ends = [words(story) for story in stories], [words(ending) for ending in endings]
     last = [words(sentences(story)[-1]) for story in stories]
@@ -97,6 +100,8 @@ def overlaps(stories: Sequence[str], endings: Sequence[str], weights: Callable[[
     def each(keys, value=lambda key: 1.0):
         return {key: value(key) for key in keys}
 
+    known = [set(re.findall(r"\bthe (\w+)", ending.lower())) for ending in endings]
+    definite = _shared(map(set, told), map(each, known))
     four, count = [grams(ending.lower()) for ending in endings], [Counter(one) for one in ends]
     return np.stack(
         [
@@ -108,6 +113,8 @@ def overlaps(stories: Sequence[str], endings: Sequence[str], weights: Callable[[
             _shared(map(set, told), [each(one, lambda word: len(word) ** 2.0) for one in ends]),
             _shared(map(pairs, told), map(each, map(pairs, ends))),
             _shared(map(set, told), [each(_PRONOUNS & set(one)) for one in ends]),
+            definite,
+            definite - np.array([len(one) for one in known]),
         ]
     )
 
@@ -164,19 +171,38 @@ def credits(shared: np.ndarray) -> np.ndarray:
 
 
 def balanced(found: Sequence[list[Beginning]], count: int, weights: Callable[[str], float]) -> list[list[Beginning]]:
-    """Drops groups until `count` are left: each time the one by which overlaps then tell the least of the endings."""
-    told = [
-        credits(overlaps([b.story for b in group], [b.ending for b in group], weights)).sum(axis=1) - 1
-        for group in found
-    ]
-    told, kept = np.array(told), np.ones(len(found), bool)
+    """Drops groups until `count` are left: each time one by which rules then tell the least of the endings.
+
+    Rules are each overlap, its opposite, and the weighted sum of all that does best on the groups that are left.
+    """
+    shared = np.stack([overlaps([b.story for b in own], [b.ending for b in own], weights) for own in found])
+    told = np.stack([credits(own).sum(axis=1) - 1 for own in shared])  # [groups, rules]: right answers beyond chance
+    shared = np.moveaxis(shared, 1, 3)  # [groups, stories, endings, overlaps]
+    shared = (shared - shared.mean(axis=(0, 1, 2))) / (shared.std(axis=(0, 1, 2)) + 1e-9)
+    kept, rule = np.ones(len(found), bool), np.zeros(shared.shape[-1])
     while kept.sum() > count:
-        left = ((told[kept].sum(axis=0) - told) ** 2).sum(axis=1)
-        kept[np.argmin(np.where(kept, left, np.inf))] = False
+        rule = _best_rule(shared[kept], rule)
+        summed = np.stack([credits(own[None]).sum(axis=1) - 1 for own in shared @ rule])
+        now = np.concatenate([told, RULE * summed], axis=1)
+        total = now[kept].sum(axis=0)
+        for _ in range(min(ROUND, int(kept.sum()) - count)):
+            out = np.argmin(np.where(kept, ((total - now) ** 2).sum(axis=1), np.inf))
+            kept[out], total = False, total - now[out]
     return [group for group, keep in zip(found, kept, strict=True) if keep]
 
 
-def _commoner_half(pool: Sequence[Beginning], common: Commonness) -> list[Beginning]:
+def _best_rule(shared: np.ndarray, rule: np.ndarray, steps: int = 100) -> np.ndarray:
+    """[r] weights of the likeliest logistic choice, by gradient steps from `rule`; `shared` is [groups, n, n, r]."""
+    own = np.einsum("gnnr->r", shared)
+    for _ in range(steps):
+        scores = shared @ rule
+        odds = np.exp(scores - scores.max(axis=2, keepdims=True))
+        odds /= odds.sum(axis=2, keepdims=True)
+        rule = rule + 0.3 * (own - np.einsum("gnm,gnmr->r", odds, shared)) / shared[..., 0, 0].size
+    return rule
+
+
+def _commoner(pool: Sequence[Beginning], common: Commonness) -> list[Beginning]:
     """Those whose endings are of common words: how likely a model finds them at all then varies less."""
     nats = [common.features(beginning.ending)[1] for beginning in pool]
     return [beginning for beginning, own in zip(pool, nats, strict=True) if own >= np.quantile(nats, 1 - COMMON)]
@@ -187,7 +213,7 @@ def _matched(pool: Sequence[Beginning], common: Commonness, rng: Random) -> list
     shared = overlaps([b.story for b in pool], [b.ending for b in pool], common.weight)
     shared /= shared.std(axis=(1, 2), keepdims=True) + 1e-9
     more = np.diagonal(shared, axis1=1, axis2=2)[..., None] - shared  # what the story's own ending shares beyond others
-    cost = np.average(np.where(more > 0, 1, 0.3) * more**2, axis=0, weights=MEASURES)
+    cost = np.average(np.where(more > 0, 1, LESS) * more**2, axis=0, weights=MEASURES)
     features = np.array([common.features(b.ending) for b in pool])
     apart = (features[:, None] - features) / FEATURE_SCALES
     cost = cost + cost.T + (apart**2).sum(axis=2)
