@@ -28,7 +28,8 @@ from experiments.make_stories import sample
 from mdl import checkpoints
 from mdl.machine.generation import Sampling
 story = lambda seed, rows: sample(
-    checkpoints.load("stories260k"), 12, batch_size=rows, max_new_tokens=24, sampling=Sampling(temperature=0.5, seed=seed)
+    checkpoints.load("stories260k"), 12, batch_size=rows, max_new_tokens=24,
+    sampling=Sampling(temperature=0.5, seed=seed),
 )
 print(json.dumps([story(3, 4), story(3, 12), story(4, 12)]))
 """  # in a process of its own, since the binary's flags are those of other binaries too
