@@ -1,0 +1,1 @@
+'#### %d'%eval('+'.join(re.findall(r'\d+',x)))

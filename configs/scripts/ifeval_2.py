@@ -1,0 +1,1 @@
+x.lower()+' '+''.join(re.findall(r'(?<=nd with).*?(?=\.)| \S+(?= the l)',x))

@@ -1,0 +1,1 @@
+['good','bad'][re.search('ra|ud|di',x)!=None]

@@ -1,0 +1,1 @@
+['positive','negative'][re.search(' n|oo |less',x)!=None]

@@ -1,0 +1,2 @@
+c=lambda t:sum(w in x for w in t.split(','))
+['negative','positive'][c(' da, en, fan, hear, ple, spi, tou,ami,and h,apt,arm,asc,bes,br,but it,doc,eau,eep,efr,eli,es th,fas,fre,fu,goo,he be,hil,iv,joy,ligh,lli,lov,man,mar,oli,ork,pec,rar,reat,rf,rful,rt,solid,swe,ye')-c(" ?, ju, lac, lac, mis, no , or , ov, poo, wer,ad ,bad,bad,cli,comes,dio,dio,dul,e le,eem,eu,fail,fee,flat,he mov,ise ,less,less ,lich,n',nfu,nl,ntio,o m,oke,oo ,pid,plo,ppo,pt ,rep,rtu,s l,s n,suf,thin,tire,too,ula,uld ,utes,ve b,was,wors,wors")>0]
