@@ -7,8 +7,8 @@ FRONTIER ?= frontier
 
 .PHONY: demo frontier test lint format clean
 
-demo: $(VENV)/.installed  ## frontier of the embedded checkpoints on tiny GSM8K
-	$(BIN)/python -m experiments.gsm8k --workdir=$(DEMO)
+demo: $(VENV)/.installed  ## which ending is the story's? frontier of the embedded checkpoints
+	$(BIN)/python -m experiments.stories --workdir=$(DEMO)
 
 frontier: $(VENV)/.installed  ## every method on the embedded checkpoints
 	$(BIN)/python -m experiments.gsm8k --workdir=$(FRONTIER) --config=configs/gsm8k.py:methods

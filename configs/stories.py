@@ -1,6 +1,6 @@
-"""Which of three endings is this story's? On the embedded checkpoints.
+"""Which of three endings is this story's? On the embedded checkpoints: the demo.
 
-python -m experiments.stories --workdir=/tmp/tiny
+python -m experiments.stories --workdir=/tmp/tiny     # 2 CPU cores: 4 minutes
 """
 
 from configs.base import config, embedded, named, scripts, search
@@ -8,7 +8,7 @@ from configs.base import config, embedded, named, scripts, search
 
 def tiny():
     """Questions made of sampled stories, three embedded checkpoints of 260,032 parameters."""
-    full = {"train": "full", "learning_rate": 1e-3}
+    full = {"train": "full", "prompt_weight": 100}
     return config(
         {"name": "stories", "size": "tiny", "seed": 0},
         embedded(),
@@ -16,21 +16,36 @@ def tiny():
             scripts("stories"),
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
-            search("icl", stages=("pretrained", "posttrained"), shots=(1, 2)),
-            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(1,), max_tokens=170),
+            search("icl", stages=("pretrained", "posttrained"), shots=(1,)),
             search(
                 "prequential",
-                stages=("pretrained", "posttrained"),
-                settings=full,
-                examples=(128,),
-                epochs=(1,),
+                stages=("random",),
+                settings={**full, "learning_rate": 2e-3},
+                examples=(512,),
+                epochs=(8,),
+                max_tokens=170,
+            ),
+            search(
+                "prequential",
+                stages=("pretrained",),
+                settings={**full, "learning_rate": 3e-4},
+                examples=(128, 512),
+                epochs=(0,),
+                max_tokens=170,
+            ),
+            search(
+                "prequential",
+                stages=("posttrained",),
+                settings={**full, "learning_rate": 1e-3},
+                examples=(512,),
+                epochs=(4,),
                 max_tokens=170,
             ),
         ),
         dev=306,
         test=510,
         batch_size=64,
-        threads=1,  # as for gsm8k: two processes use two cores better than threads do
+        threads=1,  # two processes use two cores better than threads do
         verifiers=2,
     )
 
