@@ -102,7 +102,7 @@ def smollm2_135m():
         ),
         dev=100,
         test=400,
-        batch_size=32,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

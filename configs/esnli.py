@@ -86,7 +86,7 @@ def smollm2_135m():
         ),
         dev=18,
         test=72,
-        batch_size=48,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

@@ -100,7 +100,7 @@ def smollm2_135m():
         ),
         dev=12,
         test=48,
-        batch_size=32,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

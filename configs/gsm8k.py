@@ -254,7 +254,7 @@ def smollm2_135m():
         ),
         dev=8,
         test=40,
-        batch_size=48,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

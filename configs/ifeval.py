@@ -116,7 +116,7 @@ def smollm2_135m():
         ),
         dev=4,
         test=32,
-        batch_size=32,
+        batch_size=64,
         threads=1,
         verifiers=2,
     )

@@ -63,7 +63,7 @@ def get_config():
         ),
         dev=200,
         test=300,
-        batch_size=48,
+        batch_size=64,
         threads=1,
         verifiers=2,
         probe={"examples": 96, "learning_rate": 1e-3, "replay": 1, "prompt_weight": 10, "max_tokens": 96},

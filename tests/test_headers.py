@@ -16,6 +16,14 @@ from mdl.machine.programs import MODELLESS
 from mdl.methods import examples
 
 STORIES = load("stories260k")
+SEPARATORS = {
+    "gsm8k": "e:",
+    "ifeval": "assistant",
+    "esnli": "wer.",
+    "flores": "ch:",
+    "custom": "\nIt was",
+    "sst2": "t:",
+}
 CONFIGS = sorted(
     path.stem
     for path in pathlib.Path(__file__).parent.parent.glob("configs/*.py")
@@ -51,5 +59,5 @@ def test_headers_are_short(name):
                     meter = begin(Meter(), one["method"], STORIES, arithmetic, answering)
                     settings_code.code(meter, type(settings), settings)
                     if hasattr(settings, "prompt_weight"):
-                        examples.code_rules(meter, STORIES, ":")
+                        examples.code_rules(meter, STORIES, SEPARATORS.get(name, "."))
                     assert 8 + meter.bits <= 30, (one, arithmetic)

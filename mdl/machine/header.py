@@ -56,7 +56,7 @@ class Arithmetic:
     """
 
     threads: int = mostly(1, 2, 4, 8, 16, 32, 64, 96)
-    dtype: Literal["float32", "bfloat16", "float16"] = mostly("float32", "bfloat16", "float16")
+    dtype: Literal["float32", "bfloat16", "float16"] = mostly("float32", "bfloat16")
     rows: int = mostly(64, 32, 48, 96, 16, 8, 128, 256)
 
     def __post_init__(self):

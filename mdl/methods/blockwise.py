@@ -40,9 +40,9 @@ class Settings:
     alpha: float = 8.0
     learning_rate: float = usual(1e-4, 1e-5, *RATES)
     prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = mostly(0, 1, 2, 3)
+    seed: int = mostly(0, 1, 2)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = mostly(0, 8, 10, 3)
+    warmup: int = mostly(0, 8, 10)
 
 
 @dataclasses.dataclass(frozen=True)

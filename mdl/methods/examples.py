@@ -25,7 +25,10 @@ from mdl.methods.method import Example
 from mdl.training import Tokenised, arrays, gradient, tokenise
 
 RATES = (2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)  # learning rates that are usual
-SEPARATORS = (":", "\n", "?", " ", "]", ">", "t:", "was")  # ends of prompts that are usual, most of all the first
+SEPARATORS = (  # ends of prompts that are usual and found nowhere else in them; most of all that of "Response:"
+    "e:",
+    *("r:", "t:", "n:", "d:", "s:", "te:", "ch:", ":", "\n", "?", ".", "wer.", "\nIt was", "assistant", "]"),
+)
 _PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
 
 Order = Literal["given", "random", "short", "likely", "gain"]
@@ -81,7 +84,7 @@ def code_rules(coder: Coder, checkpoint: Checkpoint, separator: str | None) -> R
     def spelt(value: str | None) -> str:
         return byte_string(coder, None if value is None else value.encode()).decode()
 
-    if flag(coder, None if separator is None else separator != SEPARATORS[0], 1 / 4):
+    if flag(coder, None if separator is None else separator != SEPARATORS[0]):
         read = one_of(coder, SEPARATORS[1:], separator, spelt)
     else:
         read = SEPARATORS[0]

@@ -53,10 +53,10 @@ class Settings:
     batch: int = 8
     epoch_batch: int = 8
     prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = mostly(0, 1, 2, 3)
+    seed: int = mostly(0, 1, 2)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = mostly(0, 8, 10, 3)
-    replay: int = mostly(0, 1, 2, 4)
+    warmup: int = mostly(0, 8, 10)
+    replay: int = mostly(0, 1, 4)
     calibrate: bool = False
 
 

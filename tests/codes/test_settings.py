@@ -85,7 +85,7 @@ def test_listed_settings_survive(rate, rows, train, optimiser):
 
 def test_listed_settings_are_short():
     listed = 2 + 1 + 2 * math.log2(32 / 31)  # one of four, one of two
-    assert _bits(Listed()) == pytest.approx(listed + math.log2(8 / 7) + math.log2(4 / 3), rel=1e-5)
+    assert _bits(Listed()) == pytest.approx(listed + math.log2(16 / 15) + math.log2(4 / 3), rel=1e-5)
     assert _bits(Listed(rate=1e-2, train="full")) == pytest.approx(_bits(Listed()), rel=1e-5)
-    assert _bits(Listed(rows=32)) == pytest.approx(listed + math.log2(8 / 7) + 2 + 1 + math.log2(32 / 31), rel=1e-5)
-    assert _bits(Listed(optimiser="adamw")) == pytest.approx(listed + math.log2(4 / 3) + 3, rel=1e-5)
+    assert _bits(Listed(rows=32)) == pytest.approx(listed + math.log2(16 / 15) + 2 + 1 + math.log2(32 / 31), rel=1e-5)
+    assert _bits(Listed(optimiser="adamw")) == pytest.approx(listed + math.log2(4 / 3) + 4, rel=1e-5)

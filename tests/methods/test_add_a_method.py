@@ -135,7 +135,7 @@ def test_the_length_is_what_was_coded():
     (encoded, _) = _programs(settings=Settings(width=12))[-1]
     program = encoded.program
     begun = header.begin(Meter(), "norm_scale", STORIES, Arithmetic(threads=2), TINY.answering).bits
-    own = 8 + begun + 3 + 7  # the first byte; not the default, probability 1/8; 12 in the Elias gamma code
+    own = 8 + begun + 4 + 7  # the first byte; not the default, probability 1/16; 12 in the Elias gamma code
     assert program.header_bits == pytest.approx(own)
     assert program.payload_bits == pytest.approx(16 + 12)
     assert len(program.data) == pytest.approx(program.ideal_bits / 8, abs=2)
