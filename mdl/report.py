@@ -122,7 +122,7 @@ def _describe(r: Result, among: list[Result]) -> str:
     """A method with those settings that tell its points apart, at most four."""
     same = [s.settings | {"seed": s.seed} for s in among if s.method == r.method]
     own = r.settings | {"seed": r.seed}
-    told = [k for k in own if any(s.get(k) != own[k] for s in same)]
+    told = [k for k in own if k != "digest" and own[k] != "" and any(s.get(k) != own[k] for s in same)]
     values = [f"{own[k]:.4g}" if isinstance(own[k], float) else own[k] for k in told[:4]]
     return " ".join([r.method, *(f"{k}={v}" for k, v in zip(told, values, strict=False))])
 

@@ -234,3 +234,16 @@ def test_costs_are_summed_by_method_and_stage():
     assert ["prequential", "pretrained", "3", "10", "6", "3"] in rows
     assert ["script", "no", "model", "1", "0", "2", "1"] in rows
     assert ["icl", "pretrained", "1", "0", "0", "5"] in rows
+
+
+def test_a_point_is_told_by_what_differs_and_not_by_digests():
+    scripts = [
+        make_result(
+            10.0 * (k + 1), k / 10, k / 10, key=f"s{k}", method="script", stage="none", checkpoint="", fingerprint="",
+            settings={"file": file, "digest": f"abc{k}"},
+        )
+        for k, file in enumerate(("", "a.py", "b.py"))
+    ]  # fmt: skip
+    lines = [" ".join(line.split()) for line in table(scripts).splitlines()]
+    assert any(line.startswith("script file=a.py verified") for line in lines)
+    assert "digest" not in table(scripts)
