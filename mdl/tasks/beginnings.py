@@ -29,7 +29,7 @@ _SENTENCE = re.compile(r'[^.!?]+[.!?]+"?(?= |$)')
 _FOREIGN = re.compile(r"[^A-Za-z0-9 .,!?'\"-]")
 _CAPITALISED = re.compile(r"[A-Z][a-z]+")
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
-_N, _SHARED = 8, 0.35  # of two stories that share so many of their 8-grams of words, the first is kept
+_N, _SHARED = 8, 22  # of two stories that share so many 8-grams of words, the first is kept
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class Beginning:
         source: The number of the sampled story; several beginnings may be of one.
         story: Its first sentences, names substituted.
         ending: What follows.
-        people: Who is in the story.
+        kind: Who is in the story, and whether it opens with once upon a time: what follows depends on that in ways
+            that a short list of words tells.
     """
 
     source: int
     story: str
     ending: str
-    people: tuple[str, ...]
+    kind: tuple[str, ...]
 
 
 def beginnings(stories: Sequence[str], encode: Encode) -> Iterator[Beginning]:
@@ -58,7 +59,7 @@ def beginnings(stories: Sequence[str], encode: Encode) -> Iterator[Beginning]:
         own = normalised(text).split()[:100]
         grams = {" ".join(own[i : i + _N]) for i in range(len(own) - _N + 1)}
         shared = Counter(owner for gram in grams for owner in owners.get(gram, ()))
-        if shared and max(shared.values()) >= _SHARED * len(grams):
+        if shared and max(shared.values()) >= _SHARED:
             continue
         for gram in grams:
             owners.setdefault(gram, []).append(source)
@@ -71,7 +72,7 @@ def beginnings(stories: Sequence[str], encode: Encode) -> Iterator[Beginning]:
                 if keys & seen:
                     continue
                 seen |= keys
-                yield Beginning(source, story, ending, tuple(sorted(_people(story))))
+                yield Beginning(source, story, ending, _kind(story))
 
 
 def _renamed(text: str) -> str:
@@ -81,6 +82,10 @@ def _renamed(text: str) -> str:
     new = dict(zip(girls, ("Lily", "Mia"), strict=False)) | dict(zip(boys, ("Tim", "Max"), strict=False))
     known = {name: new.get(name, _OTHER) for name in (*girls, *boys)} | _PARENTS
     return _CAPITALISED.sub(lambda found: known.get(found[0], found[0]), text)
+
+
+def _kind(story: str) -> tuple[str, ...]:
+    return (*sorted(_people(story)), "Once" if story.startswith("Once") else "")
 
 
 def _people(text: str) -> set[str]:

@@ -1,9 +1,9 @@
 """Makes questions of sampled stories: which of three endings is this story's?
 
-An ending is the two sentences that follow the story's first ones. A question is a group of three stories that have the
-same characters, and their endings; each story is asked about once with the same three endings, so a rule that does not
-read the story is right once in three, whatever it looks at. What is left to a rule is how much an ending shares with
-the story. So groups are sought whose endings
+An ending is the two sentences that follow the story's first ones. A question is a group of three stories of one kind
+(the same characters, the same opening), and their endings. Each story is asked about once with the same three endings,
+so a rule that does not read the story is right once in three, whatever it looks at. What is left to a rule is how much
+an ending shares with the story. So groups are sought whose endings
 
 -   share as much with each other's stories as with their own, by all of `overlaps`;
 -   are equally long and equally common, by n-gram models of the sampled stories (`Commonness`).
@@ -23,12 +23,12 @@ import numpy as np
 from mdl.tasks.beginnings import Beginning, Encode, beginnings, sentences
 
 OPTIONS = 3
-SPARE = 1.25  # groups among which `balanced` chooses, for each that is wanted
+SPARE = 2  # groups among which `balanced` chooses, for each that is wanted
 COMMON = 0.85  # share of the beginnings that are kept, those with the commonest endings
 LESS = 0.2  # what it costs that another's ending shares more than one's own, and not less
-RULE, ROUND = 2, 8  # weight of the best sum of overlaps in `balanced`, and groups dropped before it is sought anew
+RULE, ROUND = 4, 8  # weight of the best sum of overlaps in `balanced`, and groups dropped before it is sought anew
 MEASURES = (1, 4, 1, 1, 1, 1, 1, 1, 4, 2)  # how much each of `overlaps` counts: what tells the most, most
-FEATURE_SCALES = np.array([5.7, 2.8, 5.7])  # tokens, nats, nats: a difference that costs one
+FEATURE_SCALES = np.array([5, 1.8, 5])  # tokens, nats, nats: a difference that costs one
 
 _PRONOUNS = frozenset(re.findall(r"\w+", "he she him her his hers they them their it its"))
 _STOP = _PRONOUNS | set(
@@ -56,16 +56,16 @@ def groups(stories: Sequence[str], encode: Encode, count: int, seed: int) -> lis
     common = Commonness(stories, encode)
     pools: dict[tuple[str, ...], list[Beginning]] = {}
     for beginning in beginnings(stories, encode):
-        pools.setdefault(beginning.people, []).append(beginning)
+        pools.setdefault(beginning.kind, []).append(beginning)
     found = []
-    for people in sorted(pools):
-        pool = _commoner(pools[people], common)
+    for kind in sorted(pools):
+        pool = _commoner(pools[kind], common)
         if len(pool) > 10 * OPTIONS:
             found += _matched(pool, common, rng)
-    found.sort(key=lambda one: one[0])
+    found = _apart(sorted(found, key=lambda one: one[0]))
     if len(found) < count:
         raise ValueError(f"{len(stories)} stories make {len(found)} groups, and {count} are wanted; sample more")
-    return balanced([group for _, group in found[: int(SPARE * count)]], count, common.weight)
+    return balanced(found[: SPARE * count], count, common.weight)
 
 
 def words(text: str) -> list[str]:
@@ -200,6 +200,18 @@ def _best_rule(shared: np.ndarray, rule: np.ndarray, steps: int = 100) -> np.nda
         odds /= odds.sum(axis=2, keepdims=True)
         rule = rule + 0.3 * (own - np.einsum("gnm,gnmr->r", odds, shared)) / shared[..., 0, 0].size
     return rule
+
+
+def _apart(found: Sequence[tuple[float, list[Beginning]]]) -> list[list[Beginning]]:
+    """The groups in this order but those with a sampled story that an earlier one has, of which it has told more."""
+    used: set[int] = set()
+    kept = []
+    for _, group in found:
+        sources = {beginning.source for beginning in group}
+        if not sources & used:
+            used |= sources
+            kept.append(group)
+    return kept
 
 
 def _commoner(pool: Sequence[Beginning], common: Commonness) -> list[Beginning]:

@@ -64,7 +64,8 @@ def test_splits_share_no_story_and_no_ending(task):
     for found in (stories, options):
         assert sum(map(len, found.values())) == len(set().union(*found.values())) == 513 + 306 + 510
     shared = leakage.overlap(task)
-    assert shared.exact == 0 and shared.ngram < 0.005  # two questions of 816 share 13 words with a training story
+    assert shared.exact == 0
+    assert shared.ngram < 0.005
 
 
 def test_names_tell_nothing(task):
@@ -157,14 +158,14 @@ def test_overlaps_of_a_story_and_two_endings():
 
 def test_names_become_the_same_ones():
     stories = [
-        f"Once there was a girl. Her name was {name}. She had a {thing} that was big and red. She played with it "
-        f"all day. Then {name} put the {thing} in a box. She was tired and went to bed."
+        f"One day, a girl named {name} came home. {name} had a {thing} that was big and red. She played "
+        f"with it all day. Then {name} put the {thing} in a box. She was tired and went to bed. She slept."
         for name, thing in (("Sue", "ball"), ("Anna", "car"))
     ]
     encode = checkpoints.load("stories260k").tokenizer.encode
     found = list(beginnings(stories[1:], encode))
     assert found
-    assert all(one.people == ("Lily",) for one in found)
+    assert all(one.kind == ("Lily", "") for one in found)
     assert not any("Anna" in one.story + one.ending for one in found)
     alike = list(beginnings([stories[1], stories[1].replace("Anna", "Sue")], encode))
     assert {one.source for one in alike} == {0}
