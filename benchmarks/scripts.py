@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import app, flags
 
-from configs import custom, esnli, flores, gsm8k, ifeval, sst2
+from configs import custom, esnli, flores, gsm8k, ifeval, sst2, stories
 from mdl import tasks
 from mdl.codes import Encoder
 from mdl.evaluation import inputs
@@ -39,6 +39,7 @@ CONFIGS = {
     "flores": flores.tiny,
     "ifeval": ifeval.tiny,
     "opinions": custom.tiny,
+    "stories": stories.tiny,
     "sst2": sst2.get_config,
 }
 

@@ -38,6 +38,8 @@ def test_scripts_answer(name):
         assert all(answer.strip() for answer in answers), path.name
         if task.labels:
             assert set(answers) <= set(task.labels), path.name
+        if task.answering.mode == "option":
+            assert all(a in e.choices for a, e in zip(answers, task.dev[:20], strict=True)), path.name
 
 
 @pytest.mark.parametrize("name", scripts.CONFIGS)
