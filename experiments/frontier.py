@@ -61,9 +61,13 @@ def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None)
         )
         for checkpoint in checkpoints
     ]
-    if any(search.method in MODELLESS for search in searches):
-        setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
+    scripts = [search for search in searches if search.method in MODELLESS]
+    if scripts and allowed:
+        setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
+    elif scripts:
+        logging.info("%d searches for scripts are left out: they are not allowed", len(scripts))
+        searches = [search for search in searches if search.method not in MODELLESS]
     record = measurement.Measurement(workdir, allow_scripts=allowed)
     record.measure(setups, searches, verifiers=config.verifiers)
     points = record.points()

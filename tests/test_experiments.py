@@ -261,3 +261,14 @@ def test_a_programs_score_on_another_task_and_with_its_settings(prequential, tmp
     with pytest.raises(SystemExit):
         _main(*where, "--set=label=0")
     assert "--set=label=0: name=value is wanted" in capsys.readouterr().err
+
+
+def test_scripts_are_left_out_where_they_are_not_allowed(tmp_path):
+    path = tmp_path / "small.py"
+    only = "    config.searches = (scripts(), search('zero_shot'))\n    return config"
+    path.write_text(CONFIG.replace("    return config", only))
+    done = _run(*_command(tmp_path / "work", path), "--noallow_scripts")
+    assert done.returncode == 0, done.stderr
+    assert "1 searches for scripts are left out" in done.stderr
+    (point,) = _points(tmp_path / "work").values()
+    assert point.method == "zero_shot" and "C(T)" in done.stdout
