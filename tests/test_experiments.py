@@ -271,4 +271,4 @@ def test_scripts_are_left_out_where_they_are_not_allowed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 searches for scripts are left out" in done.stderr
     (point,) = _points(tmp_path / "work").values()
-    assert point.method == "zero_shot" and "C(T)" in done.stdout
+    assert point.method == "zero_shot" and "constant answer" in done.stdout
