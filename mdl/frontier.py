@@ -173,11 +173,11 @@ class Complexity:
         """I(T; M) = C(T) - C(T|M) in bits, a difference of two upper bounds and so none itself.
 
         A program without a model is one given M, too: C(T|M) <= C(T), and the difference is 0 where the program
-        without a model is the shorter one. None where one of the two bounds is missing.
+        without a model is the shorter one, or the only one. None where C(T) has no bound.
         """
-        if self.point is None or self.script is None:
+        if self.script is None:
             return None
-        return max(0.0, self.script.bits["total"] - self.bits)
+        return 0.0 if self.script_is_shorter else self.script.bits["total"] - self.bits
 
 
 def complexities(results: Iterable[Result], target: float, *, choose_on: str = "dev") -> dict[str, Complexity]:

@@ -208,10 +208,10 @@ def _bound(c: Complexity) -> str:
 
 
 def _information(c: Complexity) -> str:
-    """What a checkpoint holds about the task, or which of the two bounds is missing."""
+    """What a checkpoint holds about the task, or that C(T) has no bound."""
     if c.information is None:
-        return "C(T) not reached" if c.script is None else "not reached"
-    return _tilde(c.point, c.script) + human_bytes(c.information) + "*" * c.script_is_shorter
+        return "C(T) not reached"
+    return _tilde(*filter(None, (c.point, c.script))) + human_bytes(c.information) + "*" * c.script_is_shorter
 
 
 def _tilde(*points: Result) -> str:

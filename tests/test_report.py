@@ -187,8 +187,8 @@ constant answer: 0.100 on test, chosen on training examples
 gsm8k: task complexity at test exact match
 
 test           C(T)   C(T|random)  C(T|pretrained)       I(T;random)   I(T;pretrained)
->= 0.2        140 B  not reached*           280 B*       not reached              0 B*
->= 0.3        560 B  not reached*            280 B       not reached             280 B
+>= 0.2        140 B  not reached*           280 B*              0 B*              0 B*
+>= 0.3        560 B  not reached*            280 B              0 B*             280 B
 >= 0.4  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
 >= 0.5  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
 
