@@ -1,1 +1,1 @@
-max(o,key=lambda e:sum(n in e for n in re.findall(r'ed ([A-Z]\w+)',x)))
+max(o,key=lambda e:sum(w in x for w in re.findall(r'he (\w{4})',e)))

@@ -1,1 +1,1 @@
-max(o,key=lambda e:sum(w[:4]in x for w in re.findall(r'\w{5,}',e))+2*((' a 'in x[-40:])*(' it'in e)+('ark'in x)*('saw'in e))+3*(sum(n in e for n in re.findall(r'named (\w+)',x))-sum((w in x)*(w in e)for w in('ut ','nted','happy','very'))-('saw'in x[-60:])*('saw'in e)-('ne d'in x)*('iked'in e)))
+max(o,key=lambda e:sum(w[:5]in x for w in re.findall(r'\w{5,}',e))-2*sum((w in x)*(w in e)for w in('park','nted','happy','love','big','ut ','very','saw'))+2*(('ent 'in x)*('saw'in e)+('It 'in e)*(' a 'in x[-40:]))+len(e)/200)
