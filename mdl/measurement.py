@@ -406,11 +406,14 @@ def _report(done: int, total: int) -> None:
 
 
 def _constant(task: Task, test: Sequence[Any]) -> float | None:
-    """What the best constant answer, chosen on training examples, scores on test; None for codelengths."""
-    source = script.best_constant(task)
-    if source is None:
+    """What the best constant answer scores on test, of those that the training examples suggest; None for codelengths.
+
+    It is the best on test itself: a floor for what others reach must not be luckily low.
+    """
+    if task.answering.mode == "codelength":
         return None
-    return task.score([script.constant_answer(source, example.choices) for example in test], test).value
+    answers = lambda source: [script.constant_answer(source, example.choices) for example in test]
+    return max(task.score(answers(source), test).value for source in script.constants(task))
 
 
 def _bits(encoded: Encoded, file_bits: float) -> dict[str, float]:

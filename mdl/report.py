@@ -168,7 +168,11 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
                     ]
                 )
         constant = constant_answer(of_task)
-        score = "not measured" if constant is None else f"{constant:.{digits}f} on test, chosen on training examples"
+        score = (
+            "not measured"
+            if constant is None
+            else f"{constant:.{digits}f} on test, the best of those that training examples suggest"
+        )
         lines += [*_cells(rows, left=3), "", f"constant answer: {score}", ""]
         lines += [f"{task}: task complexity at test {metric}", "", *_complexity(of_task, constant, choose_on), ""]
         lines += _leakage(of_task)

@@ -85,7 +85,7 @@ class Result:
         time: when the point was recorded, ISO 8601, UTC.
         other_metrics: further metrics on the test split, by name.
         overlap: what adaptation and evaluation data share, by name; see `mdl.tasks.leakage`.
-        constant: what the best constant answer, chosen on training examples, scores on the test
+        constant: what the best constant answer, of those that training examples suggest, scores on the test
             split; None where it was not measured.
         answers: path of the kept answers, relative to the workdir ("" where none were kept).
         environment: what else the answers depend on (processor, instruction set, XLA flags, kind

@@ -272,3 +272,15 @@ def test_scripts_are_left_out_where_they_are_not_allowed(tmp_path):
     assert "1 searches for scripts are left out" in done.stderr
     (point,) = _points(tmp_path / "work").values()
     assert point.method == "zero_shot" and "constant answer" in done.stdout
+
+
+def test_the_constant_answer_is_the_best_on_test_so_that_no_target_is_one():
+    from mdl.measurement import _constant
+    from mdl.tasks.metrics import Mean
+    from mdl.tasks.task import Example, Task
+
+    rows = lambda labels: [Example(f"{i}", f" {x}", x) for i, x in enumerate(labels)]
+    metric = Mean("accuracy", lambda output, example: output == example.reference)
+    train, test = rows("aaab"), rows("abbb")  # the most common label of train is not that of test
+    task = Task("t", metric, train, test, test, "", 4, output="choose", labels=("a", "b"))
+    assert _constant(task, test) == 0.75

@@ -138,12 +138,13 @@ def _scored(task) -> Iterator[tuple[str, float]]:
     examples = task.train[:_TRIED_ON]
     if not examples or task.answering.mode == "codelength":
         return
-    for source in constants(task, examples):
+    for source in constants(task):
         yield source, task.score([constant_answer(source, e.choices) for e in examples], examples).value
 
 
-def constants(task, examples: Sequence[Any]) -> list[str]:
-    """Expressions of the constant answers that are tried, the most common first."""
+def constants(task) -> list[str]:
+    """Expressions of the constant answers that are tried, those of the most common among the first training examples."""
+    examples = task.train[:_TRIED_ON]
     if task.answering.mode == "option":
         return [f"o[{place}]" for place in range(min(len(e.choices) for e in examples))]
     if task.answering.mode == "label":

@@ -83,7 +83,7 @@ def test_replay_learns_each_new_batch_and_then_where_its_streams_are(replay, see
 def test_replay_costs_nothing_but_its_number_until_the_second_batch():
     """The first batch is coded by the checkpoint, whatever comes after; from then on the model is another."""
     programs = {}
-    for replay in (0, 2):
+    for replay in (0, 1):
         settings = dataclasses.replace(PLAIN, replay=replay)
         search = Search((4, 8), (0,), max_tokens=63)
         programs[replay] = [e.program for e in prequential.encode(Meter(), STORIES, TINY, settings, search)]
