@@ -143,7 +143,7 @@ def _scored(task) -> Iterator[tuple[str, float]]:
 
 
 def constants(task) -> list[str]:
-    """Expressions of the constant answers that are tried, those of the most common among the first training examples."""
+    """Expressions of the constant answers that are tried: the most common of the first training examples."""
     examples = task.train[:_TRIED_ON]
     if task.answering.mode == "option":
         return [f"o[{place}]" for place in range(min(len(e.choices) for e in examples))]
