@@ -29,8 +29,8 @@ SEARCHES = (  # checkpoint, method, settings, search
     ("stories260k", "lora", {"rank": 1}, {**_TRAINED, "widths": (2, 3, 4, 8, 16)}),
     ("stories260k", "lora", {"rank": 4}, {**_TRAINED, "widths": (3, 4)}),
     ("stories260k", "bayesian_lora", {"rank": 4}, {**_TRAINED, "learning_rate": 1e-2, "gates_rate": 3e-2}),
-    ("stories260k", "lm_head", {}, {**_TRAINED, "widths": (2, 4)}),
-    ("stories260k", "full", {}, {**_TRAINED, "learning_rate": 1e-3, "widths": (2, 4)}),
+    ("stories260k", "lm_head", {}, {**_TRAINED, "optimiser": "adamw", "widths": (2, 4)}),
+    ("stories260k", "full", {}, {**_TRAINED, "optimiser": "adamw", "learning_rate": 1e-3, "widths": (2, 4)}),
     ("stories260k", "combined", _FULL, {"examples": (32,), "second": 64, "max_tokens": 111}),
 )
 _TOLD = ("chat", "shots", "examples", "epochs", "rank", "width")

@@ -197,6 +197,7 @@ def ablation():
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
         tuple(c for c in embedded() if c["stage"] == "posttrained"),
         (
+            scripts("gsm8k"),
             search("prequential", settings=full, **base, max_tokens=127),
             search("prequential", settings={**full, "replay": (1, 4)}, **base, max_tokens=127),
             search("prequential", settings={**full, "calibrate": True}, **base, max_tokens=127),

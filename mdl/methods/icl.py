@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from mdl.methods.method import Encoded, Prompting, finish
-from mdl.methods.prompting import check_draws, decode, run, selections, shown
+from mdl.methods.method import Prompting
+from mdl.methods.prompting import check_draws, decode, programs, selections
 
 __all__ = ["Search", "Settings", "decode", "encode"]
 
@@ -31,12 +31,5 @@ class Search:
 def encode(coder, checkpoint, task, settings, search):
     """Yields, of each draw, a program at each number of examples that leaves room for one more in the context."""
     for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
-        for shots in sorted(n for n in search.shots if 0 < n <= len(examples)):
-            fitting = shown(checkpoint, "", examples[:shots])
-            if fitting is None:
-                break
-            words, size = fitting
-            end = coder.fork()
-            adapted, header = run(end, checkpoint, settings, words)
-            described = {**dataclasses.asdict(settings), "shots": shots, **drawn}
-            yield Encoded(finish("icl", end, header), adapted, described, shots, size)
+        wanted = sorted(shots for shots in search.shots if 0 < shots <= len(examples))
+        yield from programs("icl", coder, checkpoint, settings, "", examples, wanted, drawn)

@@ -1,13 +1,14 @@
 """What the methods that put a text before each prompt share: coding it, and selecting examples for it."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, text
 from mdl.codes import settings as settings_code
-from mdl.methods.method import Adapted, Example, Prompting, prompted
+from mdl.methods.method import Adapted, Encoded, Example, Prompting, finish, prompted
 
 GAP = "\n\n"  # between an example and what follows
 
@@ -50,10 +51,32 @@ def selections(
         yield {"draw": draw, "seed": seed}, [train[i] for i in order]
 
 
-def shown(checkpoint: Checkpoint, start: str, examples: Sequence[Example]) -> tuple[str, int] | None:
-    """A text followed by examples, and its tokens; None where the context has no room for one more example after it."""
-    blocks = [example.prompt + example.completion + GAP for example in examples]
-    words = start + "".join(blocks)
-    size = len(checkpoint.tokenizer.encode(words))
-    longest = max((len(checkpoint.tokenizer.encode(block)) for block in blocks), default=0)
-    return (words, size) if size + longest <= text.max_tokens(checkpoint) else None
+def programs(
+    method: str,
+    coder: Coder,
+    checkpoint: Checkpoint,
+    settings: Prompting,
+    start: str,
+    examples: Sequence[Example],
+    wanted: Iterable[int],
+    told: dict[str, int],
+) -> Iterator[Encoded]:
+    """Yields a program for each number of examples, until the context has no room for one more example after them.
+
+    Args:
+        method: its name.
+        start: text before the examples.
+        wanted: numbers of examples, none larger than there are.
+        told: what a record says of the selection.
+    """
+    for shots in wanted:
+        blocks = [example.prompt + example.completion + GAP for example in examples[:shots]]
+        words = start + "".join(blocks)
+        size = len(checkpoint.tokenizer.encode(words))
+        longest = max((len(checkpoint.tokenizer.encode(block)) for block in blocks), default=0)
+        if size + longest > text.max_tokens(checkpoint):
+            return
+        end = coder.fork()
+        adapted, header = run(end, checkpoint, settings, words)
+        described = {**dataclasses.asdict(settings), "shots": shots, **told}
+        yield Encoded(finish(method, end, header), adapted, described, shots, size)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from mdl.methods.method import Encoded, Prompting, finish
-from mdl.methods.prompting import GAP, check_draws, decode, run, selections, shown
+from mdl.methods.method import Prompting
+from mdl.methods.prompting import GAP, check_draws, decode, programs, selections
 
 __all__ = ["Search", "Settings", "decode", "encode"]
 
@@ -25,14 +25,5 @@ class Search:
 def encode(coder, checkpoint, task, settings, search):
     """Yields, of each draw, a program for each number of examples that fits the context."""
     for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
-        for shots in search.shots:
-            if drawn and not shots:
-                continue  # without examples it is the first draw's program
-            fitting = shown(checkpoint, task.instruction + GAP, examples[:shots])
-            if fitting is None:
-                break
-            words, size = fitting
-            end = coder.fork()
-            adapted, header = run(end, checkpoint, settings, words)
-            described = {**dataclasses.asdict(settings), "shots": shots, **drawn}
-            yield Encoded(finish("urial", end, header), adapted, described, shots, size)
+        wanted = [shots for shots in search.shots if shots or not drawn]  # without examples all draws are the first
+        yield from programs("urial", coder, checkpoint, settings, task.instruction + GAP, examples, wanted, drawn)
