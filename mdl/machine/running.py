@@ -199,7 +199,8 @@ def run(
         prompts: JSON lines; see `read_inputs`.
         output: where to write JSON lines of `prompt` and `answer`.
         stage, seed: as for `checkpoints.load`: "random" and a seed for a random checkpoint.
-        allow_scripts: run a program that is a script, somebody's Python source; see `scripts`.
+        allow_scripts: True, or "yes" on a command line, to run a program that is a script, somebody's Python source; see
+            `scripts`. Anything else is no.
         progress: called with (answered, all) now and then.
 
     Returns:
@@ -219,7 +220,7 @@ def run(
     decoded = decode(path, loaded)
     ready = time.monotonic()
     if isinstance(decoded.adapted, script.Script):
-        if not allow_scripts:
+        if allow_scripts not in (True, "yes"):
             raise ProgramError(
                 f"{path}: a script, which is run only where you say so (allow_scripts): {decoded.adapted.source!r:.200}"
             )

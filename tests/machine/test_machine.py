@@ -187,9 +187,12 @@ def test_scripts_run_only_where_that_is_said(measured, tmp_path):
     from mdl.machine import running
 
     prompts = str(next(iter(_prompts(workdir, points))))
-    with pytest.raises(running.ProgramError, match=r"a script, which is run only where you say so .allow_scripts.: .'"):
-        running.run(str(workdir / point.program), "", prompts, str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+    for word in (False, "no", "0", "false", ""):
+        with pytest.raises(
+            running.ProgramError, match=r"a script, which is run only where you say so .allow_scripts.: "
+        ):
+            running.run(str(workdir / point.program), "", prompts, str(tmp_path / "out"), allow_scripts=word)
+        assert not (tmp_path / "out").exists()
     searches = [Search("script", *SEARCHES["script"])]
     with pytest.raises(ValueError, match="only with --allow_scripts"):
         Measurement(tmp_path / "work").measure([_setup(GSM8K, results.NO_MODEL)], searches)
