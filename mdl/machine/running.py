@@ -199,8 +199,8 @@ def run(
         prompts: JSON lines; see `read_inputs`.
         output: where to write JSON lines of `prompt` and `answer`.
         stage, seed: as for `checkpoints.load`: "random" and a seed for a random checkpoint.
-        allow_scripts: True, or "yes" on a command line, to run a program that is a script, somebody's Python source; see
-            `scripts`. Anything else is no.
+        allow_scripts: True, or "yes" on a command line, to run a program that is a script, somebody's Python source:
+            see `scripts`. Anything else is no.
         progress: called with (answered, all) now and then.
 
     Returns:
