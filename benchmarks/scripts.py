@@ -1,6 +1,6 @@
 """What programs without a model reach: every file of configs/scripts on its task, beside the constant answer.
 
-    python -m benchmarks.scripts [--split=dev|test|dev,test] [--shared=DIR] [--result=benchmarks/results/scripts.json]
+    python -m benchmarks.scripts [--splits=dev|test|dev,test] [--shared=DIR] [--result=benchmarks/results/scripts.json]
 
 A script is asked through `mdl.machine.scripts.run_script`, as a program file is, on the whole split; where the config
 scores fewer examples, on these as well. Bytes are those of the program file. Intervals are of 95 %, over examples.
@@ -28,7 +28,7 @@ from mdl.methods import script
 from mdl.tasks import Example, Task
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-_SPLIT = flags.DEFINE_list("split", ["dev"], "Splits to score: dev, test or both.")
+_SPLITS = flags.DEFINE_list("splits", ["dev"], "Splits to score: dev, test or both.")
 _SHARED = flags.DEFINE_string("shared", "", "Folder with data/sst2; by default MDL_SHARED, or ../shared.")
 _RESULT = flags.DEFINE_string("result", str(_REPOSITORY / "benchmarks/results/scripts.json"), "JSON file to write.")
 
@@ -105,16 +105,16 @@ def rows(name: str, task: Task, split: str) -> Iterator[dict[str, Any]]:
 def main(_) -> None:
     """Scores and prints the table."""
     folder = pathlib.Path(_SHARED.value) if _SHARED.value else shared()
-    for split in _SPLIT.value:
+    for split in _SPLITS.value:
         if split not in ("dev", "test"):
-            raise app.UsageError(f"--split={split}: dev, test or dev,test is wanted")
+            raise app.UsageError(f"--splits={split}: dev, test or dev,test is wanted")
     found = []
     for name in CONFIGS:
         task = load(name, folder)
         if task is None:
             print(f"{name}: left out, {folder / 'data' / name} is absent; give --shared")
             continue
-        for split in _SPLIT.value:
+        for split in _SPLITS.value:
             for one in rows(name, task, split):
                 found.append(one)
                 print(
