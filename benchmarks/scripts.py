@@ -28,9 +28,6 @@ from mdl.methods import script
 from mdl.tasks import Example, Task
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-_SPLITS = flags.DEFINE_list("splits", ["dev"], "Splits to score: dev, test or both.")
-_SHARED = flags.DEFINE_string("shared", "", "Folder with data/sst2; by default MDL_SHARED, or ../shared.")
-_RESULT = flags.DEFINE_string("result", str(_REPOSITORY / "benchmarks/results/scripts.json"), "JSON file to write.")
 
 FOLDER = _REPOSITORY / "configs/scripts"
 CONFIGS = {
@@ -102,10 +99,17 @@ def rows(name: str, task: Task, split: str) -> Iterator[dict[str, Any]]:
             }
 
 
+def define_flags() -> None:
+    """Not at import: tests import this module beside binaries that have flags of the same names."""
+    flags.DEFINE_list("splits", ["dev"], "Splits to score: dev, test or both.")
+    flags.DEFINE_string("shared", "", "Folder with data/sst2; by default MDL_SHARED, or ../shared.")
+    flags.DEFINE_string("result", str(_REPOSITORY / "benchmarks/results/scripts.json"), "JSON file to write.")
+
+
 def main(_) -> None:
     """Scores and prints the table."""
-    folder = pathlib.Path(_SHARED.value) if _SHARED.value else shared()
-    for split in _SPLITS.value:
+    folder = pathlib.Path(flags.FLAGS.shared) if flags.FLAGS.shared else shared()
+    for split in flags.FLAGS.splits:
         if split not in ("dev", "test"):
             raise app.UsageError(f"--splits={split}: dev, test or dev,test is wanted")
     found = []
@@ -114,7 +118,7 @@ def main(_) -> None:
         if task is None:
             print(f"{name}: left out, {folder / 'data' / name} is absent; give --shared")
             continue
-        for split in _SPLITS.value:
+        for split in flags.FLAGS.splits:
             for one in rows(name, task, split):
                 found.append(one)
                 print(
@@ -123,8 +127,9 @@ def main(_) -> None:
                     f"constant {one['constant']:.4f}"
                 )
     text = "[\n" + ",\n".join(json.dumps(one) for one in found) + "\n]\n"
-    write_then_rename(pathlib.Path(_RESULT.value), text.encode())
+    write_then_rename(pathlib.Path(flags.FLAGS.result), text.encode())
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
