@@ -21,9 +21,6 @@ from absl import app, flags
 from mdl import measurement
 from mdl.files import write_then_rename
 
-_DIRECTORY = flags.DEFINE_string("directory", None, "Directory in Hugging Face layout.", required=True)
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Processes a loader; medians are reported.", lower_bound=1)
-_RESULT = flags.DEFINE_string("result", None, "JSON file to write.")
 
 _PROGRAM = """
 import json, sys, time
@@ -66,17 +63,24 @@ def measure(which: str, directory: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def define_flags() -> None:
+    """Not at import: a test imports this module beside binaries with flags of their own."""
+    flags.DEFINE_string("directory", None, "Directory in Hugging Face layout.", required=True)
+    flags.DEFINE_integer("repeats", 5, "Processes a loader; medians are reported.", lower_bound=1)
+    flags.DEFINE_string("result", None, "JSON file to write.")
+
+
 def main(_) -> None:
     """Alternates the two loaders, so that noise of the machine meets both."""
     runs: dict[str, list[dict[str, float]]] = {"mdl": [], "transformers": []}
-    for number in range(_REPEATS.value):
+    for number in range(flags.FLAGS.repeats):
         for which, results in runs.items():
-            results.append(measure(which, _DIRECTORY.value))
-            print(f"{number + 1}/{_REPEATS.value} {which}: {results[-1]['seconds']:.2f} s")
+            results.append(measure(which, flags.FLAGS.directory))
+            print(f"{number + 1}/{flags.FLAGS.repeats} {which}: {results[-1]['seconds']:.2f} s")
     median = lambda which, field: statistics.median(run[field] for run in runs[which])
     size, largest = runs["mdl"][0]["size"], runs["mdl"][0]["largest"]
     report = {
-        "checkpoint": pathlib.Path(_DIRECTORY.value).name,
+        "checkpoint": pathlib.Path(flags.FLAGS.directory).name,
         "model_bytes": size,
         "largest_tensor_bytes": largest,
         "seconds": {which: round(median(which, "seconds"), 3) for which in runs},
@@ -84,16 +88,17 @@ def main(_) -> None:
         "peak_bytes": {which: int(median(which, "peak")) for which in runs},
         "peak_over_model": {which: round(median(which, "peak") / size, 3) for which in runs},
         "within_1.3_models_and_a_tensor": median("mdl", "peak") <= 1.3 * size + largest,
-        "repeats": _REPEATS.value,
+        "repeats": flags.FLAGS.repeats,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": measurement.versions(),
         "time": time.strftime("%Y-%m-%d"),
     }
     text = json.dumps(report, indent=1) + "\n"
     print(text)
-    if _RESULT.value:
-        write_then_rename(pathlib.Path(_RESULT.value), text.encode())
+    if flags.FLAGS.result:
+        write_then_rename(pathlib.Path(flags.FLAGS.result), text.encode())
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
