@@ -21,7 +21,6 @@ from absl import app, flags
 from mdl import measurement
 from mdl.files import write_then_rename
 
-
 _PROGRAM = """
 import json, sys, time
 def resident(field):
