@@ -7,7 +7,10 @@ process of its own, and that a reader of a program needs.
 
 
 def run(*arguments, **options):
-    """Decodes a program and writes its answers: see `mdl.machine.running.run`."""
+    """Decodes a program and writes its answers: `mdl.machine.running.run`; what is wrong ends it in one line."""
     from mdl.machine import running  # here, since methods import the file format from this package
 
-    return running.run(*arguments, **options)
+    try:
+        running.run(*arguments, **options)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from error

@@ -6,9 +6,10 @@ import json
 import os
 import pathlib
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
+
+from absl import logging
 
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
@@ -77,7 +78,7 @@ def decode(path: str | os.PathLike, checkpoint: Checkpoint | None) -> Decoded:
     method, decoder, arithmetic = _begin(path)
     sidecar = programs.read_sidecar(path)
     if sidecar is None:
-        warnings.warn(f"{path}: no sidecar beside it, so nothing checks file, checkpoint and arithmetic", stacklevel=2)
+        logging.warning("%s: no sidecar beside it, so nothing checks file, checkpoint and arithmetic", path)
     if method in programs.MODELLESS:
         return Decoded(method, None, None, _attempt(path, "anywhere", sidecar, METHODS[method].decode, decoder, None))
     if checkpoint is None:

@@ -168,6 +168,21 @@ def test_other_instructions_give_the_same_answers_or_one_line_that_names_them(me
     assert not output.exists()
 
 
+def test_what_is_wrong_ends_the_script_in_one_line(measured, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mdl.decoder", "no.program", "stories260k", "no.jsonl", "out"],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        == "error: no.program: No such file or directory; give a program file that an experiment wrote"
+    )
+
+
 def test_a_damaged_file_is_not_blamed_on_the_arithmetic(measured, tmp_path):
     workdir, points = measured["text"]
     point = next(each for each in points if each.method == "prequential")
