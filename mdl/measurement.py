@@ -413,7 +413,7 @@ def _constant(task: Task, test: Sequence[Any]) -> float | None:
     if task.answering.mode == "codelength":
         return None
     answers = lambda source: [script.constant_answer(source, example.choices) for example in test]
-    return max(task.score(answers(source), test).value for source in script.constants(task))
+    return max((task.score(answers(source), test).value for source in script.constants(task)), default=None)
 
 
 def _bits(encoded: Encoded, file_bits: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ bits.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -256,36 +256,3 @@ def log_likelihoods(
 ) -> np.ndarray:
     """Log-likelihoods of sequences and their ends under a frozen model, [n] float64 nats; see `codelengths`."""
     return -math.log(2) * codelengths(config, params, sequences, **rules)[0]
-
-
-def grow(
-    coder: Coder,
-    config: ModelConfig,
-    params: transformer.Params,
-    pieces: Iterable[Sequence[int]],
-    *,
-    bos: int | None,
-    eos: int | None,
-    max_tokens: int,
-) -> Iterator[Coder]:
-    """Codes one sequence that grows piece by piece, in one pass.
-
-    Yields:
-        After each piece a coder in which the sequence ends there; `code` with rows=1 decodes it.
-    """
-    rules = {"bos": bos, "eos": eos, "max_tokens": max_tokens}
-    written: list[int] = []
-    context = None
-    for piece in pieces:
-        written += piece
-        if isinstance(coder, Meter) or eos is None:
-            end = coder.fork()
-            code(end, config, params, [written], rows=1, **rules)
-        else:
-            context = context or Context(config, params, 1, bos)
-            for token in piece:
-                coder.categorical(context.log_probs, [token])
-                context.advance([token])
-            end = coder.fork()
-            end.categorical(context.log_probs, [eos])
-        yield end

@@ -146,7 +146,7 @@ def constants(task) -> list[str]:
     """Expressions of the constant answers that are tried: the most common of the first training examples."""
     examples = task.train[:_TRIED_ON]
     if task.answering.mode == "option":
-        return [f"o[{place}]" for place in range(min(len(e.choices) for e in examples))]
+        return [f"o[{place}]" for place in range(min((len(e.choices) for e in examples), default=0))]
     if task.answering.mode == "label":
         return [repr(label) for label in task.answering.labels]
     kinds = (

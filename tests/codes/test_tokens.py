@@ -77,16 +77,6 @@ def test_the_first_token_is_uniform_without_bos():
     assert encoder.bits == pytest.approx(math.log2(40), rel=1e-6)
 
 
-def test_growing_equals_coding_each_length():
-    pieces = [[5, 6, 7], [8], [9, 10, 11, 12]]
-    rules = {"bos": 1, "eos": EOS, "max_tokens": 20}
-    for end, size in zip(tokens.grow(Encoder(), CONFIG, PARAMS, pieces, **rules), (3, 4, 8), strict=True):
-        whole = Encoder()
-        tokens.code(whole, CONFIG, PARAMS, [sum(pieces, [])[:size]], rows=1, **rules)
-        assert end.finish() == whole.finish()
-        assert end.bits == whole.bits
-
-
 @pytest.mark.parametrize("stage", ["stories260k", "stories260k-random"])
 @pytest.mark.parametrize("kind", ["text", "noise", "one token"])
 @pytest.mark.parametrize("bos, eos", [(1, 2), (None, 2), (None, None)])
