@@ -1,4 +1,8 @@
-"""Range coding of symbols with given probabilities, over `constriction` (Bamler 2022, arXiv 2201.01741)."""
+"""Range coding of symbols with given probabilities, over `constriction` (Bamler 2022, arXiv 2201.01741).
+
+Tokens, whose probabilities lie on the device, are coded there (`arithmetic`), in a stream of their own. A file holds
+both, constriction's from its start on and the tokens' from its end backwards, so that no length is needed.
+"""
 
 import decimal
 import math
@@ -7,23 +11,21 @@ from typing import Protocol
 import constriction
 import numpy as np
 
+from mdl.codes import arithmetic
+
 _Categorical = constriction.stream.model.Categorical
 MOST_BYTES = 1 << 20  # of a byte string
 _WORD = 32  # bits a word of constriction's range coder; its state has two
 
-# constriction gives probabilities 24 bits and every symbol at least one unit, so that V symbols lose V / 2^24 of the
-# mass. Larger alphabets are coded in two symbols, block and place in the block: the loss stays below 0.01 %.
-_PRECISION = 24
-_LARGEST_ALPHABET = 1024
-_UNDERFLOW = 1e-290  # less than this cannot be divided by
-BLOCK = 256
+_PRECISION = 24  # bits of constriction's probabilities; every symbol has one unit or more
 
 
 class Coder(Protocol):
     """Codes symbols in one direction; see the package's docstring."""
 
     bits: float  # −Σ log2 p of all that was coded, float64: the ideal codelength
-    coded: float  # the same under the 24-bit probabilities that the file is written with: what its length will be
+    coded: float  # the same under the probabilities that the file is written with: what its length will be
+    tokens: arithmetic.Writer | arithmetic.Reader  # the stream of the symbols that are coded on the device
 
     def categorical(self, log_probs: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
         """Codes m symbols, each under its own distribution.
@@ -91,58 +93,11 @@ def byte_string(coder: Coder, value: bytes | None) -> bytes:
     return bytes(coder.uniform(256, None if value is None else value[i]) for i in range(size))
 
 
-def in_blocks(size: int) -> bool:
-    """Whether symbols of an alphabet of this size are coded as a block of `BLOCK` symbols and a place in it."""
-    return size > _LARGEST_ALPHABET
-
-
-def coded_bits(log_probs: np.ndarray, log_blocks: np.ndarray | None, size: int) -> np.ndarray:
-    """Bits of symbols in a file, from their probabilities alone.
-
-    A symbol of probability p among V gets about 1 + p (2^24 − V) of 2^24 units; `Meter` and `Encoder`, which see all of
-    a distribution, count the units themselves.
-
-    Args:
-        log_probs: any shape, float64 natural logarithms of the symbols' probabilities.
-        log_blocks: the same of the blocks that they are in; not used where `in_blocks(size)` is false.
-        size: of the alphabet.
-
-    Returns:
-        Bits, of the same shape.
-    """
-    bits = lambda probs, among: _PRECISION - np.log2(1 + probs * ((1 << _PRECISION) - among))
-    if not in_blocks(size):
-        return bits(np.exp(log_probs), size)
-    blocks = np.exp(log_blocks)
-    uniform = np.full(blocks.shape, -math.log(BLOCK))  # in a block whose probabilities underflow: `_fill`
-    places = np.exp(np.subtract(log_probs, log_blocks, where=blocks > _UNDERFLOW, out=uniform))
-    return bits(blocks, -(-size // BLOCK)) + bits(places, BLOCK)
-
-
 def _probabilities(log_probs: np.ndarray) -> np.ndarray:
     """[m, V] float64 probabilities; what a model calls impossible is left to the coder's floor."""
     if not np.isfinite(log_probs.max(axis=1)).all():
         raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
     return np.exp(log_probs.astype(np.float64))
-
-
-def _blocks(probs: np.ndarray) -> np.ndarray:
-    """[m, V] probabilities as [m, V / block, block], zero-padded."""
-    padding = -probs.shape[1] % BLOCK
-    return np.pad(probs, ((0, 0), (0, padding))).reshape(len(probs), -1, BLOCK)
-
-
-def _fill(probs: np.ndarray) -> np.ndarray:
-    """Rows that underflowed everywhere become uniform: a block cannot be chosen and then be impossible."""
-    return np.where(probs.sum(axis=1, keepdims=True) > _UNDERFLOW, probs, 1.0)
-
-
-def _parts(probs: np.ndarray, symbols: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What symbols are coded as: (symbols [m], probabilities [m, n]) of one alphabet, or of blocks and of places."""
-    if not in_blocks(probs.shape[1]):
-        return [(symbols, probs)]
-    blocks, block = _blocks(probs), symbols // BLOCK
-    return [(block, blocks.sum(axis=2)), (symbols % BLOCK, _fill(blocks[np.arange(len(symbols)), block]))]
 
 
 def _units_bits(symbols: np.ndarray, probs: np.ndarray) -> float:
@@ -164,9 +119,9 @@ class _Lengths:
     def __init__(self):
         self.bits = self.coded = 0.0
 
-    def _count(self, log_probs: np.ndarray, symbols: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def _count(self, log_probs: np.ndarray, symbols: np.ndarray, probs: np.ndarray) -> None:
         self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
-        self.coded += sum(_units_bits(*part) for part in parts)
+        self.coded += _units_bits(symbols, probs)
 
     def _count_uniforms(self, size: int, symbols: np.ndarray | int) -> None:
         """Of 2^24 units each symbol gets as many as all can have, and the last one the rest as well."""
@@ -183,19 +138,20 @@ class Encoder(_Lengths):
         super().__init__()
         self._coder = constriction.stream.queue.RangeEncoder()
         self._family = _Categorical(perfect=False)
+        self.tokens = arithmetic.Writer()
 
     def fork(self) -> "Encoder":
         """An independent encoder that has written the same symbols so far."""
         other = Encoder()
         other.bits, other.coded, other._coder = self.bits, self.coded, self._coder.clone()
+        other.tokens = self.tokens.fork()
         return other
 
     def categorical(self, log_probs, symbols):
         symbols = np.asarray(symbols, np.int32)
-        parts = _parts(_probabilities(log_probs), symbols)
-        for part, probs in parts:
-            self._coder.encode(part, self._family, probs)
-        self._count(log_probs, symbols, parts)
+        probs = _probabilities(log_probs)
+        self._coder.encode(symbols, self._family, probs)
+        self._count(log_probs, symbols, probs)
         return symbols
 
     def uniform(self, size, symbol):
@@ -211,9 +167,10 @@ class Encoder(_Lengths):
     def finish(self) -> bytes:
         """The shortest byte string that decodes to what was written, when followed by zeros.
 
-        What was written is an interval: whole words, then `lower` … `lower` + `width` in units of the 64 bits after
-        them. Where it passes the end of those bits, constriction holds back words that a carry would change, and its
-        own ending, `lower` + 2^32 − 1, says which way they went in that ending.
+        What constriction was given is an interval: whole words, then `lower` … `lower` + `width` in units of the 64
+        bits after them. Where it passes the end of those bits, constriction holds back words that a carry would change,
+        and its own ending, `lower` + 2^32 − 1, says which way they went in that ending. Where tokens follow, any bits
+        may.
         """
         position, (lower, width) = self._coder.pos()
         state = 2 * _WORD
@@ -222,10 +179,13 @@ class Encoder(_Lengths):
         for size in range(state // 8 + 1):  # bytes after the words
             unit = 1 << state - 8 * size
             value = -(-lower // unit) * unit
-            if value < lower + width:
+            if value + (unit - 1 if self.tokens else 0) < lower + width:
                 break
         number = (before + (value >> state)).to_bytes(position * _WORD // 8, "big")
-        return (number + (value % (1 << state)).to_bytes(state // 8, "big")).rstrip(b"\0")
+        data = number + (value % (1 << state)).to_bytes(state // 8, "big")
+        if self.tokens:
+            return data[: position * _WORD // 8 + size] + self.tokens.finish()[::-1]
+        return data.rstrip(b"\0")
 
 
 class Decoder(_Lengths):
@@ -233,6 +193,7 @@ class Decoder(_Lengths):
 
     def __init__(self, data: bytes):
         super().__init__()
+        self.tokens = arithmetic.Reader(data[::-1])
         padded = data + bytes(-len(data) % (_WORD // 8) + 2 * _WORD // 8)
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._family = _Categorical(perfect=False)
@@ -245,20 +206,8 @@ class Decoder(_Lengths):
 
     def categorical(self, log_probs, symbols):
         probs = _probabilities(log_probs)
-        if not in_blocks(probs.shape[1]):
-            symbols = self._decode(self._family, probs)
-            parts = [(symbols, probs)]
-        else:
-            blocks = _blocks(probs)
-            sums = blocks.sum(axis=2)
-            block = self._decode(self._family, sums)
-            places = _fill(blocks[np.arange(len(probs)), block])
-            place = self._decode(self._family, places)
-            parts = [(block, sums), (place, places)]
-            symbols = np.minimum(
-                block * BLOCK + place, probs.shape[1] - 1
-            )  # an altered file may point into the padding
-        self._count(log_probs, symbols, parts)
+        symbols = self._decode(self._family, probs)
+        self._count(log_probs, symbols, probs)
         return symbols
 
     def uniform(self, size, symbol):
@@ -275,15 +224,19 @@ class Decoder(_Lengths):
 class Meter(_Lengths):
     """Writes nothing and adds up bits: for `estimated` points."""
 
+    def __init__(self):
+        super().__init__()
+        self.tokens = arithmetic.Writer()  # of calibrated tokens, whose coding has to be run through
+
     def fork(self) -> "Meter":
         """An independent meter with the same readings."""
         other = Meter()
-        other.bits, other.coded = self.bits, self.coded
+        other.bits, other.coded, other.tokens = self.bits, self.coded, self.tokens.fork()
         return other
 
     def categorical(self, log_probs, symbols):
         symbols = np.asarray(symbols, np.int32)
-        self._count(log_probs, symbols, _parts(_probabilities(log_probs), symbols))
+        self._count(log_probs, symbols, _probabilities(log_probs))
         return symbols
 
     def uniform(self, size, symbol):

@@ -1,8 +1,8 @@
 """Arithmetic coding of token sequences under a model (Delétang et al. 2023, arXiv 2309.10668).
 
-Rows are coded in lock-step: at time t one symbol of every unfinished row, in row order, all in one entropy-coded
-stream. Encoder and decoder call the same compiled step, token by token, since a parallel pass differs in the last
-bits.
+Rows are coded in lock-step: at time t one symbol of every unfinished row, in row order. One compiled loop does it, on
+the device: model step, integer probabilities, entropy decoder, next token. The encoder runs the same loop, told what
+comes: a parallel pass, or the same computation compiled with other parts, differs in the last bits.
 """
 
 import functools
@@ -15,54 +15,83 @@ import numpy as np
 
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import ModelConfig
-from mdl.codes.coder import BLOCK, Coder, Meter, coded_bits, in_blocks, natural
+from mdl.codes import arithmetic
+from mdl.codes.arithmetic import BLOCK, coded_bits, in_blocks
+from mdl.codes.coder import Coder, Meter, natural
 
-_SLOTS = 64  # the cache grows by this many tokens: one compilation each
+_SLOTS = 128  # of the cache at first; it doubles, each size a compilation
+_TEMPERATURES = np.array([2.0 ** (k / 4) for k in sorted(range(-4, 7), key=abs)])  # 1 first: it wins ties
+_STEPS = 32  # between two looks at what has ended
+_FEWEST = 8  # rows; those that ended are dropped when half of more have
 
 
 @functools.lru_cache(maxsize=16)
-def _step(config: ModelConfig) -> Callable:
-    """Compiled (params, cache, tokens [B], position) -> ([B, V] float32 log-probabilities, cache)."""
+def _loop(config: ModelConfig, calibrated: bool) -> Callable:
+    """Compiled: codes up to `_STEPS` symbols of B rows.
 
-    @functools.partial(jax.jit, donate_argnums=1)
-    def step(params, cache, tokens, position):
-        model = transformer.bind(config, params)
-        positions = jnp.full((tokens.shape[0], 1), position)
-        hidden, cache = model(tokens[:, None], positions, cache)
-        return jax.nn.log_softmax(model.logits(hidden[:, 0])), cache
+    (params, cache, tokens [B], position, left [B], state, words, given [B, steps], encoding, steps, eos, temperature)
+    -> (cache, tokens [B], left [B], state, symbols [B, steps], coded [B, steps], units [B, steps, 2, 2], scores).
 
-    return step
-
-
-class Context:
-    """Next-token distributions of B rows that are read side by side.
-
-    A row begins with the tokenizer's BOS; where there is none its first token is uniform over the vocabulary.
+    `left` says how many symbols a row may still have; `units` where each symbol starts and how many there are, of
+    block and of place; `scores` the symbols' log-probabilities, [B, steps] or where calibrated
+    [B, steps, temperatures], float32, not finite where the model's are not.
     """
 
-    def __init__(self, config: ModelConfig, params: transformer.Params, rows: int, bos: int | None):
-        self.config, self.params, self.rows = config, params, rows
-        self._slots = min(_SLOTS, config.max_length)
-        self._cache = transformer.empty_cache(config, rows, self._slots, _dtype(params))
-        self._position = 0
-        self.log_probs = np.full((rows, config.vocab_size), -math.log(config.vocab_size), np.float32)
-        if bos is not None:
-            self.advance(np.full(rows, bos))
+    @functools.partial(jax.jit, donate_argnums=1)
+    def loop(params, cache, tokens, position, left, state, words, given, encoding, steps, eos, temperature):
+        model = transformer.bind(config, params)
+        rows = len(tokens)
 
-    def advance(self, tokens: np.ndarray) -> None:
-        """Reads one token a row, [B] integers, and sets `log_probs`, [B, V] float32, to what may follow."""
-        if self._position == self._slots:
-            if self._slots == self.config.max_length:
-                raise ValueError(f"a sequence is longer than the model's {self.config.max_length} tokens")
-            self._slots = min(self._slots + _SLOTS, self.config.max_length)
-            self._cache = transformer.grow_cache(self.config, self._cache, self._slots)
-        tokens, position = np.asarray(tokens, np.int32), np.int32(self._position)
-        log_probs, self._cache = _step(self.config)(self.params, self._cache, tokens, position)
-        self.log_probs = np.asarray(log_probs)
-        self._position += 1
+        def step(carry):
+            t, cache, tokens, left, state, symbols, coded, units, scores = carry
+            hidden, cache = model(tokens[:, None], jnp.full((rows, 1), position + t), cache)
+            logits = model.logits(hidden[:, 0])
+            tables = arithmetic.tables(logits / temperature if calibrated else logits)
+
+            def row(i, carry):
+                state, new, own = carry
+                own_tables = jax.tree.map(lambda x: x[i], tables)
+                moved, read, shares = arithmetic.code(state, words, own_tables, given[i, t], encoding)
+                going = left[i] > 0
+                state = jax.tree.map(lambda x, y: jnp.where(going, x, y), moved, state)
+                return (
+                    state,
+                    new.at[i].set(jnp.where(going, jnp.minimum(read, config.vocab_size - 1), 0)),
+                    own.at[i].set(shares),
+                )
+
+            start = state, jnp.zeros(rows, jnp.int32), jnp.zeros((rows, 2, 2), jnp.int32)
+            state, tokens, own = jax.lax.fori_loop(0, rows, row, start)
+            symbols, units = symbols.at[:, t].set(tokens), units.at[:, t].set(own)
+            coded = coded.at[:, t].set(left > 0)
+            scores = scores.at[:, t].set(_scores(logits, tokens, calibrated))
+            left = jnp.where(tokens == eos, 0, jnp.maximum(left - 1, 0))
+            return t + 1, cache, tokens, left, state, symbols, coded, units, scores
+
+        shape = (rows, _STEPS)
+        none = jnp.zeros(shape, jnp.int32)
+        units = jnp.zeros((*shape, 2, 2), jnp.int32)
+        scores = jnp.zeros((*shape, len(_TEMPERATURES)) if calibrated else shape)
+        start = (jnp.int32(0), cache, tokens, left, state, none, jnp.zeros(shape, bool), units, scores)
+        going = lambda carry: (carry[0] < steps) & (carry[3] > 0).any()
+        return jax.lax.while_loop(going, step, start)[1:]
+
+    return loop
 
 
-_TEMPERATURES = np.array([2.0 ** (k / 4) for k in sorted(range(-4, 7), key=abs)])  # 1 first: it wins ties
+def _scores(logits: jax.Array, tokens: jax.Array, calibrated: bool) -> jax.Array:
+    """Log-probabilities of tokens [B] from [B, V] scores: [B], or [B, temperatures]."""
+
+    def at(temperature):
+        scaled = logits / temperature
+        own = jnp.take_along_axis(scaled, tokens[:, None], axis=-1)[:, 0]
+        return own - jax.nn.logsumexp(scaled, axis=-1)
+
+    if not calibrated:
+        return at(1.0)
+    return jax.lax.map(at, jnp.asarray(_TEMPERATURES, jnp.float32)).T
+
+
 _MEMORY = 0.9  # weight of the batches before, against the latest
 
 
@@ -74,31 +103,18 @@ class Temperature:
     """
 
     def __init__(self):
-        self.value = 1.0
+        self.value, self.place = 1.0, 0
         self._bits = np.zeros(len(_TEMPERATURES))
 
-    def apply(self, log_probs: np.ndarray) -> np.ndarray:
-        """[m, V] float32 log-probabilities at the present temperature."""
-        if self.value == 1.0:
-            return log_probs
-        return _heated(log_probs, self.value).astype(np.float32)
-
-    def observe(self, log_probs: np.ndarray, symbols: np.ndarray) -> None:
-        """Adds what the symbols, [m], cost at each temperature."""
-        rows = np.arange(len(symbols))
-        for k, value in enumerate(_TEMPERATURES):
-            self._bits[k] -= _heated(log_probs, value)[rows, symbols].sum(dtype=np.float64) / math.log(2)
+    def observe(self, scores: np.ndarray) -> None:
+        """Adds what symbols cost at each temperature: [m, temperatures] log-probabilities."""
+        self._bits -= scores.astype(np.float64).sum(axis=0) / math.log(2)
 
     def update(self) -> None:
         """Ends a batch: the next is coded at what is best by now."""
-        self.value = float(_TEMPERATURES[np.argmin(self._bits)])
+        self.place = int(np.argmin(self._bits))
+        self.value = float(_TEMPERATURES[self.place])
         self._bits *= _MEMORY
-
-
-def _heated(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    scaled = log_probs / np.float32(temperature)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
 def _dtype(params: transformer.Params):
@@ -147,29 +163,125 @@ def code(
         ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
         coder.add(float(ideal.sum()), float(coded.sum()))
         return [list(sequence) for sequence in sequences]
-    out = [[] for _ in range(rows)]
-    active = [i for i in range(rows) if lengths[i] > 0]
-    context = Context(config, params, rows, bos)
-    while active:
-        symbols = None
-        if sequences is not None:
-            symbols = [sequences[i][len(out[i])] if len(out[i]) < len(sequences[i]) else eos for i in active]
-        read = np.zeros(rows, np.int32)
-        log_probs = context.log_probs[active]
-        if temperature is None:
-            read[active] = coder.categorical(log_probs, symbols)
-        else:
-            read[active] = coder.categorical(temperature.apply(log_probs), symbols)
-            temperature.observe(log_probs, read[active])
-        for i in active:
-            if read[i] != eos:
-                out[i].append(int(read[i]))
-        active = [i for i in active if read[i] != eos and len(out[i]) < lengths[i]]
-        if active:
-            context.advance(read)
+    run = _Rows(coder, config, params, sequences, lengths, eos, temperature)
+    if bos is None:
+        run.first(config.vocab_size)
+    run.rest(bos)
     if temperature is not None:
         temperature.update()
-    return out
+    return run.out
+
+
+class _Rows:
+    """Sequences that are being coded side by side.
+
+    Attributes:
+        out: what was coded of each, without the end.
+    """
+
+    def __init__(self, coder, config, params, sequences, lengths, eos, temperature):
+        self.coder, self.config, self.params, self.temperature = coder, config, params, temperature
+        self.sequences, self.lengths, self.eos = sequences, lengths, eos
+        self.out: list[list[int]] = [[] for _ in lengths]
+        self.going = [i for i, length in enumerate(lengths) if length > 0]
+
+    def _given(self, row: int, steps: int) -> list[int]:
+        """The next symbols of a row that is known."""
+        start = len(self.out[row])
+        found = self.sequences[row][start : start + steps]
+        ends = len(found) < steps and start + len(found) < self.lengths[row]
+        return [*found, self.eos] if ends else found
+
+    def _add(self, row: int, symbols: Sequence[int]) -> None:
+        """Adds a row's symbols, of which the end may be the last; a row that is finished is going no more."""
+        ended = len(symbols) and symbols[-1] == self.eos
+        self.out[row] += symbols[: len(symbols) - bool(ended)]
+        if ended or len(self.out[row]) == self.lengths[row]:
+            self.going.remove(row)
+
+    def first(self, size: int) -> None:
+        """Codes the first symbol of each row, which is uniform."""
+        count = len(self.going)
+        given = None if self.sequences is None else [self._given(row, 1)[0] for row in self.going]
+        read = np.asarray(self.coder.uniforms(size, count, given)).tolist() if count else []
+        for row, symbol in zip(list(self.going), read, strict=True):
+            self._add(row, [symbol])
+
+    def rest(self, bos: int | None) -> None:
+        """Codes all else."""
+        if not self.going:
+            return
+        rows = list(range(len(self.out)))  # which row is in each place
+        slots = min(_SLOTS, self.config.max_length)
+        cache = transformer.empty_cache(self.config, len(rows), slots, _dtype(self.params))
+        tokens = np.array([bos if bos is not None else (own or [0])[-1] for own in self.out], np.int32)
+        position = 0
+        while self.going:
+            if position == slots:
+                if slots == self.config.max_length:
+                    raise ValueError(f"a sequence is longer than the model's {self.config.max_length} tokens")
+                slots = min(2 * slots, self.config.max_length)
+                cache = transformer.grow_cache(self.config, cache, slots)
+            if len(rows) > _FEWEST and 2 * len(self.going) <= len(rows):
+                ended = [row for row in rows if row not in self.going]
+                kept = sorted(self.going + ended[: len(rows) // 2 - len(self.going)])
+                places = np.array([rows.index(row) for row in kept])
+                rows, tokens, cache = kept, np.asarray(tokens)[places], _take(cache, places)
+            steps = min(_STEPS, slots - position)
+            cache, tokens = self._run(rows, cache, tokens, position, steps)
+            position += steps
+
+    def _run(self, rows, cache, tokens, position, steps):
+        """Runs the compiled loop once."""
+        given = np.zeros((len(rows), _STEPS), np.int32)
+        if self.sequences is not None:
+            for place, row in enumerate(rows):
+                if row in self.going:
+                    own = self._given(row, steps)
+                    given[place, : len(own)] = own
+        left = [self.lengths[row] - len(self.out[row]) if row in self.going else 0 for row in rows]
+        stream = self.coder.tokens
+        state, words = stream.window(2 * len(rows) * _STEPS)
+        calibrated = self.temperature is not None
+        eos = -1 if self.eos is None else self.eos
+        temperature = np.float32(self.temperature.value if calibrated else 1.0)
+        cache, tokens, _, state, *found = _loop(self.config, calibrated)(
+            self.params,
+            cache,
+            np.asarray(tokens, np.int32),
+            np.int32(position),
+            np.array(left, np.int32),
+            state,
+            words,
+            given,
+            self.sequences is not None,
+            np.int32(steps),
+            np.int32(eos),
+            temperature,
+        )
+        symbols, coded, units, scores = map(np.asarray, found)
+        own = scores[coded]
+        if not np.isfinite(own).all():
+            raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
+        units = units.swapaxes(0, 1)[coded.T]  # [m, 2, 2], in the order of time
+        shares = units[..., 1].reshape(-1)
+        ideal = own
+        if calibrated:
+            self.temperature.observe(own)
+            ideal = own[:, self.temperature.place]
+        self.coder.bits -= float(ideal.sum(dtype=np.float64)) / math.log(2)
+        self.coder.coded += float(np.log2((1 << arithmetic.PRECISION) / shares).sum())
+        stream.moved(state, units[..., 0].reshape(-1), shares)
+        for place, row in enumerate(rows):
+            if row in self.going:
+                self._add(row, symbols[place, : coded[place].sum()].tolist())
+        return cache, tokens
+
+
+@jax.jit
+def _take(cache, places):
+    """The rows of a cache at these places."""
+    return jax.tree.map(lambda x: x[places], cache)
 
 
 def arrays(
@@ -242,12 +354,8 @@ def codelengths(
         ideal[rows] = -np.where(mask, scores, 0.0).sum(axis=1) / math.log(2)
         coded[rows] = np.where(mask, coded_bits(scores, blocks, size), 0.0).sum(axis=1)
     if bos is None:
-        for i, sequence in enumerate(sequences):
-            if eos is not None or sequence:
-                first = sequence[0] if sequence else eos
-                block = min(BLOCK, size - first // BLOCK * BLOCK)
-                ideal[i] += math.log2(size)
-                coded[i] += coded_bits(np.array(-math.log(size)), np.array(math.log(block / size)), size)
+        first = np.array([math.log2(size) if eos is not None or len(sequence) else 0.0 for sequence in sequences])
+        ideal, coded = ideal + first, coded + first
     return ideal, coded
 
 
