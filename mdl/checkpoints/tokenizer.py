@@ -11,6 +11,8 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from mdl.checkpoints import chat_template
+
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)  # tokenizer.ggml.token_type
 DATE = datetime.date(2024, 7, 26)  # what chat templates are told unless a program says another: Llama 3's own default
 _ANCHORS = ("\n", "|", "a", ".")  # characters after which a completion is encoded as inside a text
@@ -176,26 +178,17 @@ class Tokenizer:
             Text with the special tokens written out, the BOS too where the template wants one: encode it, add none.
 
         Raises:
-            ValueError: the tokenizer has no chat template, or it fails.
+            ValueError: the tokenizer has no chat template, or it fails, or takes more than it may.
         """
         if self.chat_template is None:
             raise ValueError("this tokenizer has no chat template; use a plain prompt format or a chat checkpoint")
-        # Imported here: a second's work that only chats need.
-        import jinja2
-        from transformers.utils.chat_template_utils import _compile_jinja_template  # its render takes no other clock
-
-        specials = {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        told = {name: token for name, token in specials.items() if token is not None}
-        told["strftime_now"] = lambda form: datetime.datetime.combine(date, datetime.time()).strftime(form)
+        told = {name: token for name in ("bos_token", "eos_token") if (token := getattr(self, name)) is not None}
         if thinking is not None:
             told["enable_thinking"] = thinking
-        try:
-            template = _compile_jinja_template(self.chat_template)
-            return template.render(
-                messages=list(map(dict, messages)), tools=None, documents=None, add_generation_prompt=True, **told
-            )
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"the chat template fails on this conversation: {type(error).__name__}: {error}") from None
+        messages = list(map(dict, messages))
+        return chat_template.render(
+            self.chat_template, date, messages=messages, tools=None, documents=None, add_generation_prompt=True, **told
+        )
 
     def encode_chat(
         self, content: str, completion: str = "", date: datetime.date = DATE, thinking: bool | None = None
