@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -130,6 +131,11 @@ def either(*kinds: Kind) -> Kind:
 def optional(kind: Kind) -> Kind:
     """A kind, or null."""
     return either(kind, NULL)
+
+
+def is_file_name(value: Any) -> bool:
+    """Whether a value is text that names a file of its folder: letters, digits and `_ . @ -`, no dot in front."""
+    return isinstance(value, str) and len(value) <= 200 and re.fullmatch(r"[\w@-][\w.@-]*", value) is not None
 
 
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))

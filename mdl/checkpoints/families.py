@@ -54,7 +54,7 @@ class Family:
     prefix: str = "model."
     linear: bool = True
     fused: str = "columns"
-    buffers: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    buffers: tuple[str, ...] = (".rotary_emb.inv_freq",)
     only: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
 
 
@@ -380,7 +380,7 @@ FAMILIES: dict[str, Family] = {
         _GPT2,
         prefix="transformer.",
         linear=False,
-        buffers=("attn.bias", "attn.masked_bias"),
+        buffers=(".attn.bias", ".attn.masked_bias"),
         only={
             "scale_attn_weights": (True,),
             "scale_attn_by_inverse_layer_idx": (False,),
@@ -393,7 +393,7 @@ FAMILIES: dict[str, Family] = {
         _GPT_NEOX,
         prefix="gpt_neox.",
         fused="heads",
-        buffers=("attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"),
+        buffers=(".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
     ),
 }
 

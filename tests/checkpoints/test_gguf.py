@@ -176,7 +176,7 @@ def test_byte_level_tokenizer():
     for text in ["Ünïcödé 🙂", " a\n\n b", ""]:
         assert ours.decode(ours.encode(text)) == text
     for change, message in (
-        ({"pre": "llama-bpe"}, "pre 'llama-bpe' is not implemented"),
+        ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is not implemented"),
         ({"model": "t5"}, "model 't5' is not implemented"),
     ):
         with pytest.raises(ValueError, match=message):
