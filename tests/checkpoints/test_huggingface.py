@@ -238,7 +238,7 @@ def test_masks_that_are_never_used_may_have_any_type(tmp_path, mask):
     huggingface.save(tmp_path / "masks", config, params)
     masks = {
         "gpt_neox.layers.0.attention.bias": np.tril(np.ones((1, 1, 16, 16))).astype(mask),
-        "gpt_neox.layers.0.attention.masked_bias": np.float32(-np.inf).reshape(()),
+        "gpt_neox.layers.0.attention.masked_bias": np.array(-np.inf, np.float32),
     }
     edit_tensors(tmp_path / "masks", lambda tensors: tensors.update(masks))
     jax.tree.map(np.testing.assert_array_equal, huggingface.load(tmp_path / "masks")[1], params)
