@@ -5,7 +5,7 @@ from typing import Any
 
 from mdl.json_files import FLAG, OBJECT, Kind, check_fields, either, number, optional, several, text, whole
 
-MOST_LAYERS = 1024
+MOST_LAYERS = 512
 _LENGTH = whole(1, 1 << 28)  # tokens
 _COUNT = whole(1, 1 << 20)  # columns of a matrix
 _HEADS = whole(1, 4096)

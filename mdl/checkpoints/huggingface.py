@@ -105,7 +105,8 @@ def flat(params: Params) -> Iterator[tuple[Path, Any]]:
 
 def unflatten(config: ModelConfig, params: Iterable[tuple[Path, jax.Array]]) -> Params:
     """The nested dictionary of a config's parameters from their paths."""
-    shapes, arrays = transformer.shapes(config), dict(params)
+    arrays = dict(params)  # first: reading checks that the config fits the file before a model is built of it
+    shapes = transformer.shapes(config)
     return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[path] for path, _ in flat(shapes)])
 
 

@@ -121,6 +121,9 @@ def stream(
     del allow_nan
     directory = pathlib.Path(directory).absolute()
     config, _, about = load_config(directory)
+    absent = {f"layers.{i}" for i in range(config.num_layers)} - done(directory)
+    if absent:
+        raise ValueError(f"{directory}: cannot read {min(absent)}: it is not there; convert the checkpoint again")
     default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {}
     for path, leaf in flat(transformer.shapes(config)):

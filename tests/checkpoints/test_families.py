@@ -245,7 +245,7 @@ def test_random_weights_are_initialised_as_the_family_does(family):
         ({"quantization_config": {"bits": 4}}, "quantization_config is not implemented"),
         ({"head_dim": 5}, "head_dim=5 must be even"),
         ({"num_key_value_heads": 3}, "a multiple of num_key_value_heads=3"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be a whole number from 1 to 1,024"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be a whole number from 1 to 512"),
         ({"vocab_size": -3}, "vocab_size=-3 must be a whole number"),
         ({"hidden_size": "wide"}, "hidden_size='wide' must be a whole number"),
         ({"head_dim": None, "hidden_size": 3}, "head_dim=0 must be at least 1"),
