@@ -5,7 +5,8 @@
     python -m experiments.convert --checkpoint=NAME --program=FILE --output=DIR     # the weights a program decodes to
 
 NAME is an embedded checkpoint, a directory, a GGUF file or `owner/name@revision`. Orbax directories are split over all
-devices when loaded; a conversion that was stopped goes on at the layer it stopped at.
+devices when loaded; a conversion that was stopped goes on at the layer it stopped at. Weights keep the type they are
+stored in unless `--dtype` says another; what `generation_config.json` says is kept.
 """
 
 import pathlib
@@ -28,7 +29,9 @@ _TO = flags.DEFINE_enum("to", "orbax", ("orbax", "huggingface"), "Layout to writ
 _PROGRAM = flags.DEFINE_string("program", None, "A program file: writes the weights it decodes to.")
 _STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "Of the checkpoint; random initialises its config.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of a random checkpoint.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16", "float16"), "Type of the weights written.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ("float32", "bfloat16", "float16"), "Type of the weights written; absent: as they are stored."
+)
 _ALLOW_NAN = flags.DEFINE_bool("allow_nan", False, "Accept weights that are not finite.")
 
 
@@ -46,7 +49,8 @@ def convert() -> None:
     program = None if _PROGRAM.value is None else pathlib.Path(_PROGRAM.value)
     exact = None if program is None else arithmetic(program)
     startup.start(exact.threads if exact else None)
-    dtype, output = jnp.dtype(_DTYPE.value), pathlib.Path(_OUTPUT.value)
+    logging.set_verbosity(logging.WARNING)  # Orbax tells 20 lines an item
+    output = pathlib.Path(_OUTPUT.value)
     if program is not None:
         if exact is None:
             raise ValueError(f"{program}: this program is a script, not weights; run it with experiments.run_program")
@@ -55,11 +59,12 @@ def convert() -> None:
         if adapted.before or adapted.chat:
             raise ValueError(f"{program}: this program is a prompt, not weights; run it with experiments.run_program")
         config, params = merge_adapters(adapted.config, adapted.params)
-        found = checkpoint
+        found, dtype = checkpoint, jnp.dtype(_DTYPE.value or exact.dtype)
         stream = lambda skip: ((p, x.astype(dtype)) for p, x in huggingface.flat(params) if not skip(p))
         name = f"{checkpoint.name}-{program.stem}"
     else:
         found = checkpoints.find(_CHECKPOINT.value, _STAGE.value, _SEED.value)
+        dtype = jnp.dtype(_DTYPE.value or found.stored_dtype())
         place = sharding.all_devices() if _TO.value == "orbax" else None
         stream = lambda skip: found.stream(dtype=dtype, place=place, allow_nan=_ALLOW_NAN.value, skip=skip)
         name, config = found.name, found.config
@@ -69,12 +74,16 @@ def convert() -> None:
     else:
         finished = store.done(output)
         if finished:
-            logging.info("%d items are there already", len(finished))
+            _say(f"{len(finished)} items are there already")
         about = {"name": name, "stage": found.stage, "dtype": str(dtype)}
-        report = lambda item: logging.info("wrote %s", item)
+        report = lambda item: _say(f"wrote {item}")
         skip = lambda path: store.item(path) in finished
         store.save(output, config, stream(skip), found.tokenizer, about, report)
-    print(f"{output}: {name} ({found.stage}), {config.family}, {_DTYPE.value}")
+    print(f"{output}: {name} ({found.stage}), {config.family}, {dtype}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,25 @@ def test_to_orbax_and_back(tmp_path):
     assert load(tmp_path / "orbax").stage == "posttrained"
 
 
+def test_types_and_generation_settings_are_kept_and_a_layer_is_one_line(tmp_path):
+    stories = load("stories260k")
+    half = jax.tree.map(lambda x: x.astype("bfloat16"), stories.params)
+    settings = {"eos_token_id": [2, 5], "temperature": 0.6, "top_p": 0.95}
+    huggingface.save(tmp_path / "half", stories.config, half, stories.tokenizer)
+    (tmp_path / "half" / "generation_config.json").write_text(json.dumps(settings))
+    done = convert(f"--checkpoint={tmp_path / 'half'}", f"--output={tmp_path / 'orbax'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        "wrote embed_tokens", *(f"wrote layers.{i}" for i in range(5)), "wrote norm"
+    ]  # fmt: skip
+    assert "bfloat16" in done.stdout
+    done = convert(f"--checkpoint={tmp_path / 'orbax'}", f"--output={tmp_path / 'back'}", "--to=huggingface")
+    assert done.returncode == 0, done.stderr
+    assert huggingface.stored_dtype(tmp_path / "back") == "bfloat16"
+    assert json.loads((tmp_path / "back" / "generation_config.json").read_text()) == settings
+    assert load(tmp_path / "back").fingerprint == load(tmp_path / "half").fingerprint
+
+
 def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path):
     for arguments, message in (
         (["--checkpoint=gpt5"], "checkpoint 'gpt5' is unknown"),

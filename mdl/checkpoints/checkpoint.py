@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 
 import jax
@@ -13,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdl.checkpoints import families, gguf, hub, huggingface, store, transformer
-from mdl.checkpoints.config import ModelConfig
+from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 
-STAGES = ("random", "pretrained", "midtrained", "posttrained")
 # Name -> directory, stage. They come with the package.
 EMBEDDED = {
     "stories260k": ("stories260k", "pretrained"),
@@ -59,6 +60,7 @@ class Source:
         stage: what the weights are.
         config, tokenizer: of the model.
         stream: path and array of each parameter, one at a time; takes the options of `huggingface.read_params`.
+        stored_dtype: gives the type that holds the weights without loss.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Source:
     config: ModelConfig
     tokenizer: Tokenizer
     stream: Callable[..., Iterator[tuple[Path, jax.Array]]]
+    stored_dtype: Callable[[], str]
 
 
 def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> Source:
@@ -94,30 +97,30 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
         config, tokenizer, about = store.load_config(path)
         name, own_stage = about["name"], about["stage"]
         initialised = own_stage == "random"
-        stream = functools.partial(store.stream, path)
+        stream, dtype = functools.partial(store.stream, path), lambda: about["dtype"]
     elif path.is_dir():
         config, tokenizer = huggingface.load_config(path), Tokenizer.from_directory(path)
         stream = functools.partial(huggingface.stream, path, config)
+        dtype = functools.partial(huggingface.stored_dtype, path)
     elif path.suffix == ".gguf":
         config, tokenizer = gguf.load_config(path)
-        stream = functools.partial(gguf.stream, path, config)
+        stream, dtype = functools.partial(gguf.stream, path, config), functools.partial(gguf.stored_dtype, path)
     else:
         raise ValueError(f"{path}: neither a directory nor a .gguf file; give a directory in Hugging Face layout")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; "
-            "use the tokenizer that the model was trained with"
-        )
+    tokenizer = tokenizer.within(config.vocab_size, str(path))
+    name = re.sub(r"[^\w.@-]", "-", name).lstrip(".")[:200] or "checkpoint"  # it becomes part of files' names
     stage = stage or own_stage or ("posttrained" if tokenizer.chat_template else "pretrained")
     if stage == "random" and not initialised:
-        stream, name = functools.partial(_initialised, config, seed), f"{name}-random"
+        stream, name = functools.partial(_initialised, config, seed, str(path)), f"{name}-random"
+        dtype = lambda: "float32"
         name = name if seed == 0 else f"{name}-seed{seed}"
-    return Source(name, stage, config, tokenizer, stream)
+    return Source(name, stage, config, tokenizer, stream, dtype)
 
 
 def _initialised(
     config: ModelConfig,
     seed: int,
+    source: str,
     dtype: jax.typing.DTypeLike = jnp.float32,
     place: Placement | None = None,
     allow_nan: bool = False,
@@ -125,6 +128,12 @@ def _initialised(
 ) -> Iterator[tuple[Path, jax.Array]]:
     """Random weights, as a loader would read them."""
     del allow_nan
+    size = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(transformer.shapes(config)))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(
+            f"{source}: random weights of {size >> 30:,} GiB are more than this machine's memory, {memory >> 30:,} GiB"
+        )
     for path, array in huggingface.flat(transformer.initialise(config, seed)):
         if not skip(path):
             array = array.astype(dtype)

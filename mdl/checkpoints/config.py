@@ -2,6 +2,8 @@
 
 import dataclasses
 
+STAGES = ("random", "pretrained", "midtrained", "posttrained")
+
 
 @dataclasses.dataclass(frozen=True)
 class Lora:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mdl.checkpoints import config_fields
 from mdl.checkpoints.config import Layer, ModelConfig, Rope
+from mdl.json_files import one_line, shown
 
 Fields = Mapping[str, Any]
 
@@ -52,7 +54,7 @@ class Family:
     prefix: str = "model."
     linear: bool = True
     fused: str = "columns"
-    buffers: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    buffers: tuple[str, ...] = (".rotary_emb.inv_freq",)
     only: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
 
 
@@ -204,6 +206,8 @@ def _windows(f: Fields) -> list[int | None]:
     for kind in f["layer_types"]:
         if kind not in types:
             raise _Refused(f"layer_types has {kind!r}, which is not implemented; implemented: {', '.join(types)}")
+    if "sliding_attention" in f["layer_types"] and f["sliding_window"] is None:
+        raise _Refused("layer_types has 'sliding_attention', but sliding_window is null; give a width")
     return [types[kind] for kind in f["layer_types"]]
 
 
@@ -225,9 +229,14 @@ def _rope(f: Fields, shape: Mapping[str, Any], partial: bool = False) -> Rope:
     if share != 1.0 and not partial:
         raise _Refused(f"rope_parameters.partial_rotary_factor={share} is not implemented for this family")
     dims = int(shape["head_dim"] * share)
+    if dims < 1:
+        raise _Refused(f"rope_parameters.partial_rotary_factor={share} rotates no dimension")
     theta = np.float32(parameters["rope_theta"])
     base = 1 / theta ** (np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims))
-    frequencies, scale = _ROPES[kind](base, parameters, shape["max_length"])
+    with np.errstate(all="ignore"):  # what comes out is looked at
+        frequencies, scale = _ROPES[kind](base, parameters, shape["max_length"])
+    if not (np.isfinite(frequencies).all() and (frequencies >= 0).all() and math.isfinite(scale) and scale > 0):
+        raise _Refused(f"rope_parameters={shown(parameters)} give frequencies that are no positive numbers")
     return Rope(tuple(map(float, frequencies.astype(np.float32))), float(scale))
 
 
@@ -242,6 +251,8 @@ def _llama3(base, parameters, max_length):
     del max_length
     factor, original = parameters["factor"], parameters["original_max_position_embeddings"]
     low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+    if not low < high:
+        raise _Refused(f"rope_parameters.low_freq_factor={low} must be below high_freq_factor={high}")
     waves = 2 * math.pi / base
     blend = (original / waves - low) / (high - low)
     blended = (1 - blend) * base / factor + blend * base
@@ -367,7 +378,7 @@ FAMILIES: dict[str, Family] = {
         _GPT2,
         prefix="transformer.",
         linear=False,
-        buffers=("attn.bias", "attn.masked_bias"),
+        buffers=(".attn.bias", ".attn.masked_bias"),
         only={
             "scale_attn_weights": (True,),
             "scale_attn_by_inverse_layer_idx": (False,),
@@ -380,7 +391,7 @@ FAMILIES: dict[str, Family] = {
         _GPT_NEOX,
         prefix="gpt_neox.",
         fused="heads",
-        buffers=("attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"),
+        buffers=(".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
     ),
 }
 
@@ -395,6 +406,7 @@ def from_huggingface(fields: Fields, source: str) -> ModelConfig:
     Raises:
         ValueError: the model type or a field asks for what is not implemented, or a field is missing or absurd.
     """
+    config_fields.check(fields, source)
     model_type = fields.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(f"{source}: model_type {model_type!r} is not implemented; supported: {', '.join(FAMILIES)}")
@@ -407,22 +419,28 @@ def from_huggingface(fields: Fields, source: str) -> ModelConfig:
             shape = _build(family, complete)
         except KeyError:
             complete = _completed(fields, source)
+            config_fields.check(complete, f"{source} with transformers' defaults")
             shape = _build(family, complete)
     except _Refused as error:
         raise ValueError(f"{source}: {error}") from None
     except KeyError as error:
         raise ValueError(f"{source}: the field {error.args[0]!r} is missing") from None
-    except (TypeError, ZeroDivisionError, AttributeError) as error:
-        raise ValueError(f"{source}: a field has a value that makes no sense: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if str(error).startswith(source):
+            raise
+        raise ValueError(f"{source}: the fields do not go together: {one_line(error)}") from None
     config = ModelConfig(**shape, family=model_type, huggingface=json.dumps(complete, sort_keys=True))
+    layers = complete.get("num_hidden_layers", config.num_layers)
+    if layers != config.num_layers:
+        raise ValueError(f"{source}: num_hidden_layers={layers}, but layer_types has {config.num_layers}")
     _check(config, source)
     return config
 
 
 def _build(family: Family, fields: Fields) -> dict[str, Any]:
     for name, values in family.only.items():
-        if fields[name] not in values:
-            raise _Refused(f"{name}={fields[name]!r} is not implemented; only {values[-1]!r} is")
+        if not any(fields[name] is value for value in values):
+            raise _Refused(f"{name}={shown(fields[name])} is not implemented; only {values[-1]!r} is")
     return family.config(fields)
 
 
@@ -436,15 +454,13 @@ def _completed(fields: Fields, source: str) -> dict[str, Any]:
     try:
         return json.loads(AutoConfig.for_model(fields["model_type"], **given).to_json_string(use_diff=False))
     except Exception as error:  # noqa: BLE001 (transformers raises many kinds)
-        raise ValueError(f"{source}: transformers cannot read this config: {error}") from None
+        raise ValueError(f"{source}: transformers cannot read this config: {one_line(error)}") from None
 
 
 def _check(config: ModelConfig, source: str) -> None:
-    numbers = ("vocab_size", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads", "head_dim", "max_length")
-    for name in numbers:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{source}: {name}={value!r} must be a positive integer")
+    for name in ("intermediate_size", "head_dim"):  # of what may be computed from other fields
+        if getattr(config, name) < 1:
+            raise ValueError(f"{source}: {name}={getattr(config, name)} must be at least 1")
     if config.num_heads % config.num_kv_heads:
         raise ValueError(
             f"{source}: num_attention_heads={config.num_heads} must be a multiple of "
@@ -453,8 +469,6 @@ def _check(config: ModelConfig, source: str) -> None:
     rotating = any(layer.rope is not None for layer in config.layers)
     if rotating and config.head_dim % 2:
         raise ValueError(f"{source}: head_dim={config.head_dim} must be even for rotary embeddings")
-    if not config.layers:
-        raise ValueError(f"{source}: a model needs at least one layer")
 
 
 # --- tensors ---

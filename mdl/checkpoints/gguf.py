@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import gguf
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl.checkpoints import families, huggingface
+from mdl.checkpoints import families, gguf_file, huggingface
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement, unflatten
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
+from mdl.json_files import Kind, check_fields, number, text, whole
 
 # GGUF name of a module -> that of Hugging Face.
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -65,6 +65,26 @@ _ARCHITECTURES: dict[str, tuple[str, Callable, dict[str, str], bool]] = {
     "qwen3": ("qwen3", _qwen3, _BLOCK | _PRE, False),
     "gemma3": ("gemma3_text", _gemma3, _BLOCK | _SANDWICH, True),
 }
+# What fields may hold; those of an architecture go by their names behind its own. Sizes have the ranges of config.json.
+_SIZE = whole(1, 1 << 31)
+_GENERAL: dict[str, Kind] = {"general.architecture": text(64), "split.count": whole(0, 1 << 16)}
+_FIELDS: dict[str, Kind] = {
+    "context_length": _SIZE,
+    "embedding_length": _SIZE,
+    "feed_forward_length": _SIZE,  # a list has one number a layer, which is not implemented; so for those of heads
+    "block_count": _SIZE,
+    "expert_count": whole(0, 1 << 31),
+    "attention.head_count": _SIZE,
+    "attention.head_count_kv": _SIZE,
+    "attention.key_length": _SIZE,
+    "attention.value_length": _SIZE,
+    "attention.sliding_window": whole(0, 1 << 31),
+    "attention.layer_norm_rms_epsilon": number(0, 1),
+    "rope.dimension_count": _SIZE,
+    "rope.freq_base": number(1, 1e12),
+    "rope.freq_base_swa": number(1, 1e12),
+    "rope.scaling.type": text(64),
+}
 
 
 def load(
@@ -89,16 +109,13 @@ def load(
 
 def stream(path: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tuple[Path, jax.Array]]:
     """Path and array of each parameter, read when asked for; `how` as for `huggingface.read_params`."""
-    reader, fields = _open(path)
-    _, _, blocks, shifted = _ARCHITECTURES[fields["general.architecture"]]
-    tensors = {_huggingface_name(tensor.name, blocks): tensor for tensor in reader.tensors}
-    stored = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in tensors.items()}
+    file = gguf_file.read(path)
+    _, _, blocks, shifted = _ARCHITECTURES[file.fields["general.architecture"]]
+    names = {_huggingface_name(name, blocks): name for name in file.tensors}
+    stored = {theirs: file.tensors[name].shape for theirs, name in names.items()}
 
     def read(name: str) -> np.ndarray:
-        try:
-            array = gguf.dequantize(tensors[name].data, tensors[name].tensor_type)
-        except NotImplementedError as error:
-            raise ValueError(f"{path}: {tensors[name].name}: {error}; requantise it, as Q8_0 for example") from None
+        array = file.read(names[name])
         if shifted and name.endswith("norm.weight"):
             return array - 1
         if config.family == "llama" and name.endswith("q_proj.weight"):
@@ -112,20 +129,26 @@ def stream(path: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tupl
 
 def load_config(path: str | os.PathLike) -> tuple[ModelConfig, Tokenizer]:
     """Reads config and tokenizer of a GGUF file."""
-    reader, fields = _open(path)
-    return _config(reader, fields, str(path)), Tokenizer.from_gguf(fields, str(path))
+    file = gguf_file.read(path)
+    return _config(file), Tokenizer.from_gguf(file.fields, str(path))
 
 
-def _open(path: str | os.PathLike) -> tuple[gguf.GGUFReader, dict[str, Any]]:
-    try:
-        reader = gguf.GGUFReader(path)
-        return reader, {name: field.contents() for name, field in reader.fields.items()}
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as GGUF ({error}); copy or download it again") from None
+def stored_dtype(path: str | os.PathLike) -> str:
+    """The type that holds the weights without loss: bfloat16 or float16 where all matrices have it, else float32."""
+    kinds = {tensor.kind.name for tensor in gguf_file.read(path).tensors.values() if len(tensor.shape) > 1}
+    return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
 
 
-def _config(reader: gguf.GGUFReader, fields: Mapping[str, Any], source: str) -> ModelConfig:
+def _config(file: gguf_file.File) -> ModelConfig:
     """The `config.json` that the metadata amounts to, read as one."""
+    source, fields = str(file.path), file.fields
+    check_fields(fields, _GENERAL, source)
+    files = fields.get("split.count", 1)
+    if files > 1:
+        raise ValueError(
+            f"{source}: one of {files} files of a split model (split.count); join them with llama.cpp's "
+            "gguf-split --merge and give the whole"
+        )
     architecture = fields.get("general.architecture")
     if architecture not in _ARCHITECTURES:
         raise ValueError(
@@ -134,43 +157,41 @@ def _config(reader: gguf.GGUFReader, fields: Mapping[str, Any], source: str) -> 
     model_type, special, _, _ = _ARCHITECTURES[architecture]
     start = f"{architecture}."
     g = {name.removeprefix(start): value for name, value in fields.items() if name.startswith(start)}
+    check_fields(g, _FIELDS, source, start)
     if g.get("rope.scaling.type", "none") != "none" or "rope.scale_linear" in g:
         raise ValueError(f"{source}: rope scaling ({g.get('rope.scaling.type')}) is not implemented")
     if g.get("expert_count") or (g.get("attention.sliding_window") and architecture != "gemma3"):
         name = "expert_count" if g.get("expert_count") else "attention.sliding_window"
         raise ValueError(f"{source}: {start}{name}={g[name]} is not implemented")
-    if any(tensor.name == "rope_freqs.weight" for tensor in reader.tensors):
+    if "rope_freqs.weight" in file.tensors:
         raise ValueError(f"{source}: the tensor rope_freqs.weight (scaled rope) is not implemented")
+    if "token_embd.weight" not in file.tensors:
+        raise ValueError(f"{source}: the tensor 'token_embd.weight' is missing")
     try:
         heads, width = g["attention.head_count"], g["embedding_length"]
-        kv_heads = g.get("attention.head_count_kv", heads)
-        if [type(heads), type(kv_heads)] != [int, int]:  # a list holds one number a layer
-            raise ValueError(f"{source}: numbers of heads that differ by layer are not implemented")
         head_dim = g.get("attention.key_length", width // heads)
         for name in ("attention.value_length", "rope.dimension_count"):
             if g.get(name, head_dim) != head_dim:
                 raise ValueError(f"{source}: {start}{name}={g[name]} is not implemented; only {head_dim} is")
         common = {
             "model_type": model_type,
-            "vocab_size": int(next(t.shape[1] for t in reader.tensors if t.name == "token_embd.weight")),
+            "vocab_size": file.tensors["token_embd.weight"].shape[0],
             "hidden_size": width,
             "intermediate_size": g["feed_forward_length"],
             "num_hidden_layers": g["block_count"],
             "num_attention_heads": heads,
-            "num_key_value_heads": kv_heads,
+            "num_key_value_heads": g.get("attention.head_count_kv", heads),
             "head_dim": head_dim,
             "hidden_act": "silu",
             "max_position_embeddings": g["context_length"],
             "rope_parameters": {"rope_type": "default", "rope_theta": float(g.get("rope.freq_base", 10000.0))},
             "rms_norm_eps": float(g["attention.layer_norm_rms_epsilon"]),
-            "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in reader.tensors),
+            "tie_word_embeddings": "output.weight" not in file.tensors,
             "initializer_range": 0.02,
         }
         return families.from_huggingface(common | special(g), source)
     except KeyError as error:
         raise ValueError(f"{source}: the field '{start}{error.args[0]}' is missing") from None
-    except StopIteration:
-        raise ValueError(f"{source}: the tensor 'token_embd.weight' is missing") from None
 
 
 def _huggingface_name(name: str, blocks: Mapping[str, str]) -> str:

@@ -4,7 +4,14 @@ import pathlib
 import re
 
 _NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_CONFIG = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"]
+_CONFIG = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+]
 _WEIGHTS = ["*.safetensors", "model.safetensors.index.json"]
 _OTHER = ["*/*", "consolidated*"]  # copies of the weights in other layouts
 

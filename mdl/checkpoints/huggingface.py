@@ -20,10 +20,17 @@ from mdl.checkpoints import families, transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
+from mdl.json_files import Kind, check_fields, is_file_name, one_line, read_object
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 Path = tuple[str | int, ...]  # keys of the nested dictionary of parameters
 Placement = Callable[[Path, tuple[int, ...]], jax.sharding.Sharding]
+_MOST_INDEX = 1 << 27  # bytes
+# Shards lie in the index's own folder.
+_WEIGHT_MAP = Kind(
+    "an object of file names without a folder",
+    lambda value: isinstance(value, dict) and all(map(is_file_name, value.values())),
+)
 _MAX_LISTED = 10  # problems listed in one message
 
 
@@ -55,11 +62,17 @@ def read_params(
     Raises:
         ValueError: tensors are missing, unexpected, of another shape or not finite; the message lists them.
     """
+    family = families.FAMILIES[config.family]
+    if config.num_layers > len(stored):
+        raise ValueError(
+            f"{source}: the config has {config.num_layers} layers, the weights are {len(stored)} tensors; "
+            "use the config the weights were saved with"
+        )
     shapes = [(path, leaf.shape) for path, leaf in flat(transformer.shapes(config))]
     wanted = families.tensors(config, shapes)
-    family = families.FAMILIES[config.family]
+    head = family.names["lm_head"]
     if not any(name.startswith(family.prefix) for name in stored):  # saved from the model without its head
-        aliases = {f"{family.prefix}{name}": name for name in stored}
+        aliases = {name if name == head else f"{family.prefix}{name}": name for name in stored}
         stored, inner = {alias: stored[name] for alias, name in aliases.items()}, read
         read = lambda name: inner(aliases[name])
     _check_tensors(config, wanted, stored, source)
@@ -71,6 +84,12 @@ def read_params(
             raise ValueError(
                 f"{source}: {tensor.name} has weights that are not finite; "
                 "copy or download it again, or pass allow_nan=True"
+            )
+        tied = tensor.paths[0] == ("embed_tokens",) and config.tie_embeddings and head in stored
+        if tied and not np.array_equal(read(head), array, equal_nan=allow_nan):
+            raise ValueError(
+                f"{source}: {head} differs from {tensor.name}, though tie_word_embeddings is true; set it to false in "
+                "config.json to use both, or remove the tensor that is not meant"
             )
         for path, piece in zip(tensor.paths, tensor.split(array), strict=True):
             piece = np.ascontiguousarray(piece, dtype)
@@ -86,19 +105,20 @@ def flat(params: Params) -> Iterator[tuple[Path, Any]]:
 
 def unflatten(config: ModelConfig, params: Iterable[tuple[Path, jax.Array]]) -> Params:
     """The nested dictionary of a config's parameters from their paths."""
-    shapes, arrays = transformer.shapes(config), dict(params)
+    arrays = dict(params)  # first: reading checks that the config fits the file before a model is built of it
+    shapes = transformer.shapes(config)
     return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[path] for path, _ in flat(shapes)])
 
 
 def _check_tensors(config: ModelConfig, wanted: list[families.Tensor], stored: Mapping, source: str) -> None:
     shapes = {tensor.name: tensor.shape for tensor in wanted}
     ignored = families.FAMILIES[config.family].buffers
-    head = families.FAMILIES[config.family].names["lm_head"] if config.tie_embeddings else None
+    heads = [families.FAMILIES[config.family].names["lm_head"]] if config.tie_embeddings else []
     problems = [f"missing {name} {shape}" for name, shape in shapes.items() if name not in stored]
     for name, shape in stored.items():
         if name in shapes and tuple(shape) != shapes[name]:
             problems.append(f"{name} has shape {tuple(shape)}, the config asks for {shapes[name]}")
-        elif name not in shapes and not name.endswith(ignored) and not (head and name.endswith(head)):
+        elif name not in shapes and not name.endswith(ignored) and name not in heads:
             problems.append(f"unexpected {name} {tuple(shape)}")
     if problems:
         more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
@@ -117,7 +137,7 @@ def load_config(directory: str | os.PathLike) -> ModelConfig:
     path = pathlib.Path(directory) / "config.json"
     if not path.is_file():
         raise ValueError(f"{directory}: no config.json; give a directory that transformers' save_pretrained wrote")
-    return families.from_huggingface(_read_json(path), str(path))
+    return families.from_huggingface(read_object(path), str(path))
 
 
 def load(
@@ -144,24 +164,37 @@ def stream(directory: str | os.PathLike, config: ModelConfig, **how) -> Iterator
 
     A file is opened anew for each tensor: what was mapped for one is given back before the next.
     """
-    directory = pathlib.Path(directory)
-    where, stored = {}, {}
-    for path in _weight_files(directory):
-        with _open(path) as file:
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                tensor = file.get_slice(name)
-                if tensor.get_dtype() not in _FLOATS:
-                    raise ValueError(
-                        f"{path}: {name} has type {tensor.get_dtype()}, quantised weights are not implemented; "
-                        f"save it as one of {_FLOATS}"
-                    )
-                where[name], stored[name] = path, tuple(tensor.get_shape())
+    where, stored, types = {}, {}, {}
+    for path in _weight_files(pathlib.Path(directory)):
+        for name, (shape, kind) in _table(path).items():
+            if name in where:
+                raise ValueError(f"{path}: {name} is in {where[name].name} too; keep one of the two")
+            where[name], stored[name], types[name] = path, shape, kind
 
     def read(name: str) -> np.ndarray:
+        if types[name] not in _FLOATS:
+            raise ValueError(
+                f"{where[name]}: {name} has type {types[name]}, quantised weights are not implemented; "
+                f"save it as one of {', '.join(_FLOATS)}"
+            )
         with _open(where[name]) as file:
             return file.get_tensor(name)
 
     return read_params(config, stored, read, str(directory), **how)
+
+
+def stored_dtype(directory: str | os.PathLike) -> str:
+    """The type that holds the weights without loss: bfloat16 or float16 where all matrices have it, else float32."""
+    tables = [_table(path).values() for path in _weight_files(pathlib.Path(directory))]
+    kinds = {kind for table in tables for shape, kind in table if len(shape) == 2}
+    return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
+
+
+def _table(path: pathlib.Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of each tensor of a file; the library checks that they fill it without gap or overlap."""
+    with _open(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
 
 
 @contextlib.contextmanager
@@ -170,7 +203,9 @@ def _open(path: pathlib.Path):
         with safetensors.safe_open(path, framework="np") as file:
             yield file
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as safetensors ({error}); copy or download it again") from None
+        raise ValueError(
+            f"{path}: cannot be read as safetensors ({one_line(error)}); copy or download it again"
+        ) from None
 
 
 def save(
@@ -259,7 +294,9 @@ def _weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        content = read_object(index, _MOST_INDEX)
+        check_fields(content, {"weight_map": _WEIGHT_MAP}, str(index))
+        shards = sorted(set(content.get("weight_map", {}).values()))
         absent = [shard for shard in shards if not (directory / shard).is_file()]
         if absent or not shards:
             raise ValueError(f"{index}: the shards {absent} are not there; download the checkpoint again")
@@ -270,10 +307,3 @@ def _weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
             "convert them with transformers' save_pretrained(directory, safe_serialization=True)"
         )
     raise ValueError(f"{directory}: neither model.safetensors nor model.safetensors.index.json is there")
-
-
-def _read_json(path: pathlib.Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None

@@ -7,19 +7,26 @@ Orbax item a layer and a top-level parameter under `params/`.
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mdl.checkpoints import families, transformer
-from mdl.checkpoints.config import ModelConfig
+from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement, flat
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.files import write_then_rename
+from mdl.json_files import OBJECT, Kind, check_fields, is_file_name, one_line, one_of, read_object, shown
 
 _MANIFEST, _PARAMS, _FORMAT = "checkpoint.json", "params", 1
+_FIELDS: Mapping[str, Kind] = {"model": OBJECT, "about": OBJECT}
+_ABOUT: Mapping[str, Kind] = {
+    "name": Kind("letters, digits and _ . @ -, no dot in front", is_file_name),  # it becomes part of files' names
+    "stage": one_of(*STAGES),
+    "dtype": one_of("float32", "bfloat16", "float16"),
+}
 
 
 def is_store(directory: str | os.PathLike) -> bool:
@@ -68,11 +75,12 @@ def save(
     import orbax.checkpoint as ocp  # imported here: seconds, which other checkpoints need not spend
 
     directory = pathlib.Path(directory).absolute()
+    check_fields(about, _ABOUT, str(directory), "about.")
     if config.lora is not None or not config.huggingface:
         raise ValueError(f"{directory}: only a checkpoint that was loaded, without adapters, can be stored")
     manifest = {"format": _FORMAT, "model": json.loads(config.huggingface), "about": about}
     plan = directory / "plan.json"  # what an unfinished directory is going to be
-    if plan.exists() and json.loads(plan.read_text()) != manifest:
+    if plan.exists() and read_object(plan) != manifest:
         raise ValueError(f"{directory}: holds the beginning of another checkpoint; remove it or give another directory")
     if not plan.exists() and directory.exists() and any(directory.iterdir()):
         raise ValueError(f"{directory}: exists already; remove it or give another directory")
@@ -113,6 +121,9 @@ def stream(
     del allow_nan
     directory = pathlib.Path(directory).absolute()
     config, _, about = load_config(directory)
+    absent = {f"layers.{i}" for i in range(config.num_layers)} - done(directory)
+    if absent:
+        raise ValueError(f"{directory}: cannot read {min(absent)}: it is not there; convert the checkpoint again")
     default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {}
     for path, leaf in flat(transformer.shapes(config)):
@@ -122,8 +133,10 @@ def stream(
         for name, leaves in _items((path, leaf) for path, leaf in wanted.items() if not skip(path)):
             try:
                 read = checkpointer.restore(directory / _PARAMS / name, leaves)
-            except (ValueError, KeyError, OSError) as error:
-                raise ValueError(f"{directory}: cannot read {name} ({error}); convert the checkpoint again") from None
+            except Exception as error:  # noqa: BLE001 (Orbax and TensorStore raise many kinds)
+                raise ValueError(
+                    f"{directory}: cannot read {name} ({one_line(error)}); convert the checkpoint again"
+                ) from None
             yield from ((path, read[_key(path)]) for path in wanted if _key(path) in read)
 
 
@@ -135,12 +148,14 @@ def load_config(directory: str | os.PathLike) -> tuple[ModelConfig, Tokenizer, d
         raise ValueError(
             f"{directory}: its conversion was not finished; run experiments.convert again, it goes on there"
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    manifest = read_object(path)
     if manifest.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format {manifest.get('format')!r} is not known; this version reads {_FORMAT}")
+        raise ValueError(f"{path}: format {shown(manifest.get('format'))} is not known; this version reads {_FORMAT}")
+    for fields, kinds, prefix in ((manifest, _FIELDS, ""), (manifest.get("about"), _ABOUT, "about.")):
+        check_fields(fields, kinds, str(path), prefix)
+        absent = [name for name in kinds if name not in fields]
+        if absent:
+            raise ValueError(f"{path}: the field {prefix}{absent[0]} is missing; convert the checkpoint again")
     return (
         families.from_huggingface(manifest["model"], str(path)),
         Tokenizer.from_directory(directory),

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from absl import logging
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)  # tokenizer.ggml.token_type
+from mdl.checkpoints import chat_template, gguf_tokenizer, tokenizer_files
+
 DATE = datetime.date(2024, 7, 26)  # what chat templates are told unless a program says another: Llama 3's own default
 _ANCHORS = ("\n", "|", "a", ".")  # characters after which a completion is encoded as inside a text
 
@@ -29,6 +30,7 @@ class Tokenizer:
         eos_token: likewise.
         chat_template: Jinja source, or None.
         other_ends: tokens beside `eos_id` that end a completion, such as the end of a turn in a chat.
+        generation: what `generation_config.json` says, kept for `save`.
     """
 
     backend: tokenizers.Tokenizer
@@ -38,6 +40,7 @@ class Tokenizer:
     eos_token: str | None = None
     chat_template: str | None = None
     other_ends: tuple[int, ...] = ()
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def end_ids(self) -> list[int]:
@@ -47,41 +50,12 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | pathlib.Path) -> "Tokenizer":
-        """Reads `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja` where they exist.
+        """Reads `tokenizer.json` and what the files beside it say: special tokens, ends, chat template.
 
         Raises:
-            ValueError: `tokenizer.json` is absent or broken, or a special token is not in the vocabulary.
+            ValueError: `tokenizer.json` is absent or broken, or what a file says makes no sense.
         """
-        directory = pathlib.Path(directory)
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise ValueError(
-                f"{directory}: no tokenizer.json; save the tokenizer with transformers "
-                "(AutoTokenizer.from_pretrained(name).save_pretrained(directory))"
-            )
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 (the Rust library raises no narrower class)
-            raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from None
-        backend.no_truncation()
-        backend.no_padding()
-        config = _read_json(directory / "tokenizer_config.json")
-        bos_token, eos_token = _text(config.get("bos_token")), _text(config.get("eos_token"))
-        for name, token in (("bos_token", bos_token), ("eos_token", eos_token)):
-            if token is not None and backend.token_to_id(token) is None:
-                raise ValueError(f"{directory}: {name} {token!r} is not in the vocabulary of tokenizer.json")
-        bos_id = backend.token_to_id(bos_token) if bos_token is not None else None
-        if bos_id is not None and not config.get("add_bos_token", bos_id in backend.encode("").ids[:1]):
-            bos_id = None
-        template = config.get("chat_template")
-        if isinstance(template, list):  # [{"name": "default", "template": …}, {"name": "tool_use", …}]
-            template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
-        if (directory / "chat_template.jinja").is_file():
-            template = (directory / "chat_template.jinja").read_bytes().decode("utf-8")
-        eos_id = backend.token_to_id(eos_token) if eos_token is not None else None
-        ends = _read_json(directory / "generation_config.json").get("eos_token_id") or []
-        ends = [ends] if isinstance(ends, int) else ends
-        return cls(backend, bos_id, eos_id, bos_token, eos_token, template, tuple(i for i in ends if i != eos_id))
+        return cls(**tokenizer_files.read(pathlib.Path(directory)))
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any], source: str) -> "Tokenizer":
@@ -92,45 +66,53 @@ class Tokenizer:
             source: the file's name, for error messages.
 
         Raises:
-            ValueError: the tokenizer's model or pre-tokenizer is not implemented, or a field is missing.
+            ValueError: the tokenizer's model or pre-tokenizer is not implemented, or a field is missing or makes no
+                sense.
         """
-        missing = [key for key in ("model", "tokens", "token_type") if f"tokenizer.ggml.{key}" not in fields]
-        if missing:
+        return cls(**gguf_tokenizer.read(fields, source))
+
+    def within(self, size: int, source: str) -> "Tokenizer":
+        """The tokenizer without those special tokens that a model's vocabulary has no room for; they become text.
+
+        Published text models have such: Gemma 3's `<image_soft_token>` is the first behind the vocabulary.
+
+        Args:
+            size: of the model's vocabulary.
+            source: file or directory, for error messages.
+
+        Raises:
+            ValueError: other tokens are beyond the vocabulary, or a completion ends with one that is.
+        """
+        for token in (*([] if self.bos_id is None else [self.bos_id]), *self.end_ids):
+            if token >= size:
+                raise ValueError(
+                    f"{source}: the BOS or end token {token} is not in the model's vocabulary of {size}; correct "
+                    "tokenizer_config.json, generation_config.json or config.json"
+                )
+        beyond = {text for text, token in self.backend.get_vocab(with_added_tokens=True).items() if token >= size}
+        if not beyond:
+            return self
+        added = self.backend.get_added_tokens_decoder().items()
+        if beyond - {token.content for number, token in added if token.special and number >= size}:
             raise ValueError(
-                f"{source}: the fields {missing} of tokenizer.ggml are missing; convert the file with its vocabulary"
+                f"{source}: the tokenizer has {self.vocab_size} tokens, the model only {size}; "
+                "use the tokenizer that the model was trained with"
             )
-        ggml = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items() if "tokenizer.ggml." in key}
-        if ggml["model"] == "gpt2":
-            backend, adds_bos = _byte_level(ggml, source), False
-        elif ggml["model"] == "llama":
-            backend, adds_bos = _sentencepiece(ggml, source), True
-        else:
-            raise ValueError(
-                f"{source}: tokenizer.ggml.model {ggml['model']!r} is not implemented; supported: 'gpt2', 'llama'"
-            )
-        tokens, types = ggml["tokens"], ggml["token_type"]
-        for token, kind in zip(tokens, types, strict=True):
-            if kind in (_UNKNOWN, _CONTROL):
-                backend.add_special_tokens([tokenizers.AddedToken(token, normalized=False, special=True)])
-            elif kind == _USER_DEFINED:
-                backend.add_tokens([tokenizers.AddedToken(token, normalized=False, special=False)])
-        bos_id, eos_id = ggml.get("bos_token_id"), ggml.get("eos_token_id")
-        bos_token = None if bos_id is None else tokens[bos_id]
-        eos_token = None if eos_id is None else tokens[eos_id]
-        if not ggml.get("add_bos_token", adds_bos):
-            bos_id = None
-        if bos_id is not None:  # so that other readers of a saved tokenizer.json add it too
-            backend.post_processor = processors.TemplateProcessing(
-                single=f"{bos_token} $A", pair=f"{bos_token} $A $B", special_tokens=[(bos_token, bos_id)]
-            )
-        other = tuple(ggml[key] for key in ("eot_token_id", "eom_token_id") if ggml.get(key, eos_id) != eos_id)
-        template = fields.get("tokenizer.chat_template")
-        return cls(backend, bos_id, eos_id, bos_token, eos_token, template, other)
+        content = json.loads(self.backend.to_str())
+        content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < size]
+        vocab = content["model"]["vocab"]
+        if isinstance(vocab, dict):
+            content["model"]["vocab"] = {text: token for text, token in vocab.items() if token < size}
+        else:  # a list, in the order of ids
+            content["model"]["vocab"] = vocab[:size]
+        logging.info("%s: %s: not in the model's vocabulary, taken as text", source, ", ".join(sorted(beyond)))
+        backend = tokenizer_files.parsed(json.dumps(content), f"{source}, less what is not in the model's vocabulary")
+        return dataclasses.replace(self, backend=backend)
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids, added tokens included; a model's vocabulary may be padded beyond it."""
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        """The largest token id and one, added tokens included; a model's vocabulary may be padded beyond it."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Token ids of a text; no BOS is added.
@@ -176,26 +158,17 @@ class Tokenizer:
             Text with the special tokens written out, the BOS too where the template wants one: encode it, add none.
 
         Raises:
-            ValueError: the tokenizer has no chat template, or it fails.
+            ValueError: the tokenizer has no chat template, or it fails, or takes more than it may.
         """
         if self.chat_template is None:
             raise ValueError("this tokenizer has no chat template; use a plain prompt format or a chat checkpoint")
-        # Imported here: a second's work that only chats need.
-        import jinja2
-        from transformers.utils.chat_template_utils import _compile_jinja_template  # its render takes no other clock
-
-        specials = {"bos_token": self.bos_token, "eos_token": self.eos_token}
-        told = {name: token for name, token in specials.items() if token is not None}
-        told["strftime_now"] = lambda form: datetime.datetime.combine(date, datetime.time()).strftime(form)
+        told = {name: token for name in ("bos_token", "eos_token") if (token := getattr(self, name)) is not None}
         if thinking is not None:
             told["enable_thinking"] = thinking
-        try:
-            template = _compile_jinja_template(self.chat_template)
-            return template.render(
-                messages=list(map(dict, messages)), tools=None, documents=None, add_generation_prompt=True, **told
-            )
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"the chat template fails on this conversation: {type(error).__name__}: {error}") from None
+        messages = list(map(dict, messages))
+        return chat_template.render(
+            self.chat_template, date, messages=messages, tools=None, documents=None, add_generation_prompt=True, **told
+        )
 
     def encode_chat(
         self, content: str, completion: str = "", date: datetime.date = DATE, thinking: bool | None = None
@@ -234,16 +207,22 @@ class Tokenizer:
         return ids if self.bos_id is None or ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of what decides token ids: vocabulary, merges, added tokens, chat template."""
+        """Hexadecimal SHA-256 of what decides token ids and ends: files that say the same in other words have the same.
+
+        Vocabulary, merges, added tokens, special tokens, chat template; and what becomes of a text that all kinds of
+        normalisers, splitters and decoders treat in ways of their own.
+        """
         content = json.loads(self.backend.to_str())
         model = content["model"]
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", [])]
         added = [[token["id"], token["content"]] for token in content["added_tokens"]]
-        parts = [model["vocab"], merges, added, self.bos_id, self.eos_id, self.chat_template]
+        parts = [model["vocab"], merges, added, self.bos_id, self.eos_id, self.chat_template, sorted(self.other_ends)]
+        ids = [self.encode(tokenizer_files.PROBE, special) for special in (False, True)]
+        parts += [ids, self.decode(ids[0])]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def save(self, directory: str | pathlib.Path) -> None:
-        """Writes `tokenizer.json`, `tokenizer_config.json` and, where needed, other end tokens and a chat template."""
+        """Writes `tokenizer.json`, `tokenizer_config.json`, and, where needed, ends and a chat template."""
         directory = pathlib.Path(directory)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -255,78 +234,9 @@ class Tokenizer:
                 config[name] = token
         (directory / "tokenizer.json").write_text(self.backend.to_str(pretty=False), encoding="utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        if self.other_ends:
-            ends = {"eos_token_id": self.end_ids}
-            (directory / "generation_config.json").write_text(json.dumps(ends) + "\n", encoding="utf-8")
+        if self.generation or self.other_ends or (self.eos_id is not None and self.eos_token is None):
+            ends = self.end_ids[0] if len(self.end_ids) == 1 else self.end_ids or None
+            generation = {**self.generation, "eos_token_id": ends}
+            (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
         if self.chat_template is not None:
             (directory / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8", newline="")
-
-
-def _byte_level(ggml: Mapping[str, Any], source: str) -> tokenizers.Tokenizer:
-    """GPT-2's byte-level BPE; `smollm` splits digits apart first."""
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    splitters = {
-        "gpt-2": byte_level,
-        "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
-    }
-    pre = ggml.get("pre")
-    if pre not in splitters:
-        raise ValueError(f"{source}: tokenizer.ggml.pre {pre!r} is not implemented; supported: {sorted(splitters)}")
-    if "merges" not in ggml:
-        raise ValueError(f"{source}: the field 'tokenizer.ggml.merges' is missing")
-    vocab = {token: i for i, token in enumerate(ggml["tokens"])}
-    merges = [tuple(merge.split(" ", 1)) for merge in ggml["merges"]]
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges, fuse_unk=False, byte_fallback=False))
-    backend.pre_tokenizer = splitters[pre]
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _sentencepiece(ggml: Mapping[str, Any], source: str) -> tokenizers.Tokenizer:
-    """SentencePiece BPE: the pair whose piece scores highest merges first; unknown characters become bytes."""
-    if "scores" not in ggml:
-        raise ValueError(f"{source}: the field 'tokenizer.ggml.scores' is missing")
-    tokens = ggml["tokens"]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    unknown = tokens[ggml.get("unknown_token_id", 0)]
-    backend = tokenizers.Tokenizer(
-        models.BPE(vocab=vocab, merges=_merges(ggml), unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
-    to_space = decoders.Replace("▁", " ")
-    if ggml.get("add_space_prefix", True):
-        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        backend.decoder = decoders.Sequence(
-            [to_space, decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-        )
-    else:
-        backend.normalizer = normalizers.Replace(" ", "▁")
-        backend.decoder = decoders.Sequence([to_space, decoders.ByteFallback(), decoders.Fuse()])
-    return backend
-
-
-def _merges(ggml: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every way to join two pieces into a third: best score first, then by the ids of the two."""
-    pieces = {}
-    for i, (token, score, kind) in enumerate(zip(ggml["tokens"], ggml["scores"], ggml["token_type"], strict=True)):
-        if kind == _NORMAL:
-            pieces[token] = (i, score)
-    merges = []
-    for piece, (_, score) in pieces.items():
-        for left, right in ((piece[:i], piece[i:]) for i in range(1, len(piece))):
-            if left in pieces and right in pieces:
-                merges.append((-score, pieces[left][0], pieces[right][0], left, right))
-    return [(left, right) for *_, left, right in sorted(merges)]
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-
-
-def _text(token: str | Mapping[str, Any] | None) -> str | None:
-    """A special token is written as text or as an object with its content."""
-    return token["content"] if isinstance(token, Mapping) else token

@@ -24,7 +24,10 @@ class LoraParam(nnx.Param):
 
 
 class Linear(nnx.Module):
-    """y = x W (+ b), plus (alpha / r) x A B where the config has adapters. A is random, B starts at zero."""
+    """y = x W (+ b), plus (alpha / r) x A B where the config has adapters. A is random, B starts at zero.
+
+    The product has the type of x, whatever type adapters are kept in.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,8 @@ class Linear(nnx.Module):
         if self.has_bias:
             y += self.bias[...]
         if self.scale:
-            y += (x @ self.lora_a[...]) @ self.lora_b[...] * self.scale
+            a, b = (factor[...].astype(x.dtype) for factor in (self.lora_a, self.lora_b))  # else all is promoted
+            y += (x @ a) @ b * self.scale
         return y
 
 

@@ -20,7 +20,7 @@ for name in sorted(n for n in sys.modules if n.partition(".")[0] == "mdl"):
     if sys.modules[name].__file__:
         print(sys.modules[name].__file__)
 """
-_BESIDE = ("decoder.py", "machine/script_process.py")  # run, not imported
+_BESIDE = ("decoder.py", "machine/script_process.py", "checkpoints/template_process.py")  # run, not imported
 
 
 def files() -> list[pathlib.Path]:

@@ -1,5 +1,7 @@
 """Every family against transformers on PyTorch: a grid of tiny random configs that exercises every switch."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from tiny import our_logits, plain_tokenizer, tiny_config, torch_logits, torch_model
 
-from mdl.checkpoints import families, huggingface, transformer
+from mdl.checkpoints import config_fields, families, huggingface, transformer
 from mdl.machine import generation
 
 LENGTH = 72  # longer than every max_position_embeddings, original length and window below
@@ -243,9 +245,39 @@ def test_random_weights_are_initialised_as_the_family_does(family):
         ({"quantization_config": {"bits": 4}}, "quantization_config is not implemented"),
         ({"head_dim": 5}, "head_dim=5 must be even"),
         ({"num_key_value_heads": 3}, "a multiple of num_key_value_heads=3"),
-        ({"num_hidden_layers": 0}, "at least one layer"),
-        ({"vocab_size": -3}, "vocab_size=-3 must be a positive integer"),
-        ({"hidden_size": "wide"}, "hidden_size='wide' must be a positive integer"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be a whole number from 1 to 512"),
+        ({"vocab_size": -3}, "vocab_size=-3 must be a whole number"),
+        ({"hidden_size": "wide"}, "hidden_size='wide' must be a whole number"),
+        ({"head_dim": None, "hidden_size": 3}, "head_dim=0 must be at least 1"),
+        ({"model_type": "qwen3", "num_hidden_layers": 2, "layer_types": ["full_attention"]}, "2|cannot read"),
+        (
+            {"model_type": "qwen3", "layer_types": ["sliding_attention"], "sliding_window": None},
+            "sliding_window is null",
+        ),
+        (
+            {
+                "rope_parameters": {
+                    "rope_theta": 1.0,
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                }
+            },
+            "do not go together",
+        ),
+        (
+            {
+                "rope_parameters": {
+                    "rope_theta": 10.0,
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 4.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                }
+            },
+            "low_freq_factor=4.0 must be below",
+        ),
         (
             {"model_type": "gemma2", "use_bidirectional_attention": True, "head_dim": 4},
             "use_bidirectional_attention=True is not implemented",
@@ -258,6 +290,63 @@ def test_what_is_not_implemented_is_refused_by_the_name_of_its_field(change, mes
     with pytest.raises(ValueError, match=message) as error:
         tiny_config(**change)
     assert str(error.value).startswith("test: ")
+
+
+NASTY = (float("nan"), float("inf"), -1, 0, 1e30, 10**9, "64", "false", [], {}, True, None, -0.5, [[1]])
+
+
+@pytest.mark.parametrize("family", GRID)
+def test_every_field_has_a_type_and_a_range(family):
+    """Nasty values of every field that is read: refused in one line, or what the decoder computes stays finite."""
+    given = complete(family, next(iter(GRID[family].values())))
+    fields = json.loads(families.from_huggingface(given, "test").huggingface)
+    cases = [(name, {name: value}) for name in fields if name in config_fields.FIELDS for value in NASTY]
+    assert len(cases) >= 13 * len(NASTY)
+    ropes = fields.get("rope_parameters") or {}
+    nested = any(isinstance(value, dict) for value in ropes.values())
+    for kind, inner in ropes.items() if nested else [("", ropes)]:
+        for key in inner:
+            changed = [{**inner, key: value} for value in NASTY]
+            cases += [(key, {"rope_parameters": {**ropes, kind: each} if nested else each}) for each in changed]
+    accepted = set()
+    for name, change in cases:
+        try:
+            config = families.from_huggingface(fields | change, "here")
+        except ValueError as error:
+            assert str(error).startswith("here")  # noqa: PT017
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        accepted.add(name)
+        assert config.num_layers == fields.get("num_hidden_layers", fields.get("n_layer"))
+        assert all(np.isfinite(layer.rope.frequencies).all() for layer in config.layers if layer.rope)
+        assert all(0 < each < 1e6 for each in (config.norm_eps, config.embed_scale, config.attention_scale or 1.0))
+    assert not accepted & {
+        "model_type", "vocab_size", "hidden_size", "n_embd", "num_attention_heads", "n_head", "num_hidden_layers",
+        "n_layer", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_type", "hidden_act",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps=nan must be a number from 1e-20 to 0.1"),
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps=-1.0 must be"),
+        ({"rms_norm_eps": "64"}, "rms_norm_eps='64' must be"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 0}}, "rope_parameters.rope_theta=0 must be"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": -1.0}}, "rope_parameters.rope_theta=-1.0 must be"),
+        ({"rope_parameters": []}, r"rope_parameters=\[\] must be an object or null"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings='false' must be true or false"),
+        ({"eos_token_id": "</s>"}, "eos_token_id='</s>' must be"),
+        ({"eos_token_id": [2, -1]}, r"eos_token_id=\[2, -1\] must be"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers=1000000000 must be"),
+        ({"head_dim": 10**9}, "head_dim=1000000000 must be"),
+        ({"max_position_embeddings": 64.0}, "max_position_embeddings=64.0 must be"),
+        ({"hidden_act": "x" * 10**6}, "hidden_act='xxx.{0,70}' must be"),
+    ],
+)
+def test_a_field_out_of_its_range_is_named(change, message):
+    with pytest.raises(ValueError, match=f"^test: {message}"):
+        tiny_config(**change)
 
 
 def test_missing_fields_have_the_defaults_of_transformers():

@@ -102,7 +102,7 @@ def test_names_and_revisions_are_fetched_and_what_fails_says_what_to_do(tmp_path
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    wanted = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    wanted = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     try:
         random, revision, absent, unknown = find(
             tmp_path / "home", endpoint,

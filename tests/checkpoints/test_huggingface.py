@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from tiny import LLAMA, our_logits, tiny_config, torch_logits, torch_model
 
-from mdl.checkpoints import huggingface, transformer
+from mdl.checkpoints import families, huggingface, transformer
 from mdl.checkpoints.checkpoint import load as load_checkpoint
 from mdl.checkpoints.config import Lora
 
@@ -202,3 +202,87 @@ def test_loading_holds_the_model_once(tmp_path):
     assert run["size"] > 200e6
     print(f"peak {run['peak'] / run['size']:.2f} x the model's {run['size'] / 1e6:.0f} MB")
     assert run["size"] <= run["peak"] <= 1.3 * run["size"] + run["largest"]
+
+
+def test_a_head_that_differs_from_the_embeddings_it_is_tied_to_is_refused(tmp_path):
+    config = tiny_config(tie_word_embeddings=True)
+    huggingface.save(tmp_path / "tied", config, transformer.initialise(config, 0))
+    for head in (np.nextafter, lambda embeddings, one: embeddings[:-1]):
+        edit_tensors(
+            tmp_path / "tied",
+            lambda tensors, head=head: tensors.update(
+                {"lm_head.weight": head(tensors["model.embed_tokens.weight"], np.float32(1))}
+            ),
+        )
+        with pytest.raises(
+            ValueError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight.* set it to false"
+        ):
+            huggingface.load(tmp_path / "tied")
+    edit_tensors(tmp_path / "tied", lambda tensors: tensors.pop("lm_head.weight"))
+    edit_tensors(tmp_path / "tied", lambda tensors: tensors.update({"other.lm_head.weight": np.ones(3, np.float32)}))
+    with pytest.raises(ValueError, match=r"unexpected other\.lm_head\.weight"):
+        huggingface.load(tmp_path / "tied")
+
+
+@pytest.mark.parametrize("mask", [np.uint8, np.bool_, np.float32])
+def test_masks_that_are_never_used_may_have_any_type(tmp_path, mask):
+    """Pythia's files carry causal masks, as bytes, and minus infinity."""
+    fields = {
+        "model_type": "gpt_neox", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "max_position_embeddings": 16, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
+        "use_parallel_residual": True, "attention_bias": True, "tie_word_embeddings": False, "initializer_range": 0.02,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    }  # fmt: skip
+    config = families.from_huggingface(fields, "test")
+    params = transformer.initialise(config, 0)
+    huggingface.save(tmp_path / "masks", config, params)
+    masks = {
+        "gpt_neox.layers.0.attention.bias": np.tril(np.ones((1, 1, 16, 16))).astype(mask),
+        "gpt_neox.layers.0.attention.masked_bias": np.array(-np.inf, np.float32),
+    }
+    edit_tensors(tmp_path / "masks", lambda tensors: tensors.update(masks))
+    jax.tree.map(np.testing.assert_array_equal, huggingface.load(tmp_path / "masks")[1], params)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight_map": {"x": "/etc/passwd"}}, "weight_map=.* must be an object of file names without a folder"),
+        ({"weight_map": {"x": "../other.safetensors"}}, "must be an object of file names without a folder"),
+        ({"weight_map": {"x": ".."}}, "must be an object of file names without a folder"),
+        ({"weight_map": {"x": 5}}, "must be an object of file names"),
+        ({"weight_map": ["a"]}, "must be an object of file names"),
+        ({"weight_map": {}}, r"the shards \[\] are not there"),
+        ([], "where a JSON object is expected"),
+    ],
+)
+def test_an_index_names_files_of_its_folder_and_nothing_else(tiny, content, message):
+    directory = tiny[0]
+    (directory / "model.safetensors").rename(directory.parent / "other.safetensors")
+    (directory / "model.safetensors.index.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"model\.safetensors\.index\.json: .*{message}"):
+        huggingface.load(directory)
+
+
+def test_a_tensor_in_two_shards_is_refused(tiny):
+    directory = tiny[0]
+    (directory / "model.safetensors").rename(directory / "a.safetensors")
+    shutil.copy(directory / "a.safetensors", directory / "b.safetensors")
+    index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"b\.safetensors: .* is in a\.safetensors too"):
+        huggingface.load(directory)
+
+
+def test_more_layers_than_tensors_are_refused_before_they_are_built(tiny):
+    fields = json.loads((tiny[0] / "config.json").read_text()) | {"num_hidden_layers": 512}
+    (tiny[0] / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="512 layers, the weights are 2[0-9] tensors"):
+        huggingface.load(tiny[0])
+
+
+@pytest.mark.parametrize(("dtype", "want"), [("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")])
+def test_the_stored_type_is_known(tiny, tmp_path, dtype, want):
+    half = jax.tree.map(lambda x: x.astype(dtype), tiny[2])
+    huggingface.save(tmp_path / "half", tiny[1], half)
+    assert huggingface.stored_dtype(tmp_path / "half") == want

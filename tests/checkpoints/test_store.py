@@ -95,6 +95,48 @@ def test_what_cannot_be_used_is_refused(tmp_path, stories):
         load(tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"about": ABOUT | {"name": "../../x/evil"}}, r"about\.name='\.\./\.\./x/evil' must be letters, digits"),
+        ({"about": ABOUT | {"name": ".."}}, r"about\.name='\.\.' must be"),
+        ({"about": ABOUT | {"name": "a/b"}}, r"about\.name='a/b' must be"),
+        ({"about": ABOUT | {"name": "a\n"}}, r"about\.name='a\\n' must be"),
+        ({"about": ABOUT | {"name": ""}}, r"about\.name='' must be"),
+        ({"about": ABOUT | {"stage": "finished"}}, r"about\.stage='finished' must be one of random, "),
+        ({"about": ABOUT | {"dtype": "int8"}}, r"about\.dtype='int8' must be one of float32, "),
+        ({"about": {"name": "a", "stage": "random"}}, r"the field about\.dtype is missing"),
+        ({"about": []}, r"about=\[\] must be an object"),
+        ({"model": 5}, "model=5 must be an object"),
+        ({"model": {"model_type": ["llama"]}}, r"model_type=\['llama'\] must be text"),
+        ({"format": "1"}, "format '1' is not known"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_one_line(tmp_path, stories, change, message):
+    """A name becomes part of the names of files that are written."""
+    stories.tokenizer.save(tmp_path)
+    manifest = {"format": 1, "model": json.loads(stories.config.huggingface), "about": ABOUT}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(ValueError, match=rf"checkpoint\.json: {message}") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / "checkpoint.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"checkpoint\.json: not valid JSON"):
+        load(tmp_path)
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"cannot read layers\.0: it is not there"):
+        load(tmp_path)
+
+
+def test_a_folder_of_any_name_gives_one_that_files_can_have(tmp_path, stories):
+    for folder, name in (("my model (1)", "my-model--1-"), (".hidden", "hidden"), ("模型 v2", "模型-v2")):
+        huggingface.save(tmp_path / folder, stories.config, stories.params, stories.tokenizer)
+        checkpoint = load(tmp_path / folder)
+        assert checkpoint.name == name
+        write(tmp_path / f"{folder}-store", checkpoint, about=ABOUT | {"name": checkpoint.name})
+        assert load(tmp_path / f"{folder}-store").name == name
+
+
 SPLIT = """
 import sys, jax, numpy as np
 from mdl.checkpoints import load, transformer
