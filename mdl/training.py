@@ -1,8 +1,8 @@
 """The jitted update step: one batch, one optimiser step, over the trainable part of a model.
 
 Whatever the type of a model's weights, what is trained is a float32 master copy, with float32 gradients and moments;
-the model computes with the masters rounded to its own type (Micikevicius et al. 2018, arXiv 1710.03740). A step of 1e-5
-is less than half the distance between two bfloat16 numbers, and would be lost.
+the model computes with the masters rounded to its own type (Micikevicius et al. 2018, arXiv 1710.03740; `precision`
+says how). A step of 1e-5 is less than the distance between two bfloat16 numbers, and would be lost.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import tokens
+from mdl.precision import cast, dtype, finite
 
 Tree = Any
 _ACTIVATIONS = 1 << 30  # bytes that the layers may keep for the backward pass
@@ -55,32 +56,6 @@ def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> 
     adapted = dataclasses.replace(config, lora=lora)
     fresh = cast(_fresh(adapted, seed), dtype(params))
     return adapted, join(fresh, _with_gaps(transformer.shapes(adapted), params))
-
-
-def dtype(params: Params) -> np.dtype:
-    """The type of a model's weights, in which it computes."""
-    return params["embed_tokens"].dtype
-
-
-def cast(tree: Tree, kind: jax.typing.DTypeLike) -> Tree:
-    """The same numbers, each rounded to the nearest of this type."""
-    return jax.tree.map(lambda x: x if x.dtype == kind else x.astype(kind), tree)
-
-
-@jax.jit
-def _all_finite(tree: Tree) -> jax.Array:
-    return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def finite(tree: Tree) -> Tree:
-    """Returns what it is given.
-
-    Raises:
-        FloatingPointError: a number in it is not finite: the training that made it diverged.
-    """
-    if not _all_finite(tree):
-        raise FloatingPointError("trained weights are not finite; a smaller learning rate may help")
-    return tree
 
 
 @functools.lru_cache(maxsize=16)
@@ -224,7 +199,7 @@ class Learner:
         self.config = config
         trainable, self.frozen = split(params, trains) if prepare is plain else params
         self.kind = dtype(params) if prepare is plain else np.dtype(kind)
-        # The step donates it; the checkpoint's own must survive.
+        # Copied, since the step donates it and the checkpoint's own must survive.
         self.trainable = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable)
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         init, self._step = _update(config, optimiser, prepare, self.kind)

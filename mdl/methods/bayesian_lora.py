@@ -26,7 +26,8 @@ from mdl.codes import tensors
 from mdl.codes.settings import mostly, usual
 from mdl.methods import parametric
 from mdl.methods.method import Adapted, Encoded, finish
-from mdl.training import Learner, add_adapters, cast, dtype, finite, split
+from mdl.precision import cast, dtype, finite
+from mdl.training import Learner, add_adapters, split
 
 WIDTHS = (2, 4, 8, 16, 32)
 _RATIOS = (1, 5, 17, 257, 65537)  # a step of each quantiser over that of the next: 2^(w/2) + 1

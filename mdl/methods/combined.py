@@ -20,7 +20,8 @@ from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
 from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, finish
-from mdl.training import Learner, cast, finite, join
+from mdl.precision import cast, finite
+from mdl.training import Learner, join
 
 _MORE = 15 / 16  # probability that another batch follows; zero, which follows every stream, means that none does
 

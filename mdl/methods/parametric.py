@@ -22,7 +22,8 @@ from mdl.codes import settings as settings_code
 from mdl.methods import examples
 from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, Task, finish
-from mdl.training import Learner, Tokenised, finite
+from mdl.precision import cast, finite
+from mdl.training import Learner, Tokenised
 
 Trains = Callable[[tuple], bool]
 
@@ -128,7 +129,7 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
             moved = tensors.quantise(np.asarray(now) - origin, settings.width, settings.entropy)
         kind = known.setdefault(path[-1].key, tensors.Frequencies()) if settings.entropy else None
         step, integers = tensors.code(coder, moved, before.shape, settings.width, kind)
-        out.append(finite(jnp.asarray(origin + tensors.dequantise(step, integers), before.dtype)))
+        out.append(finite(cast(jnp.asarray(origin + tensors.dequantise(step, integers)), before.dtype)))
     return jax.tree_util.tree_unflatten(tree, out)
 
 
