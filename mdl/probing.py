@@ -190,6 +190,7 @@ def label_bits(adapted: Adapted, checkpoint: Checkpoint, examples: Sequence[Exam
 
     Raises:
         ValueError: a completion is none of its example's choices, or an example exceeds the model's context.
+        FloatingPointError: the model diverged.
     """
     given = [example.choices or (example.completion,) for example in examples]
     pairs = [(example.prompt, choice) for example, choices in zip(examples, given, strict=True) for choice in choices]

@@ -52,7 +52,14 @@ def join(trainable: Params, frozen: Params) -> Params:
 
 
 def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> tuple[ModelConfig, Params]:
-    """A model with fresh adapters of its weights' type: A drawn from the seed, B zero; the function is unchanged."""
+    """A model with fresh adapters of its weights' type: A drawn from the seed, B zero; the function is unchanged.
+
+    Raises:
+        ValueError: the rank is larger than any product of the model's can have.
+    """
+    if not 1 <= lora.rank <= max(config.hidden_size, config.intermediate_size):
+        most = max(config.hidden_size, config.intermediate_size)
+        raise ValueError(f"rank={lora.rank}: 1 to {most} is wanted, the model's largest dimension")
     adapted = dataclasses.replace(config, lora=lora)
     fresh = cast(_fresh(adapted, seed), dtype(params))
     return adapted, join(fresh, _with_gaps(transformer.shapes(adapted), params))

@@ -23,8 +23,9 @@ from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors
-from mdl.codes.settings import mostly, usual
+from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import parametric
+from mdl.methods.examples import ALPHA, RANK, SEED
 from mdl.methods.method import Adapted, Encoded, finish
 from mdl.precision import cast, dtype, finite
 from mdl.training import Learner, add_adapters, split
@@ -47,11 +48,11 @@ class Settings:
         seed: of A and of the gates' samples.
     """
 
-    rank: int = usual(1, 2, 4, 8)
-    alpha: float = 8.0
+    rank: int = usual(1, 2, 4, 8, within=RANK)
+    alpha: float = ranged(8.0, ALPHA)
     prune: bool = False
     entropy: bool = True
-    seed: int = mostly(0, 1, 2)
+    seed: int = mostly(0, 1, 2, within=SEED)
 
 
 @dataclasses.dataclass(frozen=True)

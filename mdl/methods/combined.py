@@ -16,9 +16,10 @@ import numpy as np
 from mdl import training
 from mdl.codes import tensors
 from mdl.codes.coder import flag
+from mdl.codes.limits import check_memory
 from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
-from mdl.methods.examples import Order
+from mdl.methods.examples import WIDTH, Order
 from mdl.methods.method import Adapted, Encoded, finish
 from mdl.precision import cast, finite
 from mdl.training import Learner, join
@@ -35,7 +36,7 @@ class Settings(prequential.Settings):
         entropy: code the scalars under frequencies that are learned, instead of flat.
     """
 
-    width: int = usual(8, 4, 2, 3, 16, 32)
+    width: int = usual(8, 4, 2, 3, 16, 32, within=WIDTH)
     entropy: bool = True
 
 
@@ -98,6 +99,8 @@ class _PhaseOne:
 
     def batch(self, coder, sequences):
         """Codes a batch and learns from it."""
+        held = sum(x.nbytes for x in jax.tree.leaves(self.begin)) * (len(self.changes) + 1)
+        check_memory(f"the changes of {len(self.changes) + 1} batches", held, self.run.checkpoint.params)
         before = jax.tree.map(jnp.copy, self.run.learner.trainable)
         self.run.batch(coder, sequences)
         self.changes.append(jax.tree.map(jnp.subtract, self.run.learner.trained, before))
