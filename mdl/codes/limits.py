@@ -7,7 +7,7 @@ setting stands beside it, in each method's `Settings`.
 import jax
 
 IMPLIED_BYTES = 1 << 10  # zeros after a stream's end that a decoder reads as if they were there
-NUMBER_BITS = 48  # of a natural number
+NUMBER_BITS = 64  # of a natural number
 STRING_BYTES = 1 << 20  # of a byte string
 FREE_EXAMPLES = 1024  # training examples that may cost next to nothing
 EXAMPLES_A_BIT = 1  # of the others
