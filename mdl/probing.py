@@ -190,6 +190,7 @@ def label_bits(adapted: Adapted, checkpoint: Checkpoint, examples: Sequence[Exam
 
     Raises:
         ValueError: a completion is none of its example's choices, or an example exceeds the model's context.
+        FloatingPointError: the model diverged.
     """
     given = [example.choices or (example.completion,) for example in examples]
     pairs = [(example.prompt, choice) for example, choices in zip(examples, given, strict=True) for choice in choices]
@@ -225,11 +226,18 @@ class Record:
         return wanted in [one.key for one in self.read()]
 
     def measure(self, checkpoint: Checkpoint, task: Task, settings: Settings) -> None:
-        """Probes, unless it is in the record."""
+        """Probes, unless it is in the record.
+
+        Raises:
+            ValueError: it cannot be probed, or diverges.
+        """
         if self.has(task, checkpoint.fingerprint, settings):
             return
         logging.info("%s (%s): codelength of labels given inputs", checkpoint.name, checkpoint.stage)
-        found = (*self.read(), probe(checkpoint, task, settings))
+        try:
+            found = (*self.read(), probe(checkpoint, task, settings))
+        except FloatingPointError as error:
+            raise ValueError(f"probing {checkpoint.name} at learning_rate={settings.learning_rate}: {error}") from None
         lines = [json.dumps({**dataclasses.asdict(c), "measures": c.measures()}) for c in found]
         write_then_rename(self._path, ("\n".join(lines) + "\n").encode())
 

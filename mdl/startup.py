@@ -13,6 +13,7 @@ import jax
 from absl import logging
 from jax._src import xla_bridge  # nothing public says whether a backend was made
 
+_MOST_TOLD = 16  # differences that an error names
 _THREADS = "NPROC"  # what XLA's CPU client reads when it makes its thread pool
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
 _INSTRUCTIONS = (  # as XLA's flag xla_cpu_max_isa names them, in order, with the processor's own names
@@ -85,7 +86,7 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     told = [
         f"{name} {then.get(name, 'unknown')!r:.80} there and {now.get(name, 'unknown')!r:.80} here" for name in names
     ]
-    return "; ".join(told)
+    return "; ".join(told[:_MOST_TOLD])
 
 
 def _cpu_model() -> str:

@@ -1,4 +1,9 @@
-"""The jitted update step: one batch, one optimiser step, over the trainable part of a model."""
+"""The jitted update step: one batch, one optimiser step, over the trainable part of a model.
+
+Whatever the type of a model's weights, what is trained is a float32 master copy, with float32 gradients and moments;
+the model computes with the masters rounded to its own type (Micikevicius et al. 2018, arXiv 1710.03740; `precision`
+says how). A step of 1e-5 is less than the distance between two bfloat16 numbers, and would be lost.
+"""
 
 import dataclasses
 import functools
@@ -15,6 +20,7 @@ from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import tokens
+from mdl.precision import cast, dtype, finite
 
 Tree = Any
 _ACTIVATIONS = 1 << 30  # bytes that the layers may keep for the backward pass
@@ -46,9 +52,17 @@ def join(trainable: Params, frozen: Params) -> Params:
 
 
 def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> tuple[ModelConfig, Params]:
-    """A model with fresh adapters: A drawn from the seed, B zero; the function computed is unchanged."""
+    """A model with fresh adapters of its weights' type: A drawn from the seed, B zero; the function is unchanged.
+
+    Raises:
+        ValueError: the rank is larger than any product of the model's can have.
+    """
+    if not 1 <= lora.rank <= max(config.hidden_size, config.intermediate_size):
+        most = max(config.hidden_size, config.intermediate_size)
+        raise ValueError(f"rank={lora.rank}: 1 to {most} is wanted, the model's largest dimension")
     adapted = dataclasses.replace(config, lora=lora)
-    return adapted, join(_fresh(adapted, seed), _with_gaps(transformer.shapes(adapted), params))
+    fresh = cast(_fresh(adapted, seed), dtype(params))
+    return adapted, join(fresh, _with_gaps(transformer.shapes(adapted), params))
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,8 +81,8 @@ def merge_adapters(config: ModelConfig, params: Params) -> tuple[ModelConfig, Pa
         if not isinstance(node, dict):
             return node
         if "lora_a" in node:
-            update = node["lora_a"] @ node["lora_b"] * scale
-            node = {**node, "kernel": node["kernel"] + update.astype(node["kernel"].dtype)}
+            a, b, kernel = cast((node["lora_a"], node["lora_b"], node["kernel"]), jnp.float32)
+            node = {**node, "kernel": (kernel + a @ b * scale).astype(node["kernel"].dtype)}
         return {name: merge(child) for name, child in node.items() if name not in ("lora_a", "lora_b")}
 
     return dataclasses.replace(config, lora=None), merge(params)
@@ -117,14 +131,15 @@ def _weighted_loss(config: ModelConfig, params: Params, total, inputs, targets, 
 def _gradient(config: ModelConfig) -> Callable:
     @jax.jit
     def gradient(params, inputs, targets, weights):
-        total = jnp.maximum(weights.sum(), 1.0)
-        return jax.grad(lambda p: _weighted_loss(config, p, total, inputs, targets, weights))(params)
+        total, kind = jnp.maximum(weights.sum(), 1.0), dtype(params)
+        loss = lambda masters: _weighted_loss(config, cast(masters, kind), total, inputs, targets, weights)
+        return jax.grad(loss)(cast(params, jnp.float32))
 
     return gradient
 
 
 def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> Params:
-    """Gradient of the weighted mean loss with respect to all parameters, as NumPy arrays.
+    """Gradient of the weighted mean loss with respect to all parameters, as float32 NumPy arrays.
 
     Args:
         inputs, targets, weights: as for `Learner.update`.
@@ -133,10 +148,12 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
 
 
 @functools.lru_cache(maxsize=32)
-def _update(config: ModelConfig, optimiser: optax.GradientTransformation, prepare: Callable) -> tuple:
+def _update(
+    config: ModelConfig, optimiser: optax.GradientTransformation, prepare: Callable, kind: jax.typing.DTypeLike
+) -> tuple:
     def loss(trainable, frozen, step, total, inputs, targets, weights):
         params, penalty = prepare(trainable, frozen, step)
-        return _weighted_loss(config, params, total, inputs, targets, weights) + penalty
+        return _weighted_loss(config, cast(params, kind), total, inputs, targets, weights) + penalty
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
     def update(trainable, frozen, state, step, *batch):
@@ -163,7 +180,7 @@ def _update(config: ModelConfig, optimiser: optax.GradientTransformation, prepar
 
 
 class Learner:
-    """A model being trained: parameters and optimiser state, updated in place, copied by `fork`.
+    """A model being trained: float32 masters and optimiser state, updated in place, copied by `fork`.
 
     Args:
         config, params: the model. With a `prepare` of one's own: (trainable, frozen).
@@ -172,6 +189,7 @@ class Learner:
         warmup: steps in which the rate rises linearly from nothing.
         trains: as for `split`.
         prepare: (trainable, frozen, step) -> (the model's parameters, a penalty added to the loss), traced.
+        kind: the type in which the model computes, where there is such a `prepare`; else that of `params`.
     """
 
     def __init__(
@@ -183,18 +201,30 @@ class Learner:
         warmup: int = 0,
         trains: Callable[[tuple], bool] | None = None,
         prepare: Callable = plain,
+        kind: jax.typing.DTypeLike = jnp.float32,
     ):
         self.config = config
         trainable, self.frozen = split(params, trains) if prepare is plain else params
-        self.trainable = jax.tree.map(jnp.copy, trainable)  # the step donates it; the checkpoint's own must survive
+        self.kind = dtype(params) if prepare is plain else np.dtype(kind)
+        # Copied, since the step donates it and the checkpoint's own must survive.
+        self.trainable = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable)
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
-        init, self._step = _update(config, optimiser, prepare)
+        init, self._step = _update(config, optimiser, prepare, self.kind)
         self.state = init(self.trainable)
 
     @property
+    def trained(self) -> Tree:
+        """What is trained, in float32. Valid until the next `update`, which reuses its memory.
+
+        Raises:
+            FloatingPointError: the training diverged.
+        """
+        return finite(self.trainable)
+
+    @property
     def params(self) -> Params:
-        """All parameters of a plain model. Valid until the next `update`, which reuses their memory."""
-        return join(self.trainable, self.frozen)
+        """All parameters of a plain model, of its own type; valid as long and raising as `trained`."""
+        return join(finite(cast(self.trainable, self.kind)), self.frozen)
 
     def fork(self) -> "Learner":
         """An independent learner in the same state."""

@@ -192,7 +192,7 @@ def test_learning_rates_and_warmups_share_one_compiled_step():
         Learner(STORIES.config, STORIES.params, optimiser("adam"), rate, warmup=warmup)
         for rate, warmup in ((1e-3, 0), (3e-4, 0), (1e-2, 5))
     ]
-    step = training._update(STORIES.config, optimiser("adam"), plain)[1]
+    step = training._update(STORIES.config, optimiser("adam"), plain, np.dtype("float32"))[1]
     assert {learner._step for learner in learners} == {step}
     learners[0].update(*BATCH)
     compiled = step._cache_size()

@@ -12,9 +12,9 @@ import constriction
 import numpy as np
 
 from mdl.codes import arithmetic
+from mdl.codes.limits import IMPLIED_BYTES, NUMBER_BITS, STRING_BYTES
 
 _Categorical = constriction.stream.model.Categorical
-MOST_BYTES = 1 << 20  # of a byte string
 _WORD = 32  # bits a word of constriction's range coder; its state has two
 
 _PRECISION = 24  # bits of constriction's probabilities; every symbol has one unit or more
@@ -53,13 +53,19 @@ def flag(coder: Coder, value: bool | None, probability: float = 0.5) -> bool:
 
 
 def natural(coder: Coder, value: int | None) -> int:
-    """Codes an integer >= 0 in 2 ⌊log2(n + 1)⌋ + 1 bits (Elias gamma code of n + 1, Elias 1975)."""
-    if value is not None and value < 0:
-        raise ValueError(f"a natural number is coded, not {value}")
+    """Codes an integer >= 0 in 2 ⌊log2(n + 1)⌋ + 1 bits (Elias gamma code of n + 1, Elias 1975).
+
+    Raises:
+        ValueError: it is negative, or has more than `NUMBER_BITS` bits; decoding, the program is damaged.
+    """
+    if value is not None and not 0 <= value < (1 << NUMBER_BITS) - 1:
+        raise ValueError(f"a natural number of at most {NUMBER_BITS} bits is coded, not {value}")
     width = 0 if value is None else (value + 1).bit_length() - 1
     read = 0
     while flag(coder, None if value is None else read < width):
         read += 1
+        if read > NUMBER_BITS:
+            raise ValueError(f"a number of more than {NUMBER_BITS} bits: the program is damaged")
     number = 1
     for place in reversed(range(read)):
         bit = None if value is None else (value + 1) >> place & 1
@@ -85,11 +91,11 @@ def byte_string(coder: Coder, value: bytes | None) -> bytes:
     """Codes a length and that many uniform bytes: 8 bits each.
 
     Raises:
-        ValueError: there are more than `MOST_BYTES`: the program is damaged.
+        ValueError: there are more than `STRING_BYTES`; decoding, the program is damaged.
     """
     size = natural(coder, None if value is None else len(value))
-    if size > MOST_BYTES:
-        raise ValueError(f"a text of {size} bytes, and {MOST_BYTES} are possible")
+    if size > STRING_BYTES:
+        raise ValueError(f"a text of {size} bytes, and {STRING_BYTES} are possible")
     return bytes(coder.uniform(256, None if value is None else value[i]) for i in range(size))
 
 
@@ -119,9 +125,20 @@ class _Lengths:
     def __init__(self):
         self.bits = self.coded = 0.0
 
+    def add(self, bits: float, coded: float) -> None:
+        """Adds the codelengths of what was coded or scored elsewhere, ideal and in a file, in bits.
+
+        Raises:
+            FloatingPointError: they are not finite.
+        """
+        if not (math.isfinite(bits) and math.isfinite(coded)):
+            raise FloatingPointError("a model's codelengths are not finite; a smaller learning rate may help")
+        self.bits += bits
+        self.coded += coded
+
     def _count(self, log_probs: np.ndarray, symbols: np.ndarray, probs: np.ndarray) -> None:
-        self.bits -= float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
-        self.coded += _units_bits(symbols, probs)
+        bits = -float(log_probs[np.arange(len(symbols)), symbols].astype(np.float64).sum()) / math.log(2)
+        self.add(bits, _units_bits(symbols, probs))
 
     def _count_uniforms(self, size: int, symbols: np.ndarray | int) -> None:
         """Of 2^24 units each symbol gets as many as all can have, and the last one the rest as well."""
@@ -167,6 +184,8 @@ class Encoder(_Lengths):
     def finish(self) -> bytes:
         """The shortest byte string that decodes to what was written, when followed by zeros.
 
+        Zeros that are more than a `Decoder` takes as implied are written.
+
         What constriction was given is an interval: whole words, then `lower` … `lower` + `width` in units of the 64
         bits after them. Where it passes the end of those bits, constriction holds back words that a carry would change,
         and its own ending, `lower` + 2^32 − 1, says which way they went in that ending. Where tokens follow, any bits
@@ -185,20 +204,27 @@ class Encoder(_Lengths):
         data = number + (value % (1 << state)).to_bytes(state // 8, "big")
         if self.tokens:
             return data[: position * _WORD // 8 + size] + self.tokens.finish()[::-1]
-        return data.rstrip(b"\0")
+        return data.rstrip(b"\0").ljust(math.ceil(self.coded / 8) - IMPLIED_BYTES, b"\0")
 
 
 class Decoder(_Lengths):
-    """Reads symbols from an `Encoder`'s bytes."""
+    """Reads symbols from an `Encoder`'s bytes.
+
+    Raises:
+        ValueError: from every reading method: the bytes are no encoder's, or ended `IMPLIED_BYTES` ago.
+    """
 
     def __init__(self, data: bytes):
         super().__init__()
         self.tokens = arithmetic.Reader(data[::-1])
+        self._most, self._size = 8 * (len(data) + IMPLIED_BYTES + 1), len(data)
         padded = data + bytes(-len(data) % (_WORD // 8) + 2 * _WORD // 8)
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
         self._family = _Categorical(perfect=False)
 
     def _decode(self, *model):
+        if self.coded > self._most:
+            raise ValueError(f"the stream ends: it has {self._size} bytes, and what it says goes on")
         try:
             return self._coder.decode(*model)
         except AssertionError as error:  # what constriction raises for bytes that no encoder writes
@@ -211,7 +237,7 @@ class Decoder(_Lengths):
         return symbols
 
     def uniform(self, size, symbol):
-        symbol = int(self._decode(constriction.stream.model.Uniform(size)))
+        symbol = 0 if size == 1 else int(self._decode(constriction.stream.model.Uniform(size)))
         self._count_uniforms(size, symbol)
         return symbol
 
@@ -246,8 +272,3 @@ class Meter(_Lengths):
     def uniforms(self, size, count, symbols):
         self._count_uniforms(size, symbols)
         return symbols
-
-    def add(self, bits: float, coded: float) -> None:
-        """Adds the codelengths of what was scored elsewhere, ideal and in a file, in bits."""
-        self.bits += bits
-        self.coded += coded

@@ -11,22 +11,41 @@ from mdl.codes.coder import Coder, flag, natural, real
 _DEFAULT = 15 / 16  # probability that a field has its default
 _MOSTLY = 3 / 4  # the same where others are usual too
 _LISTED = 31 / 32  # probability that a field has one of its usual values
-_USUAL, _OTHERS = "usual", "others"  # keys of a field's metadata
+_USUAL, _OTHERS, _RANGE = "usual", "others", "range"  # keys of a field's metadata
+
+Range = tuple[float, float]  # least and most, both possible
 
 
-def usual(default: Any, *others: Any) -> Any:
+def usual(default: Any, *others: Any, within: Range | None = None) -> Any:
     """A dataclass field whose values are mostly one of these: as likely as each other, the first is the default.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Settings:
-    ...     rank: int = usual(8, 1, 2, 4)
+    ...     rank: int = usual(8, 1, 2, 4, within=(1, 4096))
     """
-    return dataclasses.field(default=default, metadata={_USUAL: (default, *others)})
+    return dataclasses.field(default=default, metadata={_USUAL: (default, *others), _RANGE: within})
 
 
-def mostly(default: Any, *others: Any) -> Any:
+def mostly(default: Any, *others: Any, within: Range | None = None) -> Any:
     """A dataclass field that mostly has its default, and otherwise one of the others, as likely as each other."""
-    return dataclasses.field(default=default, metadata={_OTHERS: others})
+    return dataclasses.field(default=default, metadata={_OTHERS: others, _RANGE: within})
+
+
+def ranged(default: Any, within: Range) -> Any:
+    """A dataclass field that nearly always has its default."""
+    return dataclasses.field(default=default, metadata={_RANGE: within})
+
+
+def check_range(field: dataclasses.Field, value: Any) -> None:
+    """Raises ValueError, naming field and value, where a number is out of the range that its field says."""
+    within = field.metadata.get(_RANGE)
+    if within is not None and not within[0] <= value <= within[1]:
+        raise ValueError(f"{field.name}={value!r}: {within[0]} to {within[1]} is wanted")
+
+
+def has_range(field: dataclasses.Field) -> bool:
+    """Whether a field says within which range its values are."""
+    return field.metadata.get(_RANGE) is not None
 
 
 def code(coder: Coder, kind: type, settings: Any | None) -> Any:
@@ -43,12 +62,17 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
 
     Returns:
         An instance of `kind`.
+
+    Raises:
+        ValueError: a value is out of its field's range, on either side before the next is coded.
     """
     types = typing.get_type_hints(kind)
     values = {}
     for field in dataclasses.fields(kind):
         value = None if settings is None else getattr(settings, field.name)
         listed, others = field.metadata.get(_USUAL), field.metadata.get(_OTHERS)
+        if value is not None:
+            check_range(field, value)
         plain = functools.partial(_code_value, coder, types[field.name], default=field.default)
         # Symbol 0 begins at code value 0: a program that is all defaults is all zeros, which take no bytes.
         if listed:
@@ -59,6 +83,7 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
             values[field.name] = field.default
         else:
             values[field.name] = one_of(coder, others, value, plain) if others else plain(value)
+        check_range(field, values[field.name])
     return kind(**values)
 
 
@@ -105,6 +130,7 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
     Raises:
         ValueError: a name or a value that `kind` does not have, naming it and what is allowed.
     """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
     parsed = {}
     for name, value in values.items():
@@ -117,6 +143,7 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
             parsed[name] = tuple(_parse_value(name, element, one, coded) for one in value)
         else:
             parsed[name] = _parse_value(name, types[name], value, coded)
+            check_range(fields[name], parsed[name])
     return kind(**parsed)
 
 

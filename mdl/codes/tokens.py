@@ -18,6 +18,7 @@ from mdl.checkpoints.config import ModelConfig
 from mdl.codes import arithmetic
 from mdl.codes.arithmetic import BLOCK, coded_bits, in_blocks
 from mdl.codes.coder import Coder, Meter, natural
+from mdl.codes.limits import check_memory
 
 _SLOTS = 128  # of the cache at first; it doubles, each size a compilation
 _TEMPERATURES = np.array([2.0 ** (k / 4) for k in sorted(range(-4, 7), key=abs)])  # 1 first: it wins ties
@@ -147,7 +148,7 @@ def code(
         The sequences.
 
     Raises:
-        ValueError: a sequence that is too long, or that contains `eos`.
+        ValueError: a sequence that is too long, or that contains `eos`; or `rows` take more memory than is possible.
     """
     if sequences is not None:
         for sequence in sequences:
@@ -155,8 +156,13 @@ def code(
                 raise ValueError(f"a sequence of {len(sequence)} tokens is longer than max_tokens={max_tokens}")
             if eos is not None and eos in sequence:
                 raise ValueError(f"a sequence contains the end token {eos}, which only ends sequences")
+    cache = jax.eval_shape(lambda: transformer.empty_cache(config, rows, max_tokens, _dtype(params)))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache)) + 8 * rows * config.vocab_size
+    check_memory(f"batch={rows}", 2 * size, params)  # a cache that grows is there twice
     if eos is None:
         lengths = [natural(coder, None if sequences is None else len(sequences[i])) for i in range(rows)]
+        if max(lengths) > max_tokens:
+            raise ValueError(f"a sequence of {max(lengths)} tokens is longer than max_tokens={max_tokens}")
     else:
         lengths = [max_tokens] * rows
     if isinstance(coder, Meter) and temperature is None:
@@ -269,8 +275,8 @@ class _Rows:
         if calibrated:
             self.temperature.observe(own)
             ideal = own[:, self.temperature.place]
-        self.coder.bits -= float(ideal.sum(dtype=np.float64)) / math.log(2)
-        self.coder.coded += float(np.log2((1 << arithmetic.PRECISION) / shares).sum())
+        bits = -float(ideal.sum(dtype=np.float64)) / math.log(2)
+        self.coder.add(bits, float(np.log2((1 << arithmetic.PRECISION) / shares).sum()))
         stream.moved(state, units[..., 0].reshape(-1), shares)
         for place, row in enumerate(rows):
             if row in self.going:
@@ -348,7 +354,7 @@ def codelengths(
     for start in range(0, len(sequences), batch_size):
         inputs, targets, mask = arrays(sequences[start : start + batch_size], bos=bos, eos=eos, max_tokens=max_tokens)
         scores, blocks = (np.asarray(x, np.float64) for x in _score(config)(params, inputs, targets))
-        if np.isnan(scores[mask > 0]).any():
+        if not np.isfinite(scores[mask > 0]).all():
             raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
         rows = slice(start, start + len(inputs))
         ideal[rows] = -np.where(mask, scores, 0.0).sum(axis=1) / math.log(2)

@@ -18,6 +18,7 @@ _CHUNK = 16  # tokens between two looks at the stop strings
 _PREFIX_CHUNK = 512  # prefix tokens run at once: bounds the memory of attention
 _BLOCK = 256  # scores among which the largest is found at once
 _TOKENS, _SLOTS = 32, 128  # units of the bucketed shapes
+_NOTHING = -2  # in place of a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ def generate(
 
     Raises:
         ValueError: a prompt and the prefix are both empty, a stop string is empty, or a number is not positive.
+        FloatingPointError: the model's scores are not finite.
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be 1 or more")
@@ -151,6 +153,8 @@ class _Batch:
             chunk = np.asarray(chunk)
             for row in np.flatnonzero(~finished):
                 ids = chunk[row, : min(steps, limits[row] - len(new[row]))].tolist()
+                if _NOTHING in ids:
+                    raise FloatingPointError("a model's scores are not finite; a smaller learning rate may help")
                 end = next((i for i, token_id in enumerate(ids) if token_id in ends), None)
                 new[row] += ids[:end]
                 text = _new_text(self.tokenizer, prompts[row], new[row])
@@ -210,9 +214,13 @@ def _best(logits: jax.Array) -> jax.Array:
 
 
 def _choose(sampling: Sampling | None, logits: jax.Array, draws: jax.Array, positions: jax.Array) -> jax.Array:
-    """The next token of each row, [B] int32, from [B, V] logits; `draws` and `positions` [B] say which draw it is."""
+    """The next token of each row, [B] int32, from [B, V] logits; `draws` and `positions` [B] say which draw it is.
+
+    `_NOTHING` where the logits are not finite.
+    """
+    wrong = ~jnp.isfinite(logits.max(axis=-1))
     if sampling is None:
-        return _best(logits)
+        return jnp.where(wrong, _NOTHING, _best(logits))
     logits = logits / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
@@ -228,7 +236,7 @@ def _choose(sampling: Sampling | None, logits: jax.Array, draws: jax.Array, posi
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(sampling.seed), number), position)
         return jax.random.categorical(key, logits)
 
-    return jax.vmap(draw)(logits, draws, positions).astype(jnp.int32)
+    return jnp.where(wrong, _NOTHING, jax.vmap(draw)(logits, draws, positions)).astype(jnp.int32)
 
 
 @functools.lru_cache(maxsize=16)

@@ -55,14 +55,13 @@ class Arithmetic:
         rows: prompts answered side by side.
     """
 
-    threads: int = mostly(1, 2, 4, 8, 16, 32, 64, 96)
+    threads: int = mostly(1, 2, 4, 8, 16, 32, 64, 96, within=(1, 1024))
     dtype: Literal["float32", "bfloat16", "float16"] = mostly("float32", "bfloat16")
-    rows: int = mostly(64, 32, 48, 96, 16, 8, 128, 256)
+    rows: int = mostly(64, 32, 48, 96, 16, 8, 128, 256, within=(1, 65536))
 
     def __post_init__(self):
-        for name, most in (("threads", 4096), ("rows", 65536)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}={getattr(self, name)}: 1 to {most} is wanted")
+        for field in dataclasses.fields(self):
+            settings.check_range(field, getattr(self, field.name))
 
 
 def code_arithmetic(coder: Coder, arithmetic: Arithmetic | None) -> Arithmetic:

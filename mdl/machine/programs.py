@@ -36,6 +36,9 @@ METHODS = (  # the order is part of the format: append only
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"
 MOST_BYTES = 1 << 36  # of a program file
+_MOST_SIDECAR = 1 << 20  # bytes
+_SIDECAR_TYPES = {"bytes": int, "sha256": str, "fingerprint": str, "checkpoint": str, "adapted": str}
+_MOST_TOLD = 80  # characters of a sidecar's text that an error may hold
 ELSEWHERE = 15  # in the low half of the first byte: the method's number begins the stream
 
 
@@ -70,6 +73,11 @@ class Program:
     def ideal_bits(self) -> float:
         """−Σ log2 p of everything in the file."""
         return self.header_bits + self.payload_bits
+
+
+def printable(text: str, most: int = 300) -> str:
+    """A text that is not ours in one line of at most so many characters, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text[: 8 * most].split()))[:most]
 
 
 def code_method(coder: Coder, number: int, method: str | None) -> str:
@@ -142,24 +150,45 @@ def read_sidecar(path: pathlib.Path) -> dict[str, Any] | None:
         The sidecar; None where there is none.
 
     Raises:
-        ProgramError: it is no sidecar, or the file is not the one that it was written with.
+        ProgramError: it is no sidecar, or the file is not the one that it was written with, or is missing.
     """
     path = pathlib.Path(path)
     companion = path.with_name(path.name + SIDECAR)
     if not companion.exists():
         return None
     try:
-        sidecar = json.loads(companion.read_text(encoding="utf-8"))
-        size, digest = sidecar["bytes"], sidecar["sha256"]
+        with open(companion, "rb") as file:
+            sidecar = _parsed(file.read(_MOST_SIDECAR + 1))
+        data = path.read_bytes()
     except OSError as error:
-        raise ProgramError(f"{companion}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ProgramError(f"{companion}: not a sidecar ({error}); restore it, or delete it to run without") from None
-    data = path.read_bytes()
+        raise ProgramError(f"{error.filename}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ProgramError(
+            f"{companion}: not a sidecar ({printable(str(error), 120)}); restore it, or delete it to run without"
+        ) from None
+    size, digest = sidecar["bytes"], sidecar["sha256"]
     if len(data) != size:
-        raise ProgramError(f"{path}: {len(data)} bytes, its sidecar says {size!r}; the file is truncated or altered")
+        raise ProgramError(f"{path}: {len(data)} bytes, its sidecar says {size}; the file is truncated or altered")
     if hashlib.sha256(data).hexdigest() != digest:
         raise ProgramError(f"{path}: its digest is not the sidecar's; the file was altered, restore it")
+    return sidecar
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """A sidecar's content, of which sizes and types are checked; raises ValueError."""
+    if len(content) > _MOST_SIDECAR:
+        raise ValueError(f"more than {_MOST_SIDECAR} bytes")
+    sidecar = json.loads(content)
+    if not isinstance(sidecar, dict):
+        raise ValueError("no JSON object")
+    for name, kind in _SIDECAR_TYPES.items():
+        if name not in sidecar and name not in ("bytes", "sha256"):
+            continue
+        if type(sidecar.get(name)) is not kind:
+            raise ValueError(f"{name} is missing, or not {kind.__name__}")
+    environment = sidecar.get("environment", {})
+    if not isinstance(environment, dict) or not all(isinstance(value, str) for value in environment.values()):
+        raise ValueError("environment is not an object of texts")
     return sidecar
 
 
@@ -169,5 +198,6 @@ def check_owner(path: pathlib.Path, sidecar: dict[str, Any], fingerprint: str) -
     if owner != fingerprint:
         name = sidecar.get("checkpoint", "another checkpoint")
         raise ProgramError(
-            f"{path}: made for checkpoint {name!s:.80} (fingerprint {owner!s:.80}), not for this one ({fingerprint})"
+            f"{path}: made for checkpoint {printable(name, _MOST_TOLD)} (fingerprint {printable(owner, _MOST_TOLD)}), "
+            f"not for this one ({fingerprint})"
         )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from absl import logging
 
 from mdl import startup
@@ -20,11 +21,14 @@ from mdl.machine import programs
 from mdl.machine.answering import Answering, Input
 from mdl.machine.answers import Answer, answer
 from mdl.machine.header import Arithmetic, code_answering, code_arithmetic
-from mdl.machine.programs import ProgramError
+from mdl.machine.programs import ProgramError, printable
 from mdl.machine.scripts import run_script
 from mdl.methods import METHODS, Adapted, script
 
-_FAULTS = (ValueError, ArithmeticError, MemoryError, IndexError, KeyError, TypeError, RecursionError)
+_FAULTS = (
+    *(ValueError, ArithmeticError, MemoryError, IndexError, KeyError, TypeError, RecursionError),
+    jax.errors.JaxRuntimeError,  # no memory on the device
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +51,23 @@ def arithmetic(path: str | os.PathLike) -> Arithmetic | None:
     """What a program says of its arithmetic, which has to be known before anything is computed; None for a script.
 
     Raises:
-        ProgramError: the file is no program.
+        ProgramError: the file is no program, or not the one that its sidecar was written with.
     """
     return _begin(pathlib.Path(path))[2]
 
 
-def _begin(path: pathlib.Path) -> tuple[str, Decoder, Arithmetic | None]:
+def _begin(path: pathlib.Path) -> tuple[str, Decoder, Arithmetic | None, dict[str, Any] | None]:
+    """Method, the stream after the arithmetic, the arithmetic, and the sidecar.
+
+    The file is held against the sidecar before anything in it is believed: what is damaged is not to be reported as
+    made elsewhere.
+    """
+    sidecar = programs.read_sidecar(path) if path.exists() else None
     method, decoder = programs.read(path)
     if method in programs.MODELLESS:
-        return method, decoder, None
+        return method, decoder, None, sidecar
     try:
-        return method, decoder, code_arithmetic(decoder, None)
+        return method, decoder, code_arithmetic(decoder, None), sidecar
     except _FAULTS as error:
         raise ProgramError(f"{path}: its header does not decode: {_line(error)}") from None
 
@@ -75,8 +85,7 @@ def decode(path: str | os.PathLike, checkpoint: Checkpoint | None) -> Decoded:
         ProgramError: the file cannot be run with this checkpoint; the message says why in one line.
     """
     path = pathlib.Path(path)
-    method, decoder, arithmetic = _begin(path)
-    sidecar = programs.read_sidecar(path)
+    method, decoder, arithmetic, sidecar = _begin(path)
     if sidecar is None:
         logging.warning("%s: no sidecar beside it, so nothing checks file, checkpoint and arithmetic", path)
     if method in programs.MODELLESS:
@@ -107,9 +116,9 @@ def _attempt(path, name, sidecar, function, *arguments):
 def _blame(sidecar: dict[str, Any]) -> str:
     """What differs between where a program was encoded and here; the file itself is known to be whole."""
     then = sidecar.get("environment")
-    if not isinstance(then, dict):
+    if then is None:
         return "its sidecar does not say where it was encoded"
-    different = startup.differences({str(k): str(v) for k, v in then.items()}, startup.environment())
+    different = startup.differences({printable(name, 40): value for name, value in then.items()}, startup.environment())
     if not different:
         return "the file is whole, and device, instruction set, flags and libraries are those it was encoded with"
     return (
@@ -119,7 +128,7 @@ def _blame(sidecar: dict[str, Any]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return printable(str(error)) or type(error).__name__
 
 
 def read_inputs(path: str | os.PathLike) -> list[Input]:
@@ -230,8 +239,8 @@ def run(
         given = decoded.adapted, loaded.tokenizer, decoded.answering, inputs
         try:
             answers = answer(*given, rows=decoded.arithmetic.rows, progress=progress)
-        except FloatingPointError as error:
-            raise ProgramError(f"{path}: {error}") from error
+        except (FloatingPointError, MemoryError, jax.errors.JaxRuntimeError) as error:
+            raise ProgramError(f"{path}: {_line(error)}") from error
     write_then_rename(pathlib.Path(output), answers_file(inputs, answers))
     spent = {"decode": ready - started, "answer": time.monotonic() - ready}
     return {"digest": decoded.adapted.digest(), **spent}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from mdl.machine.answering import Input
-from mdl.machine.programs import ProgramError
+from mdl.machine.programs import ProgramError, printable
 
 SECONDS = 60  # of processor time, and twice that by the clock
 MEMORY = 1 << 30  # bytes
@@ -50,6 +50,6 @@ def run_script(source: str, inputs: Sequence[Input], *, seconds: int = SECONDS, 
         whole = False
     if not whole:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        why = last[0][:200] if last else "it took more time or memory than it may"
+        why = printable(last[0], 200) if last else "it took more time or memory than it may"
         raise ProgramError(f"the script ended with code {done.returncode}: {why} (limits: {seconds} s, {memory} bytes)")
     return answers

@@ -23,9 +23,11 @@ from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors
-from mdl.codes.settings import mostly, usual
+from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import parametric
+from mdl.methods.examples import ALPHA, RANK, SEED
 from mdl.methods.method import Adapted, Encoded, finish
+from mdl.precision import cast, dtype, finite
 from mdl.training import Learner, add_adapters, split
 
 WIDTHS = (2, 4, 8, 16, 32)
@@ -46,11 +48,11 @@ class Settings:
         seed: of A and of the gates' samples.
     """
 
-    rank: int = usual(1, 2, 4, 8)
-    alpha: float = 8.0
+    rank: int = usual(1, 2, 4, 8, within=RANK)
+    alpha: float = ranged(8.0, ALPHA)
     prune: bool = False
     entropy: bool = True
-    seed: int = mostly(0, 1, 2)
+    seed: int = mostly(0, 1, 2, within=SEED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _start(config, params, settings, search):
             x = (
                 np.ones(config.lora.rank, np.float32)
                 if kind == "e"
-                else np.asarray(initial[*path, jax.tree_util.DictKey(f"lora_{kind}")])
+                else np.asarray(initial[*path, jax.tree_util.DictKey(f"lora_{kind}")], np.float32)
             )
             weights.append(x.reshape(-1))
             ranges.append(np.abs(x).max() or 100 * search.learning_rate)  # B begins at zero
@@ -267,7 +269,8 @@ def _code(coder, config, params, settings, trained):
             place += 1
         a, b = (read["a"] * read["e"] if settings.prune else read["a"]), read["b"]
         gone = (0, config.lora.rank - ranks)
-        adapters[path] = (jnp.asarray(np.pad(a, ((0, 0), gone))), jnp.asarray(np.pad(b, (gone, (0, 0)))))
+        both = jnp.asarray(np.pad(a, ((0, 0), gone))), jnp.asarray(np.pad(b, (gone, (0, 0))))
+        adapters[path] = finite(cast(both, dtype(params)))
         flat += paper_bits(len(a), b.shape[1], ranks, widths)
     return _with(params, adapters), flat, flat / numbers
 
@@ -286,13 +289,14 @@ def encode(coder, checkpoint, task, settings, search):
     config, params = _begin(checkpoint, settings)
     optimiser = _optimiser(search.learning_rate, search.gates_rate, search.scales_rate)
     trainable = _start(config, params, settings, search)
-    learner = Learner(config, trainable, optimiser, prepare=_prepare(config, settings.prune))
+    prepare = _prepare(config, settings.prune)
+    learner = Learner(config, trainable, optimiser, prepare=prepare, kind=dtype(params))
     how = {name: value for name, value in dataclasses.asdict(search).items() if name != "seed"}
     for epochs in parametric.train(learner, checkpoint, sequences, search):
         end = coder.fork()
         settings_code.code(end, Settings, settings)
         header = end.bits
-        decoded, flat, mean = _code(end, config, params, settings, jax.device_get(learner.trainable))
+        decoded, flat, mean = _code(end, config, params, settings, jax.device_get(learner.trained))
         described = {
             **how,
             **dataclasses.asdict(settings),

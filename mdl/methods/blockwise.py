@@ -8,13 +8,16 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from absl import logging
+
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag
-from mdl.codes.settings import mostly, usual
+from mdl.codes.limits import BATCH, EPOCHS, FREE_EXAMPLES, check_examples
+from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import examples
-from mdl.methods.examples import RATES, Order, Rules
+from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order, Rules
 from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Learner, Tokenised
 
@@ -32,17 +35,17 @@ class Settings:
         train, rank, alpha, learning_rate, prompt_weight, seed, optimiser, warmup: as for `prequential`.
     """
 
-    first: int = 8
-    epochs: int = usual(3, 8, 10, 1)
-    batch: int = 8
+    first: int = ranged(8, (1, FREE_EXAMPLES))
+    epochs: int = usual(3, 8, 10, 1, within=(0, EPOCHS))
+    batch: int = ranged(8, (1, BATCH))
     train: Literal["lora", "full"] = usual("lora", "full")
-    rank: int = 8
-    alpha: float = 8.0
-    learning_rate: float = usual(1e-4, 1e-5, *RATES)
-    prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = mostly(0, 1, 2)
+    rank: int = ranged(8, RANK)
+    alpha: float = ranged(8.0, ALPHA)
+    learning_rate: float = usual(1e-4, 1e-5, *RATES, within=RATE)
+    prompt_weight: int = usual(0, 10, 30, 100, within=PERCENT)
+    seed: int = mostly(0, 1, 2, within=SEED)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = mostly(0, 8, 10)
+    warmup: int = mostly(0, 8, 10, within=WARMUP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +65,14 @@ class Search:
 
 def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Sequence[Tokenised]) -> Learner:
     """A model trained from scratch on what was coded."""
-    if not settings.first or not settings.batch:
-        raise ValueError(f"first={settings.first}, batch={settings.batch}: one or more is wanted")
     model = checkpoint.config, checkpoint.params
     learner = training.learner(*model, settings, settings.optimiser, settings.warmup)
     order = {"batch_size": settings.batch, "seed": settings.seed}
     for epoch in range(settings.epochs if seen else 0):
         for batch in rules.epoch(seen, settings.prompt_weight, **order, epoch=epoch):
             learner.update(*batch)
+            done = len(seen), epoch + 1, settings.epochs
+            logging.log_every_n_seconds(logging.INFO, "%d examples: epoch %d of %d", 30, *done)
     return learner
 
 
@@ -81,6 +84,7 @@ def _code_block(coder, checkpoint, settings, rules, learner, given, count) -> li
         batch = None if given is None else given[len(read) : len(read) + size]
         tokenizer, model = checkpoint.tokenizer, (learner.config, learner.params)
         read += examples.code(coder, tokenizer, *model, batch, rules, rows=size)
+        check_examples(len(read), coder.coded)
     return read
 
 

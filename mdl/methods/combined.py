@@ -16,10 +16,12 @@ import numpy as np
 from mdl import training
 from mdl.codes import tensors
 from mdl.codes.coder import flag
+from mdl.codes.limits import check_memory
 from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
-from mdl.methods.examples import Order
+from mdl.methods.examples import WIDTH, Order
 from mdl.methods.method import Adapted, Encoded, finish
+from mdl.precision import cast, finite
 from mdl.training import Learner, join
 
 _MORE = 15 / 16  # probability that another batch follows; zero, which follows every stream, means that none does
@@ -34,7 +36,7 @@ class Settings(prequential.Settings):
         entropy: code the scalars under frequencies that are learned, instead of flat.
     """
 
-    width: int = usual(8, 4, 2, 3, 16, 32)
+    width: int = usual(8, 4, 2, 3, 16, 32, within=WIDTH)
     entropy: bool = True
 
 
@@ -97,15 +99,17 @@ class _PhaseOne:
 
     def batch(self, coder, sequences):
         """Codes a batch and learns from it."""
+        held = sum(x.nbytes for x in jax.tree.leaves(self.begin)) * (len(self.changes) + 1)
+        check_memory(f"the changes of {len(self.changes) + 1} batches", held, self.run.checkpoint.params)
         before = jax.tree.map(jnp.copy, self.run.learner.trainable)
         self.run.batch(coder, sequences)
-        self.changes.append(jax.tree.map(jnp.subtract, self.run.learner.trainable, before))
+        self.changes.append(jax.tree.map(jnp.subtract, self.run.learner.trained, before))
 
     def adapted(self, scalars: np.ndarray) -> Adapted:
         """The model that scalars, [batches, layers], make."""
         learner = self.run.learner
-        mixed = _mixed_once(jnp.asarray(scalars), self.begin, self.changes)
-        return Adapted(learner.config, join(mixed, learner.frozen))
+        mixed = cast(_mixed_once(jnp.asarray(scalars), self.begin, self.changes), learner.kind)
+        return Adapted(learner.config, join(finite(mixed), learner.frozen))
 
 
 def _code_scalars(coder, settings: Settings, scalars: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
@@ -130,10 +134,12 @@ def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Searc
     frozen = {"begin": phase.begin, "changes": list(phase.changes), "params": learner.frozen}
     trainable = {"scalars": jnp.ones((len(phase.changes), len(_layers(phase.begin))))}
     adam = training.optimiser("adamw")
-    second = Learner(learner.config, (trainable, frozen), adam, search.learning_rate, prepare=_prepare)
+    second = Learner(
+        learner.config, (trainable, frozen), adam, search.learning_rate, prepare=_prepare, kind=learner.kind
+    )
     for _ in parametric.train(second, checkpoint, parametric.chosen(checkpoint, task, how), how):
         pass
-    return np.asarray(second.trainable["scalars"])
+    return np.asarray(second.trained["scalars"])
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

@@ -24,6 +24,9 @@ from mdl.codes.settings import one_of
 from mdl.methods.method import Example
 from mdl.training import Tokenised, arrays, gradient, tokenise
 
+# Ranges of settings that several methods have.
+RANK, ALPHA, RATE = (1, 4096), (1e-6, 1e6), (1e-12, 100.0)
+PERCENT, SEED, WARMUP, WIDTH = (0, 1000), (0, 2**32 - 1), (0, 10**6), (2, 32)
 RATES = (2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)  # learning rates that are usual
 SEPARATORS = (  # ends of prompts that are usual and found nowhere else in them; most of all that of "Response:"
     "e:",

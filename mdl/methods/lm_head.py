@@ -8,6 +8,7 @@ from typing import Literal
 
 from mdl.codes.settings import usual
 from mdl.methods import parametric
+from mdl.methods.examples import WIDTH
 from mdl.methods.full import begin
 
 
@@ -15,7 +16,7 @@ from mdl.methods.full import begin
 class Settings:
     """What the decoder needs to know; as for `lora`."""
 
-    width: int = usual(16, 8, 4, 3, 2)
+    width: int = usual(16, 8, 4, 3, 2, within=WIDTH)
     entropy: bool = True
 
 

@@ -7,8 +7,9 @@ trainable number: width=16, entropy=False.
 import dataclasses
 
 from mdl.checkpoints.config import Lora
-from mdl.codes.settings import mostly, usual
+from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import parametric
+from mdl.methods.examples import ALPHA, RANK, SEED, WIDTH
 from mdl.methods.parametric import Search
 from mdl.training import add_adapters
 
@@ -28,13 +29,13 @@ class Settings:
         seed: of A.
     """
 
-    rank: int = usual(1, 2, 4, 8)
-    alpha: float = 8.0
-    width: int = usual(16, 8, 4, 3, 2)
+    rank: int = usual(1, 2, 4, 8, within=RANK)
+    alpha: float = ranged(8.0, ALPHA)
+    width: int = usual(16, 8, 4, 3, 2, within=WIDTH)
     entropy: bool = True
     fixed_a: bool = False
-    last: int = 0
-    seed: int = mostly(0, 1, 2)
+    last: int = ranged(0, (0, 4096))
+    seed: int = mostly(0, 1, 2, within=SEED)
 
 
 def _begin(checkpoint, settings):

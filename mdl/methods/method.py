@@ -14,6 +14,7 @@ from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import DATE
 from mdl.checkpoints.transformer import Params
 from mdl.codes import Coder, Decoder, Encoder
+from mdl.codes.settings import ranged
 from mdl.machine.programs import Program
 
 
@@ -109,7 +110,7 @@ class Prompting:
     """
 
     chat: bool = False
-    date: int = int(DATE.strftime("%Y%m%d"))
+    date: int = ranged(int(DATE.strftime("%Y%m%d")), (1_01_01, 9999_12_31))
     thinking: Literal["template", "on", "off"] = "template"
 
     def template(self) -> Chat | None:

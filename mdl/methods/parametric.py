@@ -22,6 +22,7 @@ from mdl.codes import settings as settings_code
 from mdl.methods import examples
 from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, Task, finish
+from mdl.precision import cast, finite
 from mdl.training import Learner, Tokenised
 
 Trains = Callable[[tuple], bool]
@@ -106,10 +107,13 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
         settings: with `width` and `entropy`.
         params: where they started.
         trains: of a leaf's path, whether it is trained.
-        trained: the leaves as trained (other leaves do not matter), or None when decoding.
+        trained: the leaves as trained, float32 (other leaves do not matter), or None when decoding.
 
     Returns:
-        `params` moved by what was coded: the same on both sides.
+        `params` moved by what was coded, of their own type: the same on both sides.
+
+    Raises:
+        FloatingPointError: a weight is not finite, or would not be.
     """
     known: dict[str, tensors.Frequencies] = {}
     leaves, tree = jax.tree_util.tree_flatten_with_path(params)
@@ -122,10 +126,10 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
         origin = np.asarray(before.astype(jnp.float32))
         moved = None
         if now is not None:
-            moved = tensors.quantise(np.asarray(now.astype(jnp.float32)) - origin, settings.width, settings.entropy)
+            moved = tensors.quantise(np.asarray(now) - origin, settings.width, settings.entropy)
         kind = known.setdefault(path[-1].key, tensors.Frequencies()) if settings.entropy else None
         step, integers = tensors.code(coder, moved, before.shape, settings.width, kind)
-        out.append(jnp.asarray(origin + tensors.dequantise(step, integers), before.dtype))
+        out.append(finite(cast(jnp.asarray(origin + tensors.dequantise(step, integers)), before.dtype)))
     return jax.tree_util.tree_unflatten(tree, out)
 
 
@@ -157,7 +161,7 @@ def encode(
             end, own = coder.fork(), dataclasses.replace(settings, width=width)
             settings_code.code(end, type(settings), own)
             header = end.bits
-            decoded = code(end, own, params, trains, learner.params)
+            decoded = code(end, own, params, trains, learner.trained)
             described = {
                 **how,
                 **dataclasses.asdict(own),

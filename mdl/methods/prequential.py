@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+from absl import logging
 
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag, natural
-from mdl.codes.settings import mostly, usual
+from mdl.codes.limits import BATCH, EPOCHS, check_examples
+from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import examples
-from mdl.methods.examples import RATES, Order
+from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order
 from mdl.methods.method import Adapted, Encoded, finish
 from mdl.training import Tokenised
 
@@ -47,16 +49,16 @@ class Settings:
     """
 
     train: Literal["lora", "full"] = usual("lora", "full")
-    rank: int = 8
-    alpha: float = 8.0
-    learning_rate: float = usual(1e-4, 1e-5, *RATES)
-    batch: int = 8
-    epoch_batch: int = 8
-    prompt_weight: int = usual(0, 10, 30, 100)
-    seed: int = mostly(0, 1, 2)
+    rank: int = ranged(8, RANK)
+    alpha: float = ranged(8.0, ALPHA)
+    learning_rate: float = usual(1e-4, 1e-5, *RATES, within=RATE)
+    batch: int = ranged(8, (1, BATCH))
+    epoch_batch: int = ranged(8, (1, BATCH))
+    prompt_weight: int = usual(0, 10, 30, 100, within=PERCENT)
+    seed: int = mostly(0, 1, 2, within=SEED)
     optimiser: Literal["adam", "adamw"] = "adam"
-    warmup: int = mostly(0, 8, 10)
-    replay: int = mostly(0, 1, 4)
+    warmup: int = mostly(0, 8, 10, within=WARMUP)
+    replay: int = mostly(0, 1, 4, within=(0, 64))
     calibrate: bool = False
 
 
@@ -85,8 +87,6 @@ class Run:
     ):
         self.checkpoint = checkpoint
         self.settings = settings = settings_code.code(coder, kind, settings)
-        if not settings.batch or not settings.epoch_batch:
-            raise ValueError(f"batch={settings.batch}, epoch_batch={settings.epoch_batch}: one or more is wanted")
         self.rules = examples.code_rules(coder, checkpoint, separator)
         self.header_bits = coder.bits
         model = checkpoint.config, checkpoint.params
@@ -111,6 +111,7 @@ class Run:
             temperature=self.temperature,
         )
         self.seen += new
+        check_examples(len(self.seen), coder.coded)
         self._learn(new)
         count = len(self.seen) // size
         for k, place in enumerate(self._streams):
@@ -120,6 +121,7 @@ class Run:
 
     def _learn(self, sequences: list[Tokenised]) -> None:
         self.learner.update(*self.rules.arrays(sequences, self.settings.prompt_weight))
+        logging.log_every_n_seconds(logging.INFO, "%d examples coded", 30, len(self.seen))
 
     def fork(self) -> "Run":
         """An independent run in the same state, to train on."""
@@ -128,12 +130,19 @@ class Run:
         return other
 
     def train_until(self, epochs: int) -> None:
-        """Goes on to this number of further epochs."""
+        """Goes on to this number of further epochs.
+
+        Raises:
+            ValueError: there are more than `EPOCHS`.
+        """
+        if epochs > EPOCHS:
+            raise ValueError(f"epochs={epochs}: 0 to {EPOCHS} is wanted")
         own = self.settings
         order = {"batch_size": own.epoch_batch, "seed": own.seed}
         while self.epoch < epochs and self.seen:
             for batch in self.rules.epoch(self.seen, own.prompt_weight, **order, epoch=self.epoch):
                 self.learner.update(*batch)
+                logging.log_every_n_seconds(logging.INFO, "epoch %d of %d", 30, self.epoch + 1, epochs)
             self.epoch += 1
 
     def adapted(self) -> Adapted:
