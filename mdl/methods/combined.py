@@ -19,7 +19,7 @@ from mdl.codes.coder import flag
 from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
 from mdl.methods.examples import Order
-from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Learner, join
 
 _MORE = 15 / 16  # probability that another batch follows; zero, which follows every stream, means that none does
@@ -134,6 +134,14 @@ def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Searc
     for _ in parametric.train(second, checkpoint, parametric.chosen(checkpoint, task, how), how):
         pass
     return np.asarray(second.trainable["scalars"])
+
+
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """Numbers of examples that there are not."""
+    found = prequential.unmade(checkpoint, task, settings, search)
+    if search.second > len(task.train):
+        found.append(few({"second": search.second}, search.second, len(task.train)))
+    return found
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

@@ -6,6 +6,8 @@ from typing import Literal
 from mdl.codes.settings import usual
 from mdl.methods import parametric
 
+unmade = parametric.unmade
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -10,6 +10,8 @@ from mdl.codes.settings import usual
 from mdl.methods import parametric
 from mdl.methods.full import begin
 
+unmade = parametric.unmade
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
