@@ -37,8 +37,17 @@ def define_flags(config: str) -> None:
 
 def main(config: str) -> None:
     """A whole binary, which measures what a config file of this default names."""
-    define_flags(config)
-    app.run(lambda _: run(), flags_parser=overrides.parse)
+    default = str(_ROOT / config)
+    with overrides.in_one_line(default):
+        define_flags(config)
+
+    def parse(arguments: list[str]) -> list[str]:
+        with overrides.in_one_line(default):
+            rest = flags.FLAGS(arguments)
+            _ = flags.FLAGS.config  # a file that is not there is told only now
+            return rest
+
+    app.run(lambda _: run(), flags_parser=parse)
 
 
 def run() -> None:

@@ -1,67 +1,58 @@
 """Flags of a config, whose mistakes are told in one line, with what may have been meant."""
 
+import contextlib
 import difflib
 import pathlib
 import re
+import runpy
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 _CLOSE = 0.6  # similarity of names
 
 
-def parse(arguments: Sequence[str]) -> list[str]:
-    """Parses the flags of a binary with --config; exits with code 1 and one line where they are wrong.
+@contextlib.contextmanager
+def in_one_line(default: str) -> Iterator[None]:
+    """Flags are defined and parsed within; exits with code 1 and one line where those given are wrong.
 
     Args:
-        arguments: `sys.argv`.
-
-    Returns:
-        What is no flag.
+        default: the config file, and after a colon its size, where the flags name none.
     """
     try:
-        return flags.FLAGS(list(arguments))
+        yield
+    # ml_collections raises these, the first from its own fields of any depth.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, IndexError, OSError) as error:
-        print(f"error: {_told(error, arguments)}", file=sys.stderr)
+        print(f"error: {_told(error, sys.argv[1:], default)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _told(error: Exception, arguments: Sequence[str]) -> str:
+def _told(error: Exception, arguments: Sequence[str], default: str) -> str:
     """What is wrong with the flags, in one line."""
-    named = [text.partition("=")[0].lstrip("-") for text in arguments[1:] if text.startswith("-")]
     if isinstance(error, flags.UnrecognizedFlagError):
         return f"--{error.flagname}: no such flag{meant(error.flagname, list(flags.FLAGS))}"
-    loaded = _config(arguments)
+    given = [text.partition("=")[2] for text in arguments if re.match("--?config=", text)]
+    loaded = _config(given[-1] if given else default)
     if isinstance(loaded, str):
         return loaded
-    for name in named:
-        field = name.removeprefix("config.")
-        if loaded is not None and field != name and not _has(loaded, field):
-            known = _fields(loaded)
-            return f"--{name}: the config has no such field{meant(field, known)}"
+    for text in arguments:
+        field = re.match(r"--?config\.([^=]+)", text)
+        if field and not _has(loaded, field[1]):
+            return f"--config.{field[1]}: the config has no such field{meant(field[1], _fields(loaded))}"
     return " ".join(str(error).split())
 
 
-def _config(arguments: Sequence[str]) -> ConfigDict | str | None:
-    """The config that the flags name, without what other flags say of it; or what is wrong with its file or size."""
-    given = [text.partition("=")[2] for text in arguments[1:] if re.match("--?config=", text)]
-    place = given[-1] if given else flags.FLAGS["config"].default
-    if not isinstance(place, str):
-        return None
-    path = pathlib.Path(place.partition(":")[0])
-    if not path.is_file():
-        return f"--config={place}: no file {path}; give one and, after a colon, its size: configs/gsm8k.py:tiny"
+def _config(place: str) -> ConfigDict | str:
+    """A config without what flags say of it; or what is wrong with its file or size."""
+    name, _, size = place.partition(":")
+    if not pathlib.Path(name).is_file():
+        return f"--config={place}: no file {name}; give one and, after a colon, its size: configs/gsm8k.py:tiny"
     try:
-        own = flags.FlagValues()
-        config_flags.DEFINE_config_file("config", place, "", flag_values=own)
-        own(["config"])
-        return own.config
+        return runpy.run_path(name)["get_config"](*([size] if size else []))
     except Exception as error:  # noqa: BLE001 (anybody's Python file)
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        own_words = [line.partition(": ")[2] for line in lines if re.match(r"\w*(Error|Exception): ", line)]
-        return f"--config={place}: {own_words[-1] if own_words else lines[-1] if lines else type(error).__name__}"
+        return f"--config={place}: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _has(config: ConfigDict, field: str) -> bool:
@@ -86,7 +77,7 @@ def _fields(config: ConfigDict, above: str = "") -> list[str]:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean …?" where a known name is near."""
+    """ "; did you mean …?" where a known name is near, and else what there is."""
     known = list(known)
     near = difflib.get_close_matches(name, known, 3, _CLOSE)
     last = name.rpartition(".")[2]
