@@ -191,6 +191,7 @@ class Verifiers:
         self._workers: list[_Worker] = []
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
+        self._killed = False
         self.left = 0  # programs that were submitted and have no verdict yet
         self._guard = threading.Lock()
 
@@ -231,7 +232,8 @@ class Verifiers:
         self.check()
 
     def kill(self) -> None:
-        """Ends all processes at once."""
+        """Ends all processes at once; programs without a verdict have none."""
+        self._killed = True
         for worker in self._workers:
             worker.kill()
 
@@ -242,6 +244,8 @@ class Verifiers:
                 try:
                     then(worker.verify(job))
                 except VerificationError as error:
+                    if self._killed:  # says nothing of the program
+                        return
                     failed(error)
                 with self._guard:
                     self.left -= 1

@@ -40,7 +40,7 @@ def test_an_estimate_is_a_mean_with_students_interval():
     assert comparison.estimate([3.0]) == comparison.Estimate(3.0, None, 1)
     found = comparison.estimate([1.0, 2.0, 3.0])
     assert found.mean == 2 and found.seeds == 3
-    assert found.interval == pytest.approx((2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)))
+    assert found.interval == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rel=1e-6)
     with pytest.raises(ValueError, match="one value or more"):
         comparison.estimate([])
 

@@ -13,6 +13,7 @@ import time
 import pytest
 from test_results import make_result
 
+from benchmarks.mutated import records
 from experiments import published
 from mdl import measurement, results, scope, workdir
 from mdl.machine import running
@@ -273,7 +274,10 @@ def test_a_kill_between_record_and_clean_up_doubles_nothing(tmp_path, rows, scri
 
 
 def test_two_processes_are_refused_and_the_lock_of_a_dead_one_is_taken_over(tmp_path):
-    code = "import sys, time\nfrom mdl.workdir import Workdir\nwith Workdir(sys.argv[1]).hold():\n print(1, flush=True)\n time.sleep(60)"
+    code = (
+        "import sys, time\nfrom mdl.workdir import Workdir\n"
+        "with Workdir(sys.argv[1]).hold():\n print(1, flush=True)\n time.sleep(60)"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -394,3 +398,9 @@ def test_differences_are_told_in_words():
     assert scope.differences(then, {"task": "b", "settings": {}}) == (
         "task 'a' there and 'b' here, settings seed 1 there and nothing here"
     )
+
+
+def test_damaged_records_are_refused_in_one_line_or_shown(tmp_path):
+    outcome = records.run(count=25, seed=1, folder=tmp_path)
+    assert outcome.faults == [] and outcome.counts.total() == 25
+    assert outcome.counts["read"] and outcome.counts["refused"]
