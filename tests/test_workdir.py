@@ -392,6 +392,31 @@ def test_a_terminated_run_says_one_line_and_leaves_no_orphan(tmp_path):
     assert "Traceback" not in log.read_text()
 
 
+def test_chats_with_a_base_model_are_left_out_with_a_notice(tmp_path, rows, capsys):
+    setup = dataclasses.replace(_setup(rows, metric="label_likelihood"), source="stories260k", stage="pretrained")
+    searches = [Search("zero_shot", {"chat": True}), Search("urial", {"chat": True}, {"shots": (0,)})]
+    made = Measurement(tmp_path / "w")
+    made.measure([setup], [*searches, Search("prequential", search={"examples": (999,)}, source="estimated")])
+    with pytest.raises(ValueError, match="no points; pretrained zero_shot, not made: chat=True: stories260k has"):
+        published.publish(made.record)
+    assert len(made.record.searches()) == 3 and "1000" in str(made.record.searches())
+
+
+def test_an_estimate_that_diverged_ends_nothing(tmp_path, rows, monkeypatch):
+    setup = dataclasses.replace(_setup(rows, metric="label_likelihood"), source="stories260k", stage="pretrained")
+    Method = measurement.METHODS["zero_shot"]
+    whole, made = Method.encode, Measurement(tmp_path / "w")
+
+    def diverged(*given):
+        for one in whole(*given):
+            yield dataclasses.replace(one, program=dataclasses.replace(one.program, coded_bits=float("nan")))
+
+    monkeypatch.setattr(Method, "encode", diverged)
+    made.measure([setup], [Search("zero_shot", source="estimated")])
+    (search,) = made.record.searches()
+    assert made.record.points() == [] and "codelength is not finite" in search["failed"]
+
+
 def test_differences_are_told_in_words():
     then = {"task": "a", "settings": {"seed": 1}, "places": {"data": "x"}}
     assert scope.differences(then, {**then, "places": {}}) == ""
