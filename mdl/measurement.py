@@ -2,13 +2,11 @@
 
 import dataclasses
 import datetime
-import itertools
 import json
 import math
 import os
 import pathlib
 import time
-import typing
 import zlib
 from collections.abc import Sequence
 from importlib import metadata
@@ -19,7 +17,6 @@ from absl import logging
 
 from mdl import results, scope, startup
 from mdl.codes import Encoder, Meter
-from mdl.codes import settings as settings_code
 from mdl.evaluation import Performance, evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
@@ -28,92 +25,16 @@ from mdl.machine.answers import answer
 from mdl.machine.header import begin
 from mdl.machine.running import answers_file, inputs_file, read_answers
 from mdl.methods import METHODS, Encoded, script
+from mdl.searches import Search, grid
 from mdl.tasks.leakage import Overlap, overlap
 from mdl.tasks.task import Task
 from mdl.verification import Job, Setup, Verdict, VerificationError, Verifiers, WorkerEnded
 from mdl.workdir import Pending, Workdir, versions
 
+__all__ = ["Measurement", "Search", "grid", "library_versions"]
+
 # What may go wrong in one search and says nothing of the others: settings that cannot be, divergence, memory.
 _FAILURES = (ValueError, ArithmeticError, jax.errors.JaxRuntimeError)
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """One search of a method on some checkpoints.
-
-    Attributes:
-        method: a name in `METHODS`.
-        settings: of the method's `Settings`; the defaults for the rest.
-        search: of the method's `Search`, when to yield programs.
-        stages: the checkpoints' stages to run it on; all where empty.
-        source: "verified", or "estimated" for the ideal codelength without a file.
-    """
-
-    method: str
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    search: dict[str, Any] = dataclasses.field(default_factory=dict)
-    stages: tuple[str, ...] = ()
-    source: str = "verified"
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
-        if self.source not in results.SOURCES:
-            raise ValueError(f"source={self.source!r}: one of {', '.join(results.SOURCES)} is wanted")
-        self.parsed()
-
-    def applies(self, stage: str) -> bool:
-        """Whether it is run on checkpoints of a stage; scripts are run on none."""
-        if (self.method in programs.MODELLESS) != (stage == results.NO_MODEL):
-            return False
-        return not self.stages or stage in self.stages
-
-    def parsed(self) -> tuple[Any, Any]:
-        """The method's `Settings` and `Search`.
-
-        Raises:
-            ValueError: a name or value that the method does not have.
-        """
-        method = METHODS[self.method]
-        kind = getattr(method, "Search", None)
-        names = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
-        for name in self.search:
-            if name not in names:
-                raise ValueError(f"{self.method}: unknown search field {name!r}; known: {', '.join(names) or 'none'}")
-        search = None if kind is None else settings_code.parse(kind, self.search, coded=False)
-        return settings_code.parse(method.Settings, self.settings), search
-
-
-def grid(search: dict[str, Any]) -> list[dict[str, Any]]:
-    """Searches for every combination of a sweep.
-
-    Args:
-        search: fields of `Search`, in which a setting may be a list of values, and so may a field of the method's
-            `Search` that is a single value.
-
-    Returns:
-        One dictionary a combination, in the order of the lists; the one that was given where there are none.
-    """
-    if search.get("method") not in METHODS:
-        return [search]  # `Search` says what is wrong
-    kind = getattr(METHODS[search["method"]], "Search", None)
-    types = typing.get_type_hints(kind) if kind else {}
-    swept = [
-        (part, name, values)
-        for part in ("settings", "search")
-        for name, values in search.get(part, {}).items()
-        if isinstance(values, (list, tuple)) and (part == "settings" or typing.get_origin(types.get(name)) is not tuple)
-    ]
-    for _, name, values in swept:
-        if not values:
-            raise ValueError(f"{search['method']}: {name}={values!r}: one value or more is wanted")
-    combinations = []
-    for chosen in itertools.product(*(values for _, _, values in swept)):
-        one = {**search, "settings": dict(search.get("settings", {})), "search": dict(search.get("search", {}))}
-        for (part, name, _), value in zip(swept, chosen, strict=True):
-            one[part][name] = value
-        combinations.append(one)
-    return combinations
 
 
 class Measurement:
