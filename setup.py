@@ -40,6 +40,7 @@ setup(
         "requests>=2.31",
         "sacrebleu>=2.4",
         "safetensors>=0.6",
+        "scipy>=1.14",
         "tensorflow-datasets>=4.9.10",
         "tokenizers>=0.22",
         "transformers>=5.0",

@@ -1,5 +1,6 @@
 """What all configs share: how a search is written, the embedded checkpoints, and the fields every config has."""
 
+import difflib
 import functools
 import pathlib
 
@@ -140,5 +141,7 @@ def named(sizes, size, file):
         ValueError: the size is unknown.
     """
     if size not in sizes:
-        raise ValueError(f"unknown size {size!r}; {file} has {', '.join(sizes)}")
+        near = difflib.get_close_matches(size, sizes, 1)
+        meant = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(f"unknown size {size!r}{meant} {file} has {', '.join(sizes)}")
     return sizes[size]()

@@ -5,16 +5,7 @@
         --config.task.completion=label --config.task.metric=label_likelihood [--config.key=value …]
 """
 
-from absl import app
-
 from experiments import frontier
 
-
-def main(_) -> None:
-    """Measures what the config names."""
-    frontier.run()
-
-
 if __name__ == "__main__":
-    frontier.define_flags("configs/custom.py:tiny")
-    app.run(main)
+    frontier.main("configs/custom.py:tiny")

@@ -4,16 +4,20 @@ import dataclasses
 import pathlib
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from absl import flags, logging
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mdl import measurement, probing, report, results, startup
+from experiments import overrides, published
+from mdl import measurement, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
+from mdl.files import told
 from mdl.machine.programs import MODELLESS
 from mdl.methods import prompt
-from mdl.verification import Setup, VerificationError
+from mdl.verification import Setup
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -31,22 +35,49 @@ def define_flags(config: str) -> None:
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
 
 
+def main(config: str) -> None:
+    """A whole binary, which measures what a config file of this default names."""
+    default = str(_ROOT / config)
+    with overrides.in_one_line(default):
+        define_flags(config)
+
+    def parse(arguments: list[str]) -> list[str]:
+        with overrides.in_one_line(default):
+            rest = flags.FLAGS(arguments)
+            _ = flags.FLAGS.config  # a file that is not there is told only now
+            return rest
+
+    app.run(lambda _: run(), flags_parser=parse)
+
+
 def run() -> None:
     """Measures and reports; exits with code 1 and one line on wrong input."""
     try:
-        config = flags.FLAGS.config
-        measure(config, flags.FLAGS.workdir, flags.FLAGS.allow_scripts)
-    except (ValueError, FileNotFoundError, VerificationError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        given = config_flags.get_override_values(flags.FLAGS["config"])
+        measure(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.allow_scripts, given)
+    except (ValueError, OSError) as error:
+        text = told(error) if isinstance(error, OSError) else error
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
 
 
-def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None) -> None:
-    """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report."""
+def measure(
+    config: ConfigDict, workdir: str, allow_scripts: bool | None = None, given: Mapping[str, Any] | None = None
+) -> None:
+    """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
+
+    Args:
+        config: of `configs.base.config`.
+        workdir: where to.
+        allow_scripts: run scripts; as the config says where None.
+        given: fields of the config that flags set.
+    """
     started = time.monotonic()
+    allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
+    _check_used(config, given or {}, allowed)
     startup.start(config.threads)
     searches = [measurement.Search(**one) for search in _searches(config) for one in measurement.grid(search)]
     probe = settings_code.parse(probing.Settings, _plain(config.probe)) if config.probe.get("examples") else None
@@ -61,27 +92,39 @@ def measure(config: ConfigDict, workdir: str, allow_scripts: bool | None = None)
         )
         for checkpoint in checkpoints
     ]
-    allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     scripts = [search for search in searches if search.method in MODELLESS]
     if scripts and allowed:
         setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
     elif scripts:
         logging.info("%d searches for scripts are left out: they are not allowed", len(scripts))
         searches = [search for search in searches if search.method not in MODELLESS]
-    record = measurement.Measurement(workdir, allow_scripts=allowed)
-    record.measure(setups, searches, verifiers=config.verifiers)
-    points = record.points()
-    if not points:
-        raise ValueError(f"{workdir}: no points: the config names no search that applies to its checkpoints")
-    setups = [setup for setup in setups if setup.stage != results.NO_MODEL]
-    codelengths = _probe(setups, probe, record.workdir, points) if probe else []
-    report.write_csv(record.workdir / "frontier.csv", points, choose_on=config.choose_on)
-    report.draw(record.workdir / "frontier.png", points, f"{points[0].task}", choose_on=config.choose_on)
-    print(report.table(points, choose_on=config.choose_on))
-    if codelengths:
-        print(probing.table(codelengths))
-    print(report.costs(points, record.searches()))
-    logging.info("%d points in %s, %.0f s", len(points), record.results_path, time.monotonic() - started)
+    measured = measurement.Measurement(workdir, allow_scripts=allowed)
+    record = measured.record
+    with record.hold():
+        measured.measure(setups, searches, verifiers=config.verifiers)
+        points = record.points()
+        if probe and points:
+            _probe([setup for setup in setups if setup.stage != results.NO_MODEL], probe, record.path, points)
+        published.publish(record, config.choose_on)
+    logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
+
+
+def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> None:
+    """Raises ValueError for a flag that says something which this config does not use."""
+    own = [checkpoint for checkpoint in map(_plain, config.checkpoints) if not checkpoint["source"]]
+    stages = {checkpoint["stage"] for checkpoint in own}
+    what = "this config has checkpoints of its own and does not use it; take a size that does, such as smollm2_135m"
+    if config.source and not stages - {"pretrained"}:
+        raise ValueError(f"--config.source={config.source}: {what}, or leave it out")
+    if config.get("pretrained", "") and "pretrained" not in stages:
+        raise ValueError(f"--config.pretrained={config.pretrained}: {what}, or leave it out")
+    if config.get("scripts", "") and not allowed:
+        raise ValueError(f"--config.scripts={config.scripts}: scripts are not allowed here; add --allow_scripts")
+    probed = [name for name in given if name.startswith("probe.")]
+    if probed and not config.probe.get("examples"):
+        raise ValueError(
+            f"--config.{probed[0]}: nothing is probed here; add --config.probe.examples=N, or leave it out"
+        )
 
 
 def _searches(config: ConfigDict) -> list[dict]:
@@ -116,9 +159,9 @@ def _checkpoints(config: ConfigDict) -> list[dict]:
 
 
 def _probe(
-    setups: list[Setup], settings: probing.Settings, workdir: pathlib.Path, points: list[results.Result]
+    setups: Sequence[Setup], settings: probing.Settings, workdir: pathlib.Path, points: Sequence[results.Result]
 ) -> list[probing.Codelength]:
-    """Codelengths of labels given inputs on every checkpoint, with their tables and picture."""
+    """Codelengths of labels given inputs on every checkpoint."""
     record = probing.Record(workdir)
     for setup in setups:
         source, task = checkpoint_files.find(setup.source, setup.stage, setup.seed), setup.load_task()
@@ -128,10 +171,7 @@ def _probe(
         }
         if not measured or not all(record.has(task, fingerprint, settings) for fingerprint in measured):
             record.measure(setup.load_checkpoint(), task, settings)
-    codelengths = record.read()
-    probing.write_csv(workdir / "probing.csv", codelengths)
-    report.draw_codelengths(workdir / "probing.png", codelengths)
-    return codelengths
+    return record.read()
 
 
 def _plain(config: ConfigDict) -> dict:

@@ -79,7 +79,7 @@ def main(_) -> None:
         "loss_last_100_steps": float(np.mean(jax.device_get(losses[-100:]))),
         "seconds": round(time.monotonic() - started),
         "device": startup.device(),
-        "versions": measurement.versions(),
+        "versions": measurement.library_versions(),
     }
     huggingface.save(output, base.config, learner.params, tokenizer)
     write_then_rename(output / "training.json", (json.dumps(record, indent=1) + "\n").encode())

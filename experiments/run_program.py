@@ -22,7 +22,7 @@ from mdl.checkpoints import checkpoint as checkpoints
 from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
-from mdl.machine import running
+from mdl.machine import programs, running
 from mdl.machine.answering import Input
 
 _PROGRAM = flags.DEFINE_string("program", None, "The program file; a sidecar beside it checks it.", required=True)
@@ -77,6 +77,7 @@ def _run() -> bytes:
             "interval": [low, high],
             "n": len(examples),
             "others": performance.others,
+            **_made(),
         }
         return (json.dumps(score) + "\n").encode()
     return (json.dumps(_described(), ensure_ascii=False) + "\n").encode()
@@ -108,11 +109,20 @@ def _described() -> dict[str, Any]:
     return {
         **about,
         "method": decoded.method,
+        **_made(),
         "arithmetic": dataclasses.asdict(exact),
         "answering": dataclasses.asdict(decoded.answering),
         "adapted": adapted.digest(),
         "before": adapted.before,
         "chat": None if adapted.chat is None else {"date": str(adapted.chat.date), "thinking": adapted.chat.thinking},
+    }
+
+
+def _made() -> dict[str, Any]:
+    """What the sidecar, if there is one, says of how the program was made; the machine reads none of it."""
+    sidecar = programs.read_sidecar(pathlib.Path(_PROGRAM.value)) or {}
+    return {
+        name: sidecar[name] for name in ("method", "settings", "examples", "checkpoint", "stage") if name in sidecar
     }
 
 

@@ -2,7 +2,8 @@
 
 A variant is a set of points of one checkpoint that differ in nothing but the seed and in how much they hold. For every
 seed its frontier is chosen on dev; the bits at a performance are read off between the frontier's points, linear in
-performance and in log bits. Variants are compared seed by seed.
+performance and in log bits. Variants are compared seed by seed. What
+is interpolated is the length of no program, and only ratios are made of it.
 """
 
 import dataclasses
@@ -10,14 +11,14 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import scipy.stats
 
 from mdl.frontier import by_stage, select
 from mdl.results import Result
 
 SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
 SEEDS = ("seed", "order_seed", "draw")
-# Quantiles of Student's t at 97.5 % by degrees of freedom, 1 to 10; for more the normal one is near enough.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+Seed = tuple[int, ...]  # a value for each of SEEDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, None, 1)
-    t = _T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96
+    t = float(scipy.stats.t.ppf(0.975, len(values) - 1))
     half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, (mean - half, mean + half), len(values))
 
@@ -62,39 +63,51 @@ def bits_at(points: Iterable[Result], target: float) -> float | None:
     return None
 
 
-def variants(points: Iterable[Result], sizes: Sequence[str] = SIZES) -> dict[str, dict[int, list[Result]]]:
-    """Groups points of one checkpoint that differ only in seed and size: name -> seed -> points.
+def program_bits_at(points: Iterable[Result], target: float) -> float | None:
+    """Bits of the shortest chosen program of one variant and seed that reaches a test performance, or None."""
+    return next((p.bits["total"] for p in select(points, choose_on="dev") if p.performance >= target), None)
+
+
+def seed_of(point: Result) -> Seed:
+    """What is drawn at random in a point: seed, order_seed, draw; 0 where its method has none."""
+    drawn = {"seed": point.seed, **point.settings}
+    return tuple(drawn[name] if isinstance(drawn.get(name), int) else 0 for name in SEEDS)
+
+
+def variants(points: Iterable[Result], sizes: Sequence[str] = SIZES) -> dict[str, dict[Seed, list[Result]]]:
+    """Groups points of one checkpoint that differ only in seeds and size: name -> `seed_of` -> points.
 
     A name says the stage, and the checkpoint where there are several of the stage, as `frontier.by_stage` labels it;
     the method; and the settings that not all variants of the two share.
 
     Raises:
-        ValueError: the points belong to more than one task or metric.
+        ValueError: the points belong to more than one task, metric or evaluation.
     """
     groups: dict[tuple, list[Result]] = {}
     for label, of_checkpoint in by_stage(points).items():
         for r in of_checkpoint:
             own = {k: v for k, v in r.settings.items() if k not in (*sizes, *SEEDS)}
             groups.setdefault((label, r.method, tuple(sorted(own.items(), key=str))), []).append(r)
-    named: dict[str, dict[int, list[Result]]] = {}
+    named: dict[str, dict[Seed, list[Result]]] = {}
     for (label, method, own), group in groups.items():
         kin = [dict(key[2]) for key in groups if key[:2] == (label, method)]
         told = [f"{k}={v}" for k, v in own if any(other.get(k) != v for other in kin)]
         seeds = named.setdefault(" ".join([label, method, *told]), {})
         for r in group:
-            seeds.setdefault(r.settings.get("order_seed", r.seed) if r.seed == 0 else r.seed, []).append(r)
+            seeds.setdefault(seed_of(r), []).append(r)
     return named
 
 
 def ratios(
-    base: dict[int, list[Result]], other: dict[int, list[Result]], target: float
+    base: dict[Seed, list[Result]], other: dict[Seed, list[Result]], target: float
 ) -> tuple[Estimate | None, Estimate | None]:
     """Bits of a variant at a target, and how many times the base's they are, seed by seed.
 
     Returns:
-        Bits over the seeds that reach it, and the ratio (geometric mean and interval) over those that both reach; None
-        where there is no such seed.
+        Bits of the shortest programs, over the seeds that reach it; and the ratio (geometric mean and interval) of the
+        bits that are read off between programs, over the seeds that both reach. None where there is no such seed.
     """
+    programs = [bits for points in other.values() if (bits := program_bits_at(points, target)) is not None]
     reached = {seed: bits for seed, points in other.items() if (bits := bits_at(points, target)) is not None}
     logs = []
     for seed, bits in reached.items():
@@ -106,13 +119,13 @@ def ratios(
         log = estimate(logs)
         interval = None if log.interval is None else (math.exp(log.interval[0]), math.exp(log.interval[1]))
         ratio = Estimate(math.exp(log.mean), interval, log.seeds)
-    return (estimate(list(reached.values())) if reached else None), ratio
+    return (estimate(programs) if programs else None), ratio
 
 
 def table(
     points: Iterable[Result], base: str, targets: Sequence[float], sizes: Sequence[str] = SIZES
 ) -> list[list[str]]:
-    """Rows of text: a variant, and at each target its bytes and its bits over the base's with a 95 % interval.
+    """Rows of text: a variant, and at each target the bytes of its programs, and how its bits compare to the base's.
 
     Args:
         points: of one task.
@@ -126,7 +139,13 @@ def table(
     named = variants(points, sizes)
     if base not in named:
         raise ValueError(f"base={base!r}: no such variant; there are {', '.join(map(repr, named))}")
-    rows = [["variant", "seeds", *(f"bytes at {t:g}, times the base's" for t in targets)]]
+    rows = [
+        [
+            "variant",
+            "seeds",
+            *(f"bytes of the shortest programs at {t:g}; interpolated bits, times the base's" for t in targets),
+        ]
+    ]
     for name, seeds in sorted(named.items(), key=lambda item: item[0] != base):
         cells = []
         for target in targets:
@@ -134,11 +153,11 @@ def table(
             if bits is None:
                 cells.append("not reached")
                 continue
-            text = f"{bits.mean / 8:,.0f}" + (
+            text = f"{bits.mean / 8:,.0f} B" + (
                 f" ({bits.seeds} of {len(seeds)} seeds)" if bits.seeds < len(seeds) else ""
             )
             if ratio is not None and name != base:
-                text += f", {ratio.mean:.2f}"
+                text += f"; {ratio.mean:.2f}"
                 if ratio.interval is not None:
                     text += f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
             cells.append(text)

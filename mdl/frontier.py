@@ -33,12 +33,15 @@ def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:
         programs without a model is `NO_MODEL_LABEL`.
 
     Raises:
-        ValueError: the points belong to more than one task or metric.
+        ValueError: the points belong to more than one task, metric or evaluation.
     """
     results = list(results)
     tasks = sorted({(r.task, r.metric) for r in results})
     if len(tasks) > 1:
         raise ValueError(f"points of several tasks cannot be compared: {tasks}; pass one task's")
+    evaluations = sorted({r.evaluation for r in results})
+    if len(evaluations) > 1:
+        raise ValueError(f"points of several evaluations cannot be compared: {evaluations}; pass one evaluation's")
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for r in results:
         groups.setdefault((r.stage, r.checkpoint, r.fingerprint), []).append(r)
@@ -283,7 +286,7 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
         scale = 10.0 ** math.floor(math.log10(hi - lo))
         for step in (0.5 * scale, scale, 2 * scale, 5 * scale):
             target, chosen = _round_down(hi, step), set()
-            while target > lo:
+            while target > lo and len(chosen) <= count:
                 chosen.add(target)
                 target = _round_down(target - step / 2, step)
             if len(chosen) <= count:

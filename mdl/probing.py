@@ -23,9 +23,11 @@ from mdl.files import write_then_rename
 from mdl.machine.answers import log_likelihoods
 from mdl.methods.examples import rules
 from mdl.methods.method import Adapted
+from mdl.results import is_number, is_text
 from mdl.tasks.task import Example, Task
 from mdl.training import Tokenised, learner, tokenise
 
+MOST_BITS = 1 << 53  # a length is a number that floats hold
 Labelled = Sequence[tuple[Example, Tokenised]]
 
 
@@ -215,10 +217,25 @@ class Record:
         self._path = pathlib.Path(workdir) / "probing.jsonl"
 
     def read(self) -> list[Codelength]:
-        """All measurements so far."""
+        """All measurements so far.
+
+        Raises:
+            ValueError: a line is damaged; names file and line.
+        """
         if not self._path.exists():
             return []
-        return [_parse(line) for line in self._path.read_text().splitlines()]
+        found = []
+        for number, line in enumerate(self._path.read_bytes().split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                found.append(_parse(line))
+            except (ValueError, TypeError, RecursionError, OverflowError) as error:
+                why = " ".join(str(error).split())[:300]
+                raise ValueError(
+                    f"{self._path}:{number}: not a codelength: {why}. Delete this line: it is measured again."
+                ) from None
+        return found
 
     def has(self, task: Task, fingerprint: str, settings: Settings) -> bool:
         """Whether a checkpoint with this fingerprint is measured already."""
@@ -242,12 +259,41 @@ class Record:
         write_then_rename(self._path, ("\n".join(lines) + "\n").encode())
 
 
-def _parse(line: str) -> Codelength:
-    """A line of the record. Measures are derived anew."""
+def _parse(line: bytes) -> Codelength:
+    """A line of the record. Measures are derived anew.
+
+    Raises:
+        ValueError, TypeError: it is no measurement.
+    """
     content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
     content.pop("measures", None)
     content["heldout"] = [(n, loss) for n, loss in content.get("heldout", ())]
-    return Codelength(**content)
+    found = Codelength(**content)
+    for name in ("task", "checkpoint", "stage", "fingerprint", "data"):
+        if not is_text(getattr(found, name)):
+            raise ValueError(f"{name} is {getattr(found, name)!r:.80}; text is needed")
+    counts, bits = found.examples, found.bits
+    if not isinstance(counts, list) or not isinstance(bits, list) or len(counts) != len(bits) or not bits:
+        raise ValueError("examples and bits are two lists of equal length")
+    lengths = [
+        *bits,
+        *(loss for _, loss in found.heldout),
+        *(x for x in (found.uniform, found.hindsight) if x is not None),
+    ]
+    if not all(is_number(x) and 0 <= x < MOST_BITS for x in lengths) or bits != sorted(bits):
+        raise ValueError("bits, heldout, uniform or hindsight are no lengths")
+    numbers = [*counts, *(n for n, _ in found.heldout)]
+    if (
+        not all(isinstance(n, int) and 0 <= n < MOST_BITS for n in numbers)
+        or counts != sorted(set(counts))
+        or not counts[0]
+    ):
+        raise ValueError("examples are no numbers of examples that grow")
+    if not isinstance(found.settings, dict):
+        raise ValueError(f"settings is {found.settings!r:.80}; a dictionary by name is needed")
+    return found
 
 
 def table(codelengths: Sequence[Codelength]) -> str:

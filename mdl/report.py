@@ -62,10 +62,11 @@ def human_bytes(bits: float) -> str:
     return f"{size:.{digits}f}".removesuffix(".0") + f" {units[0]}"
 
 
-def _by_task(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    tasks: dict[tuple[str, str], list[Result]] = {}
+def _by_task(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """Points by task, metric and evaluation: those of two are never compared."""
+    tasks: dict[tuple[str, str, str], list[Result]] = {}
     for r in results:
-        tasks.setdefault((r.task, r.metric), []).append(r)
+        tasks.setdefault((r.task, r.metric, r.evaluation), []).append(r)
     return dict(sorted(tasks.items()))
 
 
@@ -124,7 +125,7 @@ def _describe(r: Result, among: list[Result]) -> str:
     own = r.settings | {"seed": r.seed}
     told = [k for k in own if k != "digest" and own[k] != "" and any(s.get(k) != own[k] for s in same)]
     values = [f"{own[k]:.4g}" if isinstance(own[k], float) else own[k] for k in told[:4]]
-    return " ".join([r.method, *(f"{k}={v}" for k, v in zip(told, values, strict=False))])
+    return plain(" ".join([r.method, *(f"{k}={v}" for k, v in zip(told, values, strict=False))]))
 
 
 def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
@@ -140,7 +141,7 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
         length and `*` one that a script without a model undercuts.
     """
     lines = []
-    for (task, metric), of_task in _by_task(results).items():
+    for (task, metric, _), of_task in _by_task(results).items():
         digits = 3 if max(abs(r.performance) for r in of_task) <= 1 else 1  # A share, or a score.
         how = "dev, reported on test" if choose_on == "dev" else "test, the paper's way"
         lines += [f"{task} ({metric}): frontiers, chosen on {how}", ""]
@@ -257,8 +258,31 @@ def costs(results: Iterable[Result], searches: Iterable[dict]) -> str:
     for (method, stage), (count, *seconds) in sorted(groups.items()):
         label = NO_MODEL_LABEL if stage == NO_MODEL else stage
         rows.append([method, label, str(count), *(f"{x:,.0f}" for x in seconds)])
-    failed = [f"{s['stage']} {s['method']} failed: {s['failed']}" for s in searches if "failed" in s]
-    return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), "", *failed])
+    return "\n".join(["cost by method, in seconds of one process", "", *_cells(rows, left=2), "", missing(searches)])
+
+
+def missing(searches: Iterable[dict]) -> str:
+    """What was asked for and is not there, a line each, with the reason: failed searches, programs that could not be
+    made or were not verified.
+
+    Args:
+        searches: `method` and `stage`, and `failed`, `unmade` and `unverified`, as `workdir.Workdir` records them.
+    """
+    lines = {}
+    for search in searches:
+        name = f"{NO_MODEL_LABEL if search['stage'] == NO_MODEL else search['stage']} {search['method']}"
+        if "failed" in search:
+            lines[f"{name} failed, and is tried again by the next run: {search['failed']}"] = None
+        for text in search.get("unmade", ()):
+            lines[f"{name}, not made: {text}"] = None
+        for text in search.get("unverified", {}).values():
+            lines[f"{name}, not verified, and tried again by the next run: {text}"] = None
+    return "\n".join(map(plain, lines))
+
+
+def plain(text: str) -> str:
+    """A text on one line, without what would control a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:

@@ -12,11 +12,11 @@ import os
 import pathlib
 import reprlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import Any
 
-from mdl.files import write_then_rename
+from mdl.files import naming, write_then_rename
 
 SOURCES = ("verified", "estimated")
 BITS = ("payload", "header", "total", "ideal", "paper")
@@ -31,6 +31,7 @@ PAPER_SCRIPT_BITS = {
     "lora": 2832,
     "bayesian_lora": 8376,
 }
+MOST_BYTES, MOST_LINE = 1 << 31, 1 << 20  # of a file of results, and of a line in it
 SECONDS = ("encode", "decode", "evaluate")
 NO_MODEL = "none"  # the stage of a program without a model
 LOUD = 0.02  # share of evaluation examples found in the training data above which a report warns
@@ -92,6 +93,9 @@ class Result:
             of device), name -> text.
         package: version of this package ("" where unknown).
         format: version of the program file's format.
+        evaluation: digest of what the scores depend on beside checkpoint and program; see `mdl.scope`.
+            Points of different ones share no frontier. "" in records that do not say.
+        scores: path of what each example adds to the metric, relative to the workdir ("" where it was not kept).
     """
 
     task: str
@@ -125,15 +129,22 @@ class Result:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     package: str = ""
     format: int = 0
+    evaluation: str = ""
+    scores: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.
             object.__setattr__(self, "interval", tuple(self.interval))
+        values = self.__dict__
+        for name, kind in _TYPED.items():
+            if not kind.holds(values[name]):
+                raise ValueError(f"result {reprlib.repr(self.key)}: {kind.fault(name, values[name])}")
         for fault in _faults(self):
-            raise ValueError(f"result {self.key!r}: {fault}")
+            raise ValueError(f"result {reprlib.repr(self.key)}: {fault}")
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     try:
         return not isinstance(value, (str, bool)) and math.isfinite(value)
     except (TypeError, OverflowError):
@@ -143,40 +154,85 @@ def _number(value: Any) -> bool:
 def _integer(value: Any) -> bool:
     """Whether a value is an int, numpy's and jax's among them."""
     try:
-        return not isinstance(value, bool) and operator.index(value) is not None
+        return type(value) is int or not isinstance(value, bool) and operator.index(value) is not None
     except TypeError:
         return False
 
 
-_KINDS = {  # the type of a field -> how to test for it, and its name in messages
-    str: (lambda value: isinstance(value, str), "text"),
-    int: (_integer, "an integer"),
-    float: (_number, "a finite number"),
-    NoneType: (lambda value: value is None, "None"),
-    Any: (lambda value: True, "anything"),
+def is_text(value: Any) -> bool:
+    """Whether a value is text that can be written: a lone surrogate cannot."""
+    if not isinstance(value, str):
+        return False
+    if value.isascii():
+        return True
+    try:
+        return value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """The type of a field.
+
+    Attributes:
+        holds: says whether a value is of it.
+        needed: its name in messages.
+        within: of a dictionary's values, or None.
+    """
+
+    holds: Callable[[Any], bool]
+    needed: str
+    within: "_Kind | None" = None
+
+    def fault(self, name: str, value: Any) -> str:
+        """What is wrong with the value of a field that is not of this type."""
+        if self.within is not None and isinstance(value, dict) and all(map(is_text, value)):
+            key = next(key for key, one in value.items() if not self.within.holds(one))
+            return self.within.fault(f"{name}[{reprlib.repr(key)}]", value[key])
+        return f"{name} is {reprlib.repr(value)}; {self.needed} needed"
+
+
+_PLAIN = {
+    str: _Kind(is_text, "text is"),
+    int: _Kind(_integer, "an integer is"),
+    float: _Kind(is_number, "a finite number is"),
+    NoneType: _Kind(lambda value: value is None, "None is"),
+    Any: _Kind(lambda value: True, "anything is"),
 }
 
 
-def _mistyped(name: str, value: Any, kind: Any) -> Iterator[str]:
-    """Yields where a value is not of the type that its field is annotated with."""
-    within = typing.get_args(kind)
-    if typing.get_origin(kind) is dict:
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            yield f"{name} is {reprlib.repr(value)}; a dictionary by name is needed"
-            return
-        for key, one in value.items():
-            yield from _mistyped(f"{name}[{key!r}]", one, within[1])
-    elif typing.get_origin(kind) is tuple:
-        if not isinstance(value, tuple) or len(value) != len(within) or not all(map(_number, value)):
-            yield f"{name} is {reprlib.repr(value)}; two finite numbers lo <= hi are needed"
-    elif not any(_KINDS[one][0](value) for one in within or (kind,)):
-        yield f"{name} is {reprlib.repr(value)}; {' or '.join(_KINDS[one][1] for one in within or (kind,))} is needed"
+def _kind(annotation: Any) -> _Kind:
+    """How to test for a field's type."""
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
+    within = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
+        values = _kind(within[1])
+        holds = lambda value: (
+            isinstance(value, dict) and all(map(is_text, value)) and all(map(values.holds, value.values()))
+        )
+        return _Kind(holds, "a dictionary by name is", values)
+    if typing.get_origin(annotation) is tuple:
+        return _Kind(
+            lambda value: isinstance(value, tuple) and len(value) == len(within) and all(map(is_number, value)),
+            "two finite numbers lo <= hi are",
+        )
+    first, second = map(_kind, within)
+    needed = " or ".join(kind.needed.removesuffix(" is") for kind in (first, second)) + " is"
+    return _Kind(lambda value: first.holds(value) or second.holds(value), needed)
+
+
+_TYPED = {field.name: _kind(field.type) for field in dataclasses.fields(Result)}
+_REQUIRED = tuple(
+    field.name
+    for field in dataclasses.fields(Result)
+    if (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
+)
 
 
 def _faults(r: Result) -> Iterator[str]:
-    """Yields what is wrong with a record, each with what to do about it; the types come first."""
-    for field in dataclasses.fields(r):
-        yield from _mistyped(field.name, getattr(r, field.name), field.type)
+    """Yields what is wrong with a record whose fields have the right types, each with what to do about it."""
     if r.split != "test":
         yield f"split is {r.split!r}; points are reported on 'test' (dev goes to dev_performance)"
     if r.source not in SOURCES:
@@ -208,9 +264,10 @@ def _faults(r: Result) -> Iterator[str]:
     odd = [k for k, v in r.settings.items() if isinstance(v, (dict, list, tuple, set))]
     if odd:
         yield f"settings {', '.join(map(repr, odd))} are not JSON scalars; flatten them"
-    for name in ("program", "answers"):
-        if pathlib.PurePath(getattr(r, name)).is_absolute():
-            yield f"{name} {getattr(r, name)!r} is an absolute path; give it relative to the workdir"
+    for name in ("program", "answers", "scores"):
+        path = getattr(r, name)
+        if path.startswith("/") or ".." in path and ".." in pathlib.PurePath(path).parts or "\0" in path:
+            yield f"{name} {path!r:.200} leads out of the workdir; give a path relative to it, without '..'"
 
 
 def _numpy_scalar(value: Any) -> Any:
@@ -226,17 +283,18 @@ class _OlderFormat(ValueError):
 
 def _parse(line: bytes) -> Result:
     """Returns the record in one line; raises ValueError (of which JSON and UTF-8 errors are)."""
-    record = json.loads(line)
+    try:
+        record = json.loads(line)
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     if isinstance(record.get("bits"), dict) and "decoder" in record["bits"]:
         raise _OlderFormat("an older format, whose lengths count a decoder script; measure again in a new workdir")
-    fields = dataclasses.fields(Result)
-    optional = [f.name for f in fields if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2]
-    missing = [f.name for f in fields if f.name not in record and f.name not in optional]
+    missing = [name for name in _REQUIRED if name not in record]
     if missing:
         raise ValueError(f"missing {', '.join(missing)}")
-    return Result(**{f.name: record[f.name] for f in fields if f.name in record})
+    return Result(**{name: value for name, value in record.items() if name in _TYPED})
 
 
 def _tail(data: bytes) -> tuple[int, bool]:
@@ -249,7 +307,7 @@ def _tail(data: bytes) -> tuple[int, bool]:
         return start, False
     try:
         json.loads(data[start:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return start, True
     return start, False
 
@@ -271,7 +329,7 @@ def append(path: str | os.PathLike, result: Result) -> None:
     line = json.dumps(record, default=_numpy_scalar, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     repair(path)
-    with path.open("ab") as f:
+    with naming(path), path.open("ab") as f:
         f.write(line.encode())
         f.flush()
         os.fsync(f.fileno())
@@ -298,6 +356,8 @@ def read(path: str | os.PathLike, *, missing_ok: bool = False) -> list[Result]:
     path = pathlib.Path(path)
     if missing_ok and not path.exists():
         return []
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes; at most {MOST_BYTES} are read. Move older points away.")
     data = path.read_bytes()
     start, cut = _tail(data)
     results = {}
@@ -305,6 +365,8 @@ def read(path: str | os.PathLike, *, missing_ok: bool = False) -> list[Result]:
         if not line.strip():
             continue
         try:
+            if len(line) > MOST_LINE:
+                raise ValueError(f"{len(line)} bytes in a line, and {MOST_LINE} are possible")
             result = _parse(line)
         except _OlderFormat as error:
             raise ValueError(f"{path}:{number}: {error}") from error

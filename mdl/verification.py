@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from absl import logging
+
 from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.machine.header import Arithmetic
@@ -23,7 +25,11 @@ from mdl.tasks.task import Task
 
 
 class VerificationError(RuntimeError):
-    """A program that did not come back as it was encoded, or a worker that ended."""
+    """A program that did not come back as it was encoded."""
+
+
+class WorkerEnded(VerificationError):
+    """A process that ended before it had a verdict."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,27 +112,53 @@ class Verdict:
 
 
 class _Worker:
-    """One process that runs programs, one after another."""
+    """A process that runs programs, one after another; it is replaced when it ends by itself."""
 
     def __init__(self, log: pathlib.Path):
-        log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        with open(log, "ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mdl.machine.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parents[1]), *sys.path])},
-            )
+        self._killed = False
+        self._guard = threading.Lock()  # between a replacement and the end
+        self._start()
+
+    def _start(self) -> None:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._guard:
+            if self._killed:
+                return
+            with open(self._log, "ab") as errors:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "mdl.machine.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parents[1]), *sys.path]),
+                    },
+                )
 
     def verify(self, job: Job) -> Verdict:
-        """Waits for the verdict on a program file.
+        """Waits for the verdict on a program file. A process that ends on it is replaced, and asked once more.
 
         Raises:
-            VerificationError: the program failed there, or the process ended.
+            VerificationError: the program failed there, or the process ended twice.
+            OSError: the other process could not write or read a file.
         """
+        try:
+            return self._verify(job)
+        except WorkerEnded as error:
+            if self._killed:
+                raise
+            logging.warning("%s; another takes its place", error)
+            self._start()
+        try:
+            return self._verify(job)
+        except WorkerEnded:
+            self._start()  # for the next program
+            raise
+
+    def _verify(self, job: Job) -> Verdict:
         try:
             self._process.stdin.write(json.dumps(job.arguments()) + "\n")
             self._process.stdin.flush()
@@ -134,15 +166,19 @@ class _Worker:
             pass
         line = self._process.stdout.readline()
         if not line:
-            raise VerificationError(f"the verifying process ended with code {self._process.wait()}; see {self._log}")
+            raise WorkerEnded(f"the verifying process ended with code {self._process.wait()}; see {self._log}")
         content = json.loads(line)
+        if content.get("errno"):
+            raise OSError(content["errno"], content["error"], content.get("file"))
         if "error" in content:
             raise VerificationError(f"verification failed: {content['error']}")
         return Verdict(**content)
 
     def kill(self) -> None:
         """Ends the process at once."""
-        self._process.kill()
+        with self._guard:
+            self._killed = True
+            self._process.kill()
         self._process.wait()
 
 
@@ -155,6 +191,9 @@ class Verifiers:
         self._workers: list[_Worker] = []
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
+        self._killed = False
+        self.left = 0  # programs that were submitted and have no verdict yet
+        self._guard = threading.Lock()
 
     def start(self) -> None:
         """Adds a worker process."""
@@ -164,19 +203,23 @@ class Verifiers:
         self._threads.append(thread)
         thread.start()
 
-    def submit(self, job: Job, then: Callable[[Verdict], None]) -> None:
-        """Queues a program file; `then` gets the verdict, in another thread.
+    def submit(self, job: Job, then: Callable[[Verdict], None], failed: Callable[[VerificationError], None]) -> None:
+        """Queues a program file; in another thread `then` gets the verdict, or `failed` why there is none.
+
+        A VerificationError of `then` is one of the program. Any other error of either ends the caller's work.
 
         Raises:
-            VerificationError: an earlier program failed.
+            Exception: what went wrong beside a verification so far.
         """
         self.check()
         if not self._workers:
             self.start()
-        self._queue.put((job, then))
+        with self._guard:
+            self.left += 1
+        self._queue.put((job, then, failed))
 
     def check(self) -> None:
-        """Raises what went wrong so far, if anything did."""
+        """Raises what went wrong beside a verification so far, if anything did."""
         if self._errors:
             raise self._errors[0]
 
@@ -189,14 +232,22 @@ class Verifiers:
         self.check()
 
     def kill(self) -> None:
-        """Ends all processes at once."""
+        """Ends all processes at once; programs without a verdict have none."""
+        self._killed = True
         for worker in self._workers:
             worker.kill()
 
     def _serve(self, worker: _Worker) -> None:
         try:
             while (item := self._queue.get()) is not None:
-                job, then = item
-                then(worker.verify(job))
+                job, then, failed = item
+                try:
+                    then(worker.verify(job))
+                except VerificationError as error:
+                    if self._killed:  # says nothing of the program
+                        return
+                    failed(error)
+                with self._guard:
+                    self.left -= 1
         except BaseException as error:  # handed to the thread that submits or waits
             self._errors.append(error)

@@ -40,17 +40,44 @@ def test_an_estimate_is_a_mean_with_students_interval():
     assert comparison.estimate([3.0]) == comparison.Estimate(3.0, None, 1)
     found = comparison.estimate([1.0, 2.0, 3.0])
     assert found.mean == 2 and found.seeds == 3
-    assert found.interval == pytest.approx((2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)))
+    assert found.interval == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rel=1e-6)
     with pytest.raises(ValueError, match="one value or more"):
         comparison.estimate([])
+
+
+def test_students_interval_is_right_for_any_number_of_seeds():
+    found = comparison.estimate([float(i % 2) for i in range(12)])
+    half = 2.200985 * math.sqrt(12 / 4 / 11) / math.sqrt(12)  # t of 11 degrees of freedom
+    assert found.interval == pytest.approx((0.5 - half, 0.5 + half), rel=1e-6)
+
+
+def test_seeds_of_two_kinds_are_not_pooled():
+    drawn = [(0, 1), (1, 0), (1, 1), (0, 0)]
+    every = [r for seed, order in drawn for r in points(0, seed, [(1000, 0.2)], order_seed=order)]
+    ((_, seeds),) = comparison.variants(every).items()
+    assert sorted(seeds) == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
+    assert {len(own) for own in seeds.values()} == {1}
+    assert comparison.seed_of(points(0, 2, [(1, 0.2)], draw=3)[0]) == (2, 0, 3)
+
+
+def test_points_of_two_evaluations_are_not_merged():
+    one, other = (dataclasses.replace(points(0, s, [(1000, 0.2)])[0], evaluation=f"{s}") for s in (0, 1))
+    with pytest.raises(ValueError, match="several evaluations"):
+        comparison.variants([one, other])
+
+
+def test_bytes_are_those_of_programs():
+    curve = points(0, 0, [(1000, 0.2), (4000, 0.4)])
+    assert comparison.program_bits_at(curve, 0.3) == 4000 and comparison.program_bits_at(curve, 0.5) is None
+    assert comparison.ratios({(0, 0, 0): curve}, {(0, 0, 0): curve}, 0.3)[0].mean == 4000
 
 
 def test_variants_differ_in_settings_not_in_seed_or_size():
     every = points(0, 0, [(1000, 0.2)]) + points(0, 1, [(1100, 0.2)]) + points(4, 0, [(900, 0.2)])
     named = comparison.variants(every)
     assert {name: sorted(seeds) for name, seeds in named.items()} == {
-        "pretrained prequential replay=0": [0, 1],
-        "pretrained prequential replay=4": [0],
+        "pretrained prequential replay=0": [(0, 0, 0), (1, 0, 0)],
+        "pretrained prequential replay=4": [(0, 0, 0)],
     }
     widths = points(0, 0, [(1000, 0.2)], width=2) + points(0, 0, [(2000, 0.3)], width=4)
     assert len(comparison.variants(widths)) == 1
@@ -71,7 +98,7 @@ def test_checkpoints_of_one_stage_are_variants_of_their_own():
     named = comparison.variants(second + altered)
     assert [name.split()[:3] for name in named] == [["pretrained", "small", "ee"], ["pretrained", "small", "ff"]]
     rows = comparison.table(first + second, "pretrained tiny prequential", [0.2])
-    assert [row[2] for row in rows[1:]] == ["125", "375"]
+    assert [row[2] for row in rows[1:]] == ["125 B", "375 B"]
     with pytest.raises(ValueError, match="several tasks"):
         comparison.variants([*first, make_result(task="flores")])
 
@@ -101,7 +128,7 @@ def test_the_binary_writes_a_table(tmp_path):
     done = run(*flags)
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if "replay=4" in line)
-    assert row == "| pretrained prequential replay=4 | 3 | 125, 0.50 [0.50, 0.50] | not reached |"
+    assert row == "| pretrained prequential replay=4 | 3 | 250 B; 0.50 [0.50, 0.50] | not reached |"
     assert (tmp_path / "table.md").read_text().strip() == done.stdout.strip()
     wrong = run("--targets=0.3", "--base=nothing")
     assert wrong.returncode == 1 and "no such variant; there are 'pretrained prequential replay=0'" in wrong.stderr

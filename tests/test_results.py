@@ -81,6 +81,8 @@ def test_names_are_stable():
         "environment",
         "package",
         "format",
+        "evaluation",
+        "scores",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 

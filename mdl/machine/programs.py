@@ -1,11 +1,11 @@
 """The program file, and the sidecar that says what it was made for.
 
-A file is one byte, version (high four bits) and method (low four), then a range-coded stream: the header (`header`), the
-method's settings and its payload. Tokens are in a stream of their own, from the file's end backwards; where there are
-none, trailing zero bytes are implied. Methods from the sixteenth on have 15 in the
-first byte, and their number begins the stream. The sidecar `<file>.json` is not part of the program and not counted; it
-only checks: the checkpoint's fingerprint, the file's digest, and the model that it decodes to. Nothing that an answer
-depends on is read from it.
+A file is one byte, version (high four bits) and method (low four), then a range-coded stream: the header (`header`),
+the method's settings and its payload. Tokens are in a stream of their own, from the file's end backwards; where there
+are none, trailing zero bytes are implied. Methods from the sixteenth on have 15 in the first byte, and their number
+begins the stream. The sidecar `<file>.json` is not part of the program and not counted; it only checks: the
+checkpoint's fingerprint, the file's digest, and the model that it decodes to. Nothing that an answer depends on is read
+from it.
 """
 
 import dataclasses

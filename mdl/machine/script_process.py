@@ -58,6 +58,7 @@ def _filter_calls():
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(1, 9)  # killed when the process that started it ends
     libc.prctl(38, 1, 0, 0, 0)  # no new privileges
     libc.prctl(22, 2, ctypes.byref(header), 0, 0)  # the filter
 

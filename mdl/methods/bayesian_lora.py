@@ -37,6 +37,9 @@ _SHUT = _BETA * math.log(-_GAMMA / _ZETA)
 _THRESHOLD = 0.34  # a gate whose probability of being exactly 0 is less is open
 
 
+unmade = parametric.unmade
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What the decoder needs to know.

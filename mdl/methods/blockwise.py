@@ -18,7 +18,7 @@ from mdl.codes.limits import BATCH, EPOCHS, FREE_EXAMPLES, check_examples
 from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import examples
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order, Rules
-from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Learner, Tokenised
 
 _MORE = 7 / 8  # probability that another block follows; zero, which follows every stream, means that none does
@@ -86,6 +86,19 @@ def _code_block(coder, checkpoint, settings, rules, learner, given, count) -> li
         read += examples.code(coder, tokenizer, *model, batch, rules, rows=size)
         check_examples(len(read), coder.coded)
     return read
+
+
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """Blocks for which there are too few examples."""
+    del checkpoint
+    number, found = settings.first or 1, []
+    if search.examples < number:
+        found.append(Unmade({"examples": search.examples}, f"the first block has {number}"))
+    while number <= search.examples:
+        if number > len(task.train):
+            found.append(few({"examples": number}, number, len(task.train)))
+        number *= 2
+    return found
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

@@ -20,7 +20,7 @@ from mdl.codes.limits import check_memory
 from mdl.codes.settings import usual
 from mdl.methods import examples, parametric, prequential
 from mdl.methods.examples import WIDTH, Order
-from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.precision import cast, finite
 from mdl.training import Learner, join
 
@@ -140,6 +140,14 @@ def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Searc
     for _ in parametric.train(second, checkpoint, parametric.chosen(checkpoint, task, how), how):
         pass
     return np.asarray(second.trained["scalars"])
+
+
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """Numbers of examples that there are not."""
+    found = prequential.unmade(checkpoint, task, settings, search)
+    if search.second > len(task.train):
+        found.append(few({"second": search.second}, search.second, len(task.train)))
+    return found
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

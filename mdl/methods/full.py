@@ -7,6 +7,8 @@ from mdl.codes.settings import usual
 from mdl.methods import parametric
 from mdl.methods.examples import WIDTH
 
+unmade = parametric.unmade
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

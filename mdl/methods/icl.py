@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from mdl.methods.method import Prompting
+from mdl.methods import prompting
+from mdl.methods.method import Prompting, Unmade
 from mdl.methods.prompting import check_draws, decode, programs, selections
 
-__all__ = ["Search", "Settings", "decode", "encode"]
+__all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 
 Settings = Prompting
 
@@ -25,11 +26,26 @@ class Search:
     seed: int = 0
 
     def __post_init__(self):
-        check_draws(self.draws, self.seed)
+        check_draws(self.shots, self.draws, self.seed)
+
+
+def _wanted(task, search):
+    """Selections of examples, each with what is said of it and with the numbers that are wanted of it."""
+    wanted = sorted(shots for shots in search.shots if shots)
+    for drawn, examples in selections(task.train, max(wanted, default=0), search.draws, search.seed):
+        yield drawn, examples, wanted
+
+
+def unmade(checkpoint, task, settings, search):
+    """Numbers of examples that there are not, or that the context has no room for."""
+    del settings
+    found = [Unmade({"shots": 0}, "that is zero_shot")] if 0 in search.shots else []
+    for drawn, examples, wanted in _wanted(task, search):
+        found += prompting.unmade(checkpoint, "", examples, wanted, drawn)
+    return found
 
 
 def encode(coder, checkpoint, task, settings, search):
     """Yields, of each draw, a program at each number of examples that leaves room for one more in the context."""
-    for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
-        wanted = sorted(shots for shots in search.shots if 0 < shots <= len(examples))
+    for drawn, examples, wanted in _wanted(task, search):
         yield from programs("icl", coder, checkpoint, settings, "", examples, wanted, drawn)

@@ -11,6 +11,8 @@ from mdl.methods import parametric
 from mdl.methods.examples import WIDTH
 from mdl.methods.full import begin
 
+unmade = parametric.unmade
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -13,7 +13,9 @@ from mdl.methods.examples import ALPHA, RANK, SEED, WIDTH
 from mdl.methods.parametric import Search
 from mdl.training import add_adapters
 
-__all__ = ["Search", "Settings", "decode", "encode"]
+__all__ = ["Search", "Settings", "decode", "encode", "unmade"]
+
+unmade = parametric.unmade
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,27 @@ class Encoded:
     tokens: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Unmade:
+    """A program that was asked for and cannot be made.
+
+    Attributes:
+        asked: what was asked for, as the program's settings would have it: `{"shots": 8}`.
+        why: in a few words, with the numbers.
+    """
+
+    asked: dict[str, Any]
+    why: str
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.asked.items()) + f": {self.why}"
+
+
+def few(asked: dict[str, Any], wanted: int, there: int) -> Unmade:
+    """Too few training examples."""
+    return Unmade(asked, f"{wanted} training examples are wanted, and there are {there}")
+
+
 class Example(Protocol):
     """What a method needs of an example: see `mdl.tasks.task.Example`."""
 
@@ -88,7 +109,10 @@ class Task(Protocol):
 
 
 class Method(Protocol):
-    """A module with these names. `encode` yields programs of growing length from one search, lazily."""
+    """A module with these names. `encode` yields programs of growing length from one search, lazily.
+
+    Where a search may ask for programs that cannot be made, `unmade(checkpoint, task, settings, search)` says which.
+    """
 
     Settings: type
 

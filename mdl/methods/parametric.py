@@ -21,7 +21,7 @@ from mdl.codes import Coder, tensors
 from mdl.codes import settings as settings_code
 from mdl.methods import examples
 from mdl.methods.examples import Order
-from mdl.methods.method import Adapted, Encoded, Task, finish
+from mdl.methods.method import Adapted, Encoded, Task, Unmade, finish
 from mdl.precision import cast, finite
 from mdl.training import Learner, Tokenised
 
@@ -78,6 +78,15 @@ def chosen(checkpoint: Checkpoint, task: Task, search: Training) -> list[Tokenis
     if not count:
         raise ValueError(f"{task.name} has no training examples to train on")
     return examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, search.seed)
+
+
+def unmade(checkpoint: Checkpoint, task: Task, settings: Any, search: Training) -> list[Unmade]:
+    """That training has fewer examples than are wanted, if so: it takes all that there are."""
+    del checkpoint, settings
+    if search.examples <= len(task.train):
+        return []
+    why = f"there are {len(task.train)} training examples, and programs of all of them are made"
+    return [Unmade({"examples": search.examples}, why)]
 
 
 def batches(

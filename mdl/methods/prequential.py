@@ -22,7 +22,7 @@ from mdl.codes.limits import BATCH, EPOCHS, check_examples
 from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import examples
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order
-from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Tokenised
 
 _MORE = 63 / 64  # probability that another batch follows; zero, which follows every stream, means that none does
@@ -148,6 +148,14 @@ class Run:
     def adapted(self) -> Adapted:
         """The model as trained so far, prompted with nothing."""
         return Adapted(self.learner.config, self.learner.params)
+
+
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """Numbers of examples that there are not."""
+    del checkpoint
+    size = settings.batch or 1
+    wanted = sorted({-(-n // size) * size for n in search.examples})
+    return [few({"examples": number}, number, len(task.train)) for number in wanted if number > len(task.train)]
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

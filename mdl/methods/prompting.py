@@ -8,7 +8,7 @@ import numpy as np
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, text
 from mdl.codes import settings as settings_code
-from mdl.methods.method import Adapted, Encoded, Example, Prompting, finish, prompted
+from mdl.methods.method import Adapted, Encoded, Example, Prompting, Unmade, few, finish, prompted
 
 GAP = "\n\n"  # between an example and what follows
 
@@ -29,8 +29,10 @@ def decode(coder: Coder, checkpoint: Checkpoint) -> Adapted:
     return run(coder, checkpoint, None, None)[0]
 
 
-def check_draws(draws: int, seed: int) -> None:
+def check_draws(shots: Sequence[int], draws: int, seed: int) -> None:
     """Raises ValueError where a search cannot draw like this."""
+    if not shots or not all(isinstance(number, int) and number >= 0 for number in shots):
+        raise ValueError(f"shots={shots!r}: natural numbers of examples are wanted")
     if not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws={draws!r}: a whole number of selections, 1 or more, is wanted")
     if not isinstance(seed, int) or seed < 0:
@@ -51,6 +53,28 @@ def selections(
         yield {"draw": draw, "seed": seed}, [train[i] for i in order]
 
 
+def _shown(checkpoint: Checkpoint, start: str, examples: Sequence[Example]) -> tuple[str, int, int]:
+    """The text before each prompt, how many tokens it has, and how many the longest example in it."""
+    blocks = [example.prompt + example.completion + GAP for example in examples]
+    words, count = start + "".join(blocks), lambda text: len(checkpoint.tokenizer.encode(text))
+    return words, count(words), max(map(count, blocks), default=0)
+
+
+def unmade(
+    checkpoint: Checkpoint, start: str, examples: Sequence[Example], wanted: Iterable[int], told: dict[str, int]
+) -> Iterator[Unmade]:
+    """Which numbers of examples `programs` leaves out, and why; arguments as there."""
+    room = text.max_tokens(checkpoint)
+    for shots in wanted:
+        asked = {"shots": shots, **told}
+        if shots > len(examples):
+            yield few(asked, shots, len(examples))
+            continue
+        _, size, longest = _shown(checkpoint, start, examples[:shots])
+        if size + longest > room:
+            yield Unmade(asked, f"{size} tokens and one more example of {longest} exceed the context of {room}")
+
+
 def programs(
     method: str,
     coder: Coder,
@@ -61,21 +85,20 @@ def programs(
     wanted: Iterable[int],
     told: dict[str, int],
 ) -> Iterator[Encoded]:
-    """Yields a program for each number of examples, until the context has no room for one more example after them.
+    """Yields a program for each number of examples that there are, if the context has room for one more after them.
 
     Args:
         method: its name.
         start: text before the examples.
-        wanted: numbers of examples, none larger than there are.
+        wanted: numbers of examples.
         told: what a record says of the selection.
     """
     for shots in wanted:
-        blocks = [example.prompt + example.completion + GAP for example in examples[:shots]]
-        words = start + "".join(blocks)
-        size = len(checkpoint.tokenizer.encode(words))
-        longest = max((len(checkpoint.tokenizer.encode(block)) for block in blocks), default=0)
+        if shots > len(examples):
+            continue
+        words, size, longest = _shown(checkpoint, start, examples[:shots])
         if size + longest > text.max_tokens(checkpoint):
-            return
+            continue
         end = coder.fork()
         adapted, header = run(end, checkpoint, settings, words)
         described = {**dataclasses.asdict(settings), "shots": shots, **told}

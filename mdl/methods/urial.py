@@ -2,10 +2,11 @@
 
 import dataclasses
 
+from mdl.methods import prompting
 from mdl.methods.method import Prompting
 from mdl.methods.prompting import GAP, check_draws, decode, programs, selections
 
-__all__ = ["Search", "Settings", "decode", "encode"]
+__all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 
 Settings = Prompting
 
@@ -19,11 +20,26 @@ class Search:
     seed: int = 0
 
     def __post_init__(self):
-        check_draws(self.draws, self.seed)
+        check_draws(self.shots, self.draws, self.seed)
+
+
+def _wanted(task, search):
+    """Selections of examples, each with what is said of it and with the numbers that are wanted of it."""
+    for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
+        # Without examples all draws are the first.
+        yield drawn, examples, sorted(shots for shots in search.shots if shots or not drawn)
+
+
+def unmade(checkpoint, task, settings, search):
+    """Numbers of examples that there are not, or that the context has no room for."""
+    del settings
+    found = []
+    for drawn, examples, wanted in _wanted(task, search):
+        found += prompting.unmade(checkpoint, task.instruction + GAP, examples, wanted, drawn)
+    return found
 
 
 def encode(coder, checkpoint, task, settings, search):
     """Yields, of each draw, a program for each number of examples that fits the context."""
-    for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
-        wanted = [shots for shots in search.shots if shots or not drawn]  # without examples all draws are the first
+    for drawn, examples, wanted in _wanted(task, search):
         yield from programs("urial", coder, checkpoint, settings, task.instruction + GAP, examples, wanted, drawn)

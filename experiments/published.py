@@ -1,0 +1,37 @@
+"""Table, picture and CSV file of a working directory, from its records."""
+
+import sys
+
+from mdl import probing, report
+from mdl.workdir import Workdir
+
+
+def publish(workdir: Workdir, choose_on: str = "dev") -> None:
+    """Writes `frontier.csv`, `frontier.png` and what was probed, and prints the tables.
+
+    Args:
+        workdir: its records, loaded; they may be partial.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Raises:
+        ValueError: there are no points.
+    """
+    points, searches = workdir.points(), workdir.searches()
+    if not points:
+        missing = report.missing(searches).splitlines()
+        why = f"; {missing[0]}" if missing else ": the config names no search that applies to its checkpoints"
+        raise ValueError(f"{workdir.path}: no points{why}")
+    report.write_csv(workdir.path / "frontier.csv", points, choose_on=choose_on)
+    report.draw(workdir.path / "frontier.png", points, report.plain(points[0].task), choose_on=choose_on)
+    print(report.table(points, choose_on=choose_on))
+    codelengths = [c for c in probing.Record(workdir.path).read() if workdir.data in ("", c.data)]
+    if codelengths:
+        probing.write_csv(workdir.path / "probing.csv", codelengths)
+        report.draw_codelengths(workdir.path / "probing.png", codelengths)
+        print(probing.table(codelengths))
+    print(report.costs(points, searches))
+    waiting = len(workdir.pending())
+    if waiting:
+        print(f"{waiting} programs lie encoded and are not verified yet: the run that made them verifies them")
+    if workdir.left_out():
+        print(f"{workdir.left_out()} points of another version or evaluation are left out", file=sys.stderr)

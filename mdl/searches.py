@@ -1,0 +1,90 @@
+"""What is searched: a method with its settings, on which checkpoints; and sweeps, which are many searches."""
+
+import dataclasses
+import itertools
+import typing
+from typing import Any
+
+from mdl import results
+from mdl.codes import settings as settings_code
+from mdl.machine import programs
+from mdl.methods import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """One search of a method on some checkpoints.
+
+    Attributes:
+        method: a name in `METHODS`.
+        settings: of the method's `Settings`; the defaults for the rest.
+        search: of the method's `Search`, when to yield programs.
+        stages: the checkpoints' stages to run it on; all where empty.
+        source: "verified", or "estimated" for the ideal codelength without a file.
+    """
+
+    method: str
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    search: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    source: str = "verified"
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
+        if self.source not in results.SOURCES:
+            raise ValueError(f"source={self.source!r}: one of {', '.join(results.SOURCES)} is wanted")
+        self.parsed()
+
+    def applies(self, stage: str) -> bool:
+        """Whether it is run on checkpoints of a stage; scripts are run on none."""
+        if (self.method in programs.MODELLESS) != (stage == results.NO_MODEL):
+            return False
+        return not self.stages or stage in self.stages
+
+    def parsed(self) -> tuple[Any, Any]:
+        """The method's `Settings` and `Search`.
+
+        Raises:
+            ValueError: a name or value that the method does not have.
+        """
+        method = METHODS[self.method]
+        kind = getattr(method, "Search", None)
+        names = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
+        for name in self.search:
+            if name not in names:
+                raise ValueError(f"{self.method}: unknown search field {name!r}; known: {', '.join(names) or 'none'}")
+        search = None if kind is None else settings_code.parse(kind, self.search, coded=False)
+        return settings_code.parse(method.Settings, self.settings), search
+
+
+def grid(search: dict[str, Any]) -> list[dict[str, Any]]:
+    """Searches for every combination of a sweep.
+
+    Args:
+        search: fields of `Search`, in which a setting may be a list of values, and so may a field of the method's
+            `Search` that is a single value.
+
+    Returns:
+        One dictionary a combination, in the order of the lists; the one that was given where there are none.
+    """
+    if search.get("method") not in METHODS:
+        return [search]  # `Search` says what is wrong
+    kind = getattr(METHODS[search["method"]], "Search", None)
+    types = typing.get_type_hints(kind) if kind else {}
+    swept = [
+        (part, name, values)
+        for part in ("settings", "search")
+        for name, values in search.get(part, {}).items()
+        if isinstance(values, (list, tuple)) and (part == "settings" or typing.get_origin(types.get(name)) is not tuple)
+    ]
+    for _, name, values in swept:
+        if not values:
+            raise ValueError(f"{search['method']}: {name}={values!r}: one value or more is wanted")
+    combinations = []
+    for chosen in itertools.product(*(values for _, _, values in swept)):
+        one = {**search, "settings": dict(search.get("settings", {})), "search": dict(search.get("search", {}))}
+        for (part, name, _), value in zip(swept, chosen, strict=True):
+            one[part][name] = value
+        combinations.append(one)
+    return combinations

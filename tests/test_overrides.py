@@ -1,0 +1,74 @@
+"""Flags of a binary: what is wrong, or would not be used, is one line that says what was meant."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from configs import gsm8k
+from experiments import frontier, overrides
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DEFAULT = str(ROOT / "configs/gsm8k.py:tiny")
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("--config=configs/nothing.py", "no file configs/nothing.py; give one and, after a colon, its size"),
+        (f"--config={DEFAULT}y", "unknown size 'tinyy'; did you mean tiny? configs/gsm8k.py has smollm3_3b"),
+        ("--config.tesst=5", "--config.tesst: the config has no such field; did you mean test?"),
+        ("--config.task.seeed=5", "--config.task.seeed: the config has no such field; did you mean task.seed"),
+        ("--config.seed=5", "--config.seed: the config has no such field; did you mean task.seed?"),
+        ("--config.nothing=5", "--config.nothing: the config has no such field; it has allow_scripts, batch_size"),
+        ("--config.test=abc", "--config.test=abc: invalid literal for int"),
+    ],
+)
+def test_a_wrong_field_or_size_is_one_line_with_what_was_meant(monkeypatch, capsys, argument, message):
+    monkeypatch.setattr(sys, "argv", ["gsm8k", argument])
+    error = flags.IllegalFlagValueError("flag --config.test=abc: invalid literal for int() with base 10: 'abc'")
+    with pytest.raises(SystemExit) as ended, overrides.in_one_line(DEFAULT):
+        raise error if "abc" in argument else AttributeError("'seeed'\nDid you mean …")
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_binary_says_it_in_one_line():
+    command = [sys.executable, "-m", "experiments.gsm8k", "--workdir=/tmp/none", "--config.task.seeed=5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: --config.task.seeed: the config has no such field; did you")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "size, fields, given, message",
+    [
+        ("tiny", {"source": "/no/where"}, (), "--config.source=/no/where: this config has checkpoints of its own"),
+        ("tiny", {"pretrained": "/no/where"}, (), "--config.pretrained=/no/where: this config has checkpoints"),
+        (
+            "tiny",
+            {"scripts": "a.py", "allow_scripts": False},
+            (),
+            "--config.scripts=a.py: scripts are not allowed",
+        ),
+        ("tiny", {}, ("probe.batch",), "--config.probe.batch: nothing is probed here"),
+    ],
+)
+def test_a_flag_that_is_not_used_is_refused_before_anything_is_measured(tmp_path, size, fields, given, message):
+    config = gsm8k.get_config(size)
+    config.update(fields)
+    with pytest.raises(ValueError, match=message):
+        frontier.measure(config, str(tmp_path / "w"), given=dict.fromkeys(given, 1))
+    assert not (tmp_path / "w").exists()
+
+
+def test_flags_that_are_used_are_taken():
+    config = gsm8k.get_config("smollm2_135m")
+    config.source, config.pretrained, config.scripts = "/a", "/b", "c.py"
+    frontier._check_used(config, {"source": "/a"}, allowed=True)
+    config.probe.examples = 8
+    frontier._check_used(config, {"probe.batch": 4}, allowed=True)
