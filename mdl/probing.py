@@ -41,7 +41,7 @@ class Settings:
         batch: examples coded with the same weights.
         replay: further steps after each batch, on batches drawn from all that was coded (Bornschein et al. 2022).
         prompt_weight: weight of a prompt's tokens in the loss, in percent.
-        max_tokens: an example is cut here for training.
+        max_tokens: the most tokens of an example in training, 0 for all that the context holds.
         seed: of the adapters and of the replay.
         heldout: dev examples on which the loss is measured after 0, `batch`, 2 `batch`, 4 `batch` … examples and at the
             end; with any, the final model also codes all labels once more, for the regret. 0 spends no time on either.
@@ -55,7 +55,7 @@ class Settings:
     batch: int = 8
     replay: int = 1
     prompt_weight: int = 0
-    max_tokens: int = 256
+    max_tokens: int = 0
     seed: int = 0
     heldout: int = 0
 
