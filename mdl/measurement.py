@@ -22,7 +22,7 @@ import mdl
 from mdl import results, startup
 from mdl.codes import Encoder, Meter
 from mdl.codes import settings as settings_code
-from mdl.evaluation import Performance, evaluate, inputs
+from mdl.evaluation import Performance, evaluate, inputs, too_long
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.machine import programs
@@ -153,6 +153,8 @@ class Measurement:
 
         Programs are verified in a process beside the encoder, and once it is done in up to `verifiers` processes.
         """
+        if verifiers < 1:
+            raise ValueError(f"verifiers={verifiers}: a whole number, 1 or more, is wanted")
         if any(search.method in programs.MODELLESS for search in searches) and not self.allow_scripts:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         pool = Verifiers(self.workdir / "logs")
@@ -256,6 +258,7 @@ class _Run:
         self.splits = [self.task.dev[: setup.dev], self.task.test[: setup.test]]
         self.inputs = inputs(self.task, [example for split in self.splits for example in split])
         self.constant = _constant(self.task, self.splits[1])
+        self._too_long: dict[Any, int] = {}  # what stands around prompts -> test examples that do not fit with it
         self.name = self.checkpoint.name if self.checkpoint else ""
         self.stage = self.checkpoint.stage if self.checkpoint else results.NO_MODEL
         self.fingerprint = self.checkpoint.fingerprint if self.checkpoint else ""
@@ -297,6 +300,22 @@ class _Run:
             started = time.monotonic() - seconds  # scoring is not encoding
         return time.monotonic() - started
 
+    def _unfit(self, adapted: Any) -> int:
+        """How many test examples a program cannot answer since they are too long; told once."""
+        if self.checkpoint is None:
+            return 0
+        around = (adapted.before, adapted.chat)
+        if around not in self._too_long:
+            found = too_long(adapted, self.checkpoint.tokenizer, self.task, self.splits[1])
+            if found and found not in self._too_long.values():
+                logging.warning(
+                    "%s: %d of %d test examples are too long for the context of %d tokens, with what programs put before "
+                    "them, or their answers for max_new_tokens=%d: they count as wrong",
+                    self.name, found, len(self.splits[1]), adapted.config.max_length, self.task.max_new_tokens,
+                )  # fmt: skip
+            self._too_long[around] = found
+        return self._too_long[around]
+
     def _estimate(self, key: str, encoded: Encoded, seconds: float, progress: _Progress) -> None:
         del progress  # nothing to wait for
         started = time.monotonic()
@@ -306,7 +325,8 @@ class _Run:
         write_then_rename(path, answers_file(self.inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = _bits(encoded, 8 * -(-encoded.program.coded_bits // 8))
-        self._record(key, encoded, bits, "estimated", answers, spent, None, path)
+        unfit = self._unfit(encoded.adapted)
+        self._record(key, encoded, bits, "estimated", answers, spent, None, path, unfit)
 
     def _path(self, key: str, encoded: Encoded) -> pathlib.Path:
         name = f"{self.name or 'no-model'}-{encoded.program.method}-{key}.program"
@@ -330,6 +350,7 @@ class _Run:
         if not prompts.exists():
             write_then_rename(prompts, inputs_file(self.inputs))
         answers = path.with_suffix(".answers.jsonl")
+        unfit = self._unfit(encoded.adapted)
         slim = dataclasses.replace(encoded, adapted=None)  # its weights are about to be reused
 
         def accept(verdict: Verdict) -> None:
@@ -339,14 +360,14 @@ class _Run:
                 )
             bits = _bits(slim, 8 * path.stat().st_size)
             spent = {"encode": seconds, "decode": verdict.decode, "evaluate": verdict.answer}
-            self._record(key, slim, bits, "verified", read_answers(answers), spent, path, answers)
+            self._record(key, slim, bits, "verified", read_answers(answers), spent, path, answers, unfit)
             progress.end()
 
         progress.begin()
         job = Job(self.setup, path.resolve(), prompts.resolve(), answers.resolve(), self.owner.allow_scripts)
         self.pool.submit(job, accept)
 
-    def _record(self, key, encoded, bits, source, answers, seconds, program, path) -> None:
+    def _record(self, key, encoded, bits, source, answers, seconds, program, path, unfit) -> None:
         dev, test = evaluate(self.task, self.splits, answers)
         metric, workdir = self.task.metric, self.owner.workdir
         result = results.Result(
@@ -377,6 +398,7 @@ class _Run:
             other_metrics=dict(test.others),
             overlap=self.overlap.record(),
             constant=self.constant,
+            too_long=unfit,
             answers=str(path.relative_to(workdir)),
             environment=startup.environment(),
             package=mdl.__version__,

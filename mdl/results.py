@@ -87,6 +87,8 @@ class Result:
         overlap: what adaptation and evaluation data share, by name; see `mdl.tasks.leakage`.
         constant: what the best constant answer, of those that training examples suggest, scores on the test
             split; None where it was not measured.
+        too_long: test examples that the program cannot answer, since they do not fit its context with
+            their answers, or their answers the task's limit; they count as wrong.
         answers: path of the kept answers, relative to the workdir ("" where none were kept).
         environment: what else the answers depend on (processor, instruction set, XLA flags, kind
             of device), name -> text.
@@ -121,6 +123,7 @@ class Result:
     other_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     overlap: dict[str, float] = dataclasses.field(default_factory=dict)
     constant: float | None = None
+    too_long: int = 0
     answers: str = ""
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     package: str = ""
