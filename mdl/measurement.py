@@ -309,8 +309,8 @@ class _Run:
             found = too_long(adapted, self.checkpoint.tokenizer, self.task, self.splits[1])
             if found and found not in self._too_long.values():
                 logging.warning(
-                    "%s: %d of %d test examples are too long for the context of %d tokens, with what programs put before "
-                    "them, or their answers for max_new_tokens=%d: they count as wrong",
+                    "%s: %d of %d test examples are too long for the context of %d tokens, with what programs put "
+                    "before them, or their answers for max_new_tokens=%d: they count as wrong",
                     self.name, found, len(self.splits[1]), adapted.config.max_length, self.task.max_new_tokens,
                 )  # fmt: skip
             self._too_long[around] = found

@@ -87,13 +87,13 @@ class Result:
         overlap: what adaptation and evaluation data share, by name; see `mdl.tasks.leakage`.
         constant: what the best constant answer, of those that training examples suggest, scores on the test
             split; None where it was not measured.
-        too_long: test examples that the program cannot answer, since they do not fit its context with
-            their answers, or their answers the task's limit; they count as wrong.
         answers: path of the kept answers, relative to the workdir ("" where none were kept).
         environment: what else the answers depend on (processor, instruction set, XLA flags, kind
             of device), name -> text.
         package: version of this package ("" where unknown).
         format: version of the program file's format.
+        too_long: test examples that the program cannot answer, since they do not fit its context with
+            their answers, or their answers the task's limit; they count as wrong.
     """
 
     task: str
@@ -123,11 +123,11 @@ class Result:
     other_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     overlap: dict[str, float] = dataclasses.field(default_factory=dict)
     constant: float | None = None
-    too_long: int = 0
     answers: str = ""
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     package: str = ""
     format: int = 0
+    too_long: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

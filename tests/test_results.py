@@ -81,6 +81,7 @@ def test_names_are_stable():
         "environment",
         "package",
         "format",
+        "too_long",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 
