@@ -1,4 +1,4 @@
-"""Damaged files of rows, read as a custom task: what is wrong is one line, and the rest is a task.
+"""Damaged files of rows, read as a custom task: what is wrong is one line, and the rest is a task that scores.
 
     python -m benchmarks.mutated.tables [--count=250] [--seed=0]
 
@@ -8,6 +8,7 @@ numbers, truth values, lists and objects; each copy is damaged anew and read wit
 
 import io
 import json
+import math
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -120,6 +121,15 @@ def _odd(random: np.random.Generator) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
+def _use(path: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Reads a task and scores its own completions, and odd ones."""
+    task = custom(str(path), **settings)
+    outputs = [1.0, 2.5] if task.output == "likelihood" else [task.test[0].completion, "-€ 1'000 数 \u0301"]
+    for output in outputs:
+        if not math.isfinite(task.score([output], task.test[:1]).value):
+            raise ArithmeticError(f"{output!r} scores no number")
+
+
 def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
     """Reads damaged files as tasks.
 
@@ -139,7 +149,7 @@ def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
             path.write_bytes(_odd(random) if name in ODD and i // len(files) % 2 else mutant(content, random))
             yield (
                 f"{path.name} {settings['metric']}",
-                lambda path=path, settings=settings: custom(str(path), **settings),
+                lambda path=path, settings=settings: _use(path, settings),
             )
 
     return check(cases())

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.mutated import tables as damaged
 from mdl.tasks import tables
 from mdl.tasks.opinions import LABELS, opinions
 
@@ -306,3 +307,10 @@ def test_tensorflow_data_sets(tmp_path):
     with pytest.raises(ValueError, match="tfds:mdl_no_such_thing:train cannot be had") as error:
         read("tfds:mdl_no_such_thing")
     assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_refused_in_one_line(tmp_path):
+    outcome = damaged.run(64, 1, tmp_path)
+    assert outcome.faults == []
+    assert outcome.counts["read"] >= 5 and outcome.counts["refused"] >= 20
+    assert outcome.growth < 2**28
