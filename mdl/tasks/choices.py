@@ -1,12 +1,11 @@
 """Multiple choice: the choices of a row, and how rows name the right one."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mdl.tasks.templates import text_of
-from mdl.tasks.texts import composed
+from mdl.tasks.texts import composed, parsed
 
 WAYS = ("text", "number", "letter")
 
@@ -35,8 +34,8 @@ def options(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     value = row.get(field)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parsed(value)
+        except ValueError:
             value = None
     known = isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value)
     found = tuple(composed(text_of(item).strip()) for item in value) if known else ()

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import logging
 
-from mdl.tasks.texts import one_line
+from mdl.tasks.texts import check_whole, one_line, parsed
 
 EXAMPLES = Path(__file__).parent / "examples"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -108,14 +108,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         if len(value) > MOST_LETTERS:
             raise ValueError(f"has {len(value):,} characters; at most {MOST_LETTERS:,} are read: shorten it")
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(
-                    f"holds half a character (\\u{ord(value[error.start]):04x}, a lone surrogate) after "
-                    f"{value[max(0, error.start - 20) : error.start]!r}: the text was cut inside it; remove it"
-                ) from None
+        check_whole(value)
         return value
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -187,10 +180,10 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
     for number, line in _lines(text):
         if line and not line.isspace():
             try:
-                row = _json(line)
+                row = parsed(line)
             except ValueError as error:
                 try:
-                    whole = _json(text) if not rows else None
+                    whole = parsed(text) if not rows else None
                 except ValueError:
                     whole = None
                 if isinstance(whole, dict):
@@ -209,20 +202,12 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
 
 def _json_list(path: Path, text: str) -> list[dict]:
     try:
-        rows = _json(text)
+        rows = parsed(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); a list of objects is wanted") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({one_line(error)}); a list of objects is wanted") from None
     return [_object(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
-
-
-def _json(text: str) -> Any:
-    """Raises ValueError whatever is wrong."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("lists or objects nest too deep") from None
 
 
 def _object(row: Any, where: str) -> dict:

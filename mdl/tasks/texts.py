@@ -1,9 +1,11 @@
-"""Texts of any script compared alike: composed letters, and words where a script has no spaces."""
+"""Texts as they are read, and of any script compared alike: composed letters, words where a script has no spaces."""
 
 import functools
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 # Scripts that put no space between words: Thai, Lao, Tibetan, Burmese, Khmer, Tai Le and Lue, Tai Tham; kana, Bopomofo,
 # Han. As ranges of a character class.
@@ -45,6 +47,29 @@ def _pattern(name: str) -> re.Pattern:
 def composed(text: str) -> str:
     """Returns the text in Unicode's normal form C: é is one letter, however it was typed."""
     return unicodedata.normalize("NFC", text)
+
+
+def parsed(text: str) -> Any:
+    """Returns what a JSON text says.
+
+    Raises:
+        ValueError: It is no JSON, nests too deep, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects nest too deep") from None
+
+
+def check_whole(text: str) -> None:
+    """Raises ValueError, which goes on a field's name, where a text holds half a character and cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"holds half a character (\\u{ord(text[error.start]):04x}, a lone surrogate) after "
+            f"{text[max(0, error.start - 20) : error.start]!r}: the text was cut inside it; remove it"
+        ) from None
 
 
 def one_line(value: object) -> str:
