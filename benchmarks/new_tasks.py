@@ -163,7 +163,7 @@ def sentences(random: np.random.Generator) -> list[dict[str, Any]]:
     for _ in range(ROWS):
         parts = [table[int(random.integers(len(table)))] for table in (_NOUNS, _VERBS, _OBJECTS, _WHERE, _WHEN)]
         english, french = (" ".join(part[side] for part in parts) for side in (0, 1))
-        rows.append({"english": english.capitalize() + ".", "french": french.capitalize() + "."})
+        rows.append({"english": f"{english[0].upper()}{english[1:]}.", "french": f"{french[0].upper()}{french[1:]}."})
     return rows
 
 

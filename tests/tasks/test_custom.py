@@ -78,7 +78,8 @@ def test_the_separator_is_what_prompts_end_in(build, caplog):
 
 def test_labels_may_be_named(build):
     content = [{"text": f"t {i}", "label": i % 2} for i in range(20)]
-    for labels in ("0=bad,1=very good", {"0": "bad", "1": "very good"}):
+    assert build(content, metric="label_likelihood", labels=[1, 0]).labels == ("1", "0")
+    for labels in ("0=bad,1=very good", {"0": "bad", "1": "very good"}, {0: "bad", 1: "very good"}):
         task = build(content, metric="label_likelihood", labels=labels)
         assert {(e.reference, e.choices) for e in everything(task)} == {
             ("bad", (" bad", " very good")),
