@@ -308,10 +308,12 @@ class _Run:
         if around not in self._too_long:
             found = too_long(adapted, self.checkpoint.tokenizer, self.task, self.splits[1])
             if found and found not in self._too_long.values():
+                answering, shots = self.task.answering, ", behind the examples of a program" * bool(adapted.before)
+                limit = f" or max_new_tokens={answering.max_new_tokens}" if answering.mode == "text" else ""
                 logging.warning(
-                    "%s: %d of %d test examples are too long for the context of %d tokens, with what programs put "
-                    "before them, or their answers for max_new_tokens=%d: they count as wrong",
-                    self.name, found, len(self.splits[1]), adapted.config.max_length, self.task.max_new_tokens,
+                    "%s: %d of %d test examples are longer with their answers than its context, %d tokens%s%s: they "
+                    "count as wrong",
+                    self.name, found, len(self.splits[1]), adapted.config.max_length, limit, shots,
                 )  # fmt: skip
             self._too_long[around] = found
         return self._too_long[around]
