@@ -3,9 +3,10 @@ r"""Four new tasks through `experiments.custom` as it comes: what a stranger get
     python -m benchmarks.new_tasks [--only=problems,…] [--keep=DIR] [--result=benchmarks/results/new_tasks.json]
 
 Files are written by a seed: word problems with numbers (JSON lines), passages of up to some hundred words with yes/no
-questions (CSV), news of four kinds (CSV, labels as numbers), English and French sentences (TSV). Each is one run of its
-own, of the tiny size, with the defaults; recorded are its seconds (by the clock, and of the processor, which other work
-on the machine does not lengthen), points, the constant answer, the best test score, and what it warned of. With `--keep` files, working directories and outputs stay there.
+questions (CSV), news of four kinds (CSV, labels as numbers), English and French sentences (TSV). Each is one run of
+its own, of the tiny size, with the defaults; recorded are its seconds (by the clock, and of the processor, which
+other work on the machine does not lengthen), points, the constant answer, the best test score, and what it warned of.
+With `--keep` files, working directories and outputs stay there.
 """
 
 import csv
