@@ -15,7 +15,7 @@ PROBE = {
     "batch": 8,
     "replay": 1,
     "prompt_weight": 0,
-    "max_tokens": 256,
+    "max_tokens": 0,
     "seed": 0,
     "heldout": 0,
 }
@@ -40,7 +40,20 @@ def scripts(task=""):
     return search("script", files=tuple(map(str, found)))
 
 
-def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verifiers, probe=None, allow_scripts=True):
+def config(
+    task,
+    checkpoints,
+    searches,
+    *,
+    dev,
+    test,
+    batch_size,
+    threads,
+    verifiers,
+    max_tokens=0,
+    probe=None,
+    allow_scripts=True,
+):
     """A whole config: a task on checkpoints, searched.
 
     Args:
@@ -52,6 +65,8 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
         batch_size: prompts scored together.
         threads: of a process; 0 for as many as there are cores.
         verifiers: processes that decode and score once all is encoded.
+        max_tokens: the most tokens of a training example, for every search and the probe that do not set their own;
+            0 for all that the context holds. A longer one loses the first tokens of its prompt.
         probe: settings of `mdl.probing`, to measure the codelength of labels given inputs as well. It is not where
             `examples` is 0, the default.
         allow_scripts: run the searches' scripts, which are the repository's own.
@@ -66,6 +81,7 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
             "batch_size": batch_size,
             "threads": threads,
             "verifiers": verifiers,
+            "max_tokens": max_tokens,
             "source": "",
             "pretrained": "",
             "choose_on": "dev",
@@ -77,13 +93,13 @@ def config(task, checkpoints, searches, *, dev, test, batch_size, threads, verif
     )
 
 
-def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
+def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
     """A size for each family in `configs/checkpoints.py`: all its checkpoints, from the hub; for accelerators.
 
     Args:
         task: as for `config`.
         dev, test: examples scored of each split.
-        max_tokens: examples are cut there.
+        max_tokens: as for `config`.
         shots: numbers of examples in context.
     """
 
@@ -99,21 +115,17 @@ def families(task, *, dev, test, max_tokens=512, shots=(1, 4, 8)):
                 search("zero_shot", stages=("posttrained",), settings={"chat": True}),
                 search("urial", shots=(0, 2)),
                 search("icl", shots=shots),
-                search(
-                    "prequential",
-                    settings={**lora, "learning_rate": 1e-4},
-                    examples=(8, 32, 128, 512, 2048),
-                    max_tokens=max_tokens,
-                ),
-                search("prequential", stages=("random",), settings=full, examples=(512, 2048), max_tokens=max_tokens),
-                search("lora", stages=trained, max_tokens=max_tokens, learning_rate=(1e-4, 1e-5), widths=(2, 3, 4, 16)),
-                search("bayesian_lora", stages=trained, max_tokens=max_tokens),
+                search("prequential", settings={**lora, "learning_rate": 1e-4}, examples=(8, 32, 128, 512, 2048)),
+                search("prequential", stages=("random",), settings=full, examples=(512, 2048)),
+                search("lora", stages=trained, learning_rate=(1e-4, 1e-5), widths=(2, 3, 4, 16)),
+                search("bayesian_lora", stages=trained),
             ),
             dev=dev,
             test=test,
             batch_size=64,
             threads=0,
             verifiers=1,
+            max_tokens=max_tokens,
         )
 
     return {family: functools.partial(size, family) for family in checkpoints.FAMILIES}

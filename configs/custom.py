@@ -55,14 +55,13 @@ def tiny():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
             search("icl", stages=("pretrained", "posttrained"), shots=(2, 8)),
-            search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(12,), max_tokens=127),
+            search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(12,)),
             search(
                 "prequential",
                 stages=("pretrained", "posttrained"),
                 settings=full,
                 examples=(32, 64, 120, 240),
                 epochs=(12,),
-                max_tokens=127,
             ),
         ),
         dev=200,
@@ -70,7 +69,7 @@ def tiny():
         batch_size=64,
         threads=1,
         verifiers=2,
-        probe={"examples": 120, "train": "full", "learning_rate": 1e-3, "max_tokens": 127},
+        probe={"examples": 120, "train": "full", "learning_rate": 1e-3},
     )
 
 
@@ -90,14 +89,12 @@ def smollm2_135m():
                 stages=("posttrained",),
                 settings={"train": "lora", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(16, 32, 64, 120),
-                max_tokens=500,
             ),
             search(
                 "prequential",
                 stages=("random",),
                 settings={"train": "full", "learning_rate": 1e-3, "prompt_weight": 100},
                 examples=(32, 120),
-                max_tokens=500,
             ),
         ),
         dev=100,

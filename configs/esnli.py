@@ -23,17 +23,14 @@ def tiny():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
-            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,), max_tokens=111),
-            search(
-                "prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,), max_tokens=111
-            ),
+            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,)),
+            search("prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,)),
             search(
                 "prequential",
                 stages=("posttrained",),
                 settings=full,
                 examples=(128, 256, 512),
                 epochs=(8,),
-                max_tokens=111,
             ),
         ),
         dev=64,
@@ -65,7 +62,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(1,),
-                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -73,7 +69,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(256,),
                 epochs=(2,),
-                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -81,7 +76,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(0,),
-                max_tokens=128,
             ),
         ),
         dev=18,
@@ -109,7 +103,6 @@ def smollm2_135m_labels():
                 settings=lora,
                 examples=(8, 32, 128),
                 epochs=(2,),
-                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -117,7 +110,6 @@ def smollm2_135m_labels():
                 settings={**lora, "train": "full"},
                 examples=(32,),
                 epochs=(2,),
-                max_tokens=128,
             ),
         ),
         dev=60,
@@ -142,7 +134,7 @@ def _full(adapt, max_new_tokens):
     }
 
 
-SIZES = families(_full(adapt="train", max_new_tokens=128), dev=300, test=3000, max_tokens=200, shots=(1, 3, 6, 12)) | {
+SIZES = families(_full(adapt="train", max_new_tokens=128), dev=300, test=3000, shots=(1, 3, 6, 12)) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
     "smollm2_135m_labels": smollm2_135m_labels,

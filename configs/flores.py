@@ -31,7 +31,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
-                max_tokens=95,
             ),
             search(
                 "prequential",
@@ -39,7 +38,6 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
-                max_tokens=95,
             ),
             search(
                 "prequential",
@@ -47,7 +45,6 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 128, 512),
                 epochs=(8,),
-                max_tokens=95,
             ),
         ),
         dev=64,
@@ -79,7 +76,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(16, 64),
                 epochs=(1,),
-                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -87,7 +83,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(256,),
                 epochs=(2,),
-                max_tokens=128,
             ),
             search(
                 "prequential",
@@ -95,7 +90,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(16,),
                 epochs=(0,),
-                max_tokens=128,
             ),
         ),
         dev=12,
@@ -120,7 +114,7 @@ def _full(max_words, max_new_tokens=128):
     }
 
 
-SIZES = families(_full(max_words=60), dev=100, test=1012, max_tokens=128, shots=(1, 4, 8, 16)) | {
+SIZES = families(_full(max_words=60), dev=100, test=1012, shots=(1, 4, 8, 16)) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
 }

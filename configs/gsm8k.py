@@ -47,7 +47,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -55,7 +54,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -63,7 +61,6 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 64, 128),
                 epochs=(10,),
-                max_tokens=127,
             ),
         ),
         dev=64,
@@ -77,7 +74,7 @@ def tiny():
 def methods():
     """Every method on the embedded checkpoints: `make frontier`."""
     full = {"train": "full", "prompt_weight": 30}
-    sent = {"max_tokens": 127, "batch": 8, "examples": 1024}
+    sent = {"batch": 8, "examples": 1024}
     after = ("posttrained",)
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
@@ -95,7 +92,6 @@ def methods():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(128, 512),
                 epochs=(8,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -103,7 +99,6 @@ def methods():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(8, 32, 128),
                 epochs=(10,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -111,21 +106,18 @@ def methods():
                 settings={"learning_rate": 1e-2, "prompt_weight": 30},
                 examples=(32, 128),
                 epochs=(10,),
-                max_tokens=127,
             ),
             search(
                 "blockwise",
                 stages=("random", "pretrained"),
                 settings={**full, "learning_rate": 2e-3, "epochs": 8},
                 examples=512,
-                max_tokens=127,
             ),
             search(
                 "blockwise",
                 stages=after,
                 settings={**full, "learning_rate": 1e-3, "epochs": 10},
                 examples=128,
-                max_tokens=127,
             ),
             search(
                 "combined",
@@ -135,7 +127,6 @@ def methods():
                 second=512,
                 learning_rate=3e-2,
                 widths=(4, 8),
-                max_tokens=127,
             ),
             search(
                 "lora",
@@ -190,7 +181,7 @@ def ablation():
     full = {"train": "full", "prompt_weight": 30, "learning_rate": 1e-3, "seed": seeds}
     sizes = {"examples": (32, 128), "epochs": (10,)}
     base = {**sizes, "order": "random"}
-    sent = {"max_tokens": 127, "examples": 1024}
+    sent = {"examples": 1024}
     steady = {**sent, "batch": 16, "learning_rate": 5e-3}  # 1e-2 diverges without a learned range
     adapters = {"rank": 4, "seed": seeds}
     return config(
@@ -198,12 +189,12 @@ def ablation():
         tuple(c for c in embedded() if c["stage"] == "posttrained"),
         (
             scripts("gsm8k"),
-            search("prequential", settings=full, **base, max_tokens=127),
-            search("prequential", settings={**full, "replay": (1, 4)}, **base, max_tokens=127),
-            search("prequential", settings={**full, "calibrate": True}, **base, max_tokens=127),
-            search("prequential", settings={**full, "warmup": 8}, **base, max_tokens=127),
-            search("prequential", settings=full, **sizes, order=("short", "likely", "gain"), max_tokens=127),
-            search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random", max_tokens=127),
+            search("prequential", settings=full, **base),
+            search("prequential", settings={**full, "replay": (1, 4)}, **base),
+            search("prequential", settings={**full, "calibrate": True}, **base),
+            search("prequential", settings={**full, "warmup": 8}, **base),
+            search("prequential", settings=full, **sizes, order=("short", "likely", "gain")),
+            search("blockwise", settings={**full, "epochs": 10}, examples=128, order="random"),
             search("lora", settings={"rank": (1, 2, 4), "seed": seeds}, **steady, epochs=(6,), widths=(2, 3, 4, 8, 16)),
             search("lora", settings={**adapters, "entropy": False}, **steady, epochs=(3, 6, 12), widths=(16,)),
             search("bayesian_lora", settings=adapters, **sent, epochs=(3, 6, 12), learning_rate=1e-2, gates_rate=3e-2),

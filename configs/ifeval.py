@@ -48,7 +48,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -56,7 +55,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
-                max_tokens=127,
             ),
             search(
                 "prequential",
@@ -64,7 +62,6 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(32, 128, 512),
                 epochs=(8,),
-                max_tokens=127,
             ),
         ),
         dev=64,
@@ -95,7 +92,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "lora", "learning_rate": 1e-3},
                 examples=(8,),
                 epochs=(0,),
-                max_tokens=320,
             ),
             search(
                 "prequential",
@@ -103,7 +99,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 5e-4},
                 examples=(8,),
                 epochs=(2,),
-                max_tokens=320,
             ),
             search(
                 "prequential",
@@ -111,7 +106,6 @@ def smollm2_135m():
                 settings={**tuned, "train": "full", "learning_rate": 1e-3},
                 examples=(8,),
                 epochs=(0,),
-                max_tokens=320,
             ),
         ),
         dev=4,

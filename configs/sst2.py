@@ -23,7 +23,7 @@ def get_config():
     task.data = ""
     gentle = {"train": "lora", "learning_rate": 2e-4}  # 5e-4 and more forget what the model knew
     full = {"train": "full", "prompt_weight": 10, "learning_rate": 3e-4}
-    weights = {"examples": 2048, "max_tokens": 96, "batch": 8, "learning_rate": 2e-3}
+    weights = {"examples": 2048, "batch": 8, "learning_rate": 2e-3}
     return config(
         task,
         local(("posttrained", "pretrained", "random")),  # the slowest first: it is verified while others are encoded
@@ -33,9 +33,7 @@ def get_config():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
             search("urial", stages=("posttrained",), shots=(0,)),
-            search(
-                "prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,), max_tokens=96
-            ),
+            search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,)),
             search(
                 "lora",
                 stages=("pretrained",),
@@ -57,14 +55,13 @@ def get_config():
                 settings=full,
                 examples=(32, 128, 512),
                 epochs=(3,),
-                max_tokens=96,
             ),
-            search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,), max_tokens=96),
+            search("prequential", stages=("random",), settings=full, examples=(32, 96), epochs=(1,)),
         ),
         dev=200,
         test=300,
         batch_size=64,
         threads=1,
         verifiers=2,
-        probe={"examples": 96, "learning_rate": 1e-3, "replay": 1, "prompt_weight": 10, "max_tokens": 96},
+        probe={"examples": 96, "learning_rate": 1e-3, "replay": 1, "prompt_weight": 10},
     )

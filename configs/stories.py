@@ -23,7 +23,6 @@ def tiny():
                 settings={**full, "learning_rate": 2e-3},
                 examples=(512,),
                 epochs=(8,),
-                max_tokens=170,
             ),
             search(
                 "prequential",
@@ -31,7 +30,6 @@ def tiny():
                 settings={**full, "learning_rate": 3e-4},
                 examples=(128, 512),
                 epochs=(0,),
-                max_tokens=170,
             ),
             search(
                 "prequential",
@@ -39,7 +37,6 @@ def tiny():
                 settings={**full, "learning_rate": 1e-3},
                 examples=(512,),
                 epochs=(4,),
-                max_tokens=170,
             ),
         ),
         dev=306,

@@ -16,7 +16,7 @@ from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
 from mdl.files import told
 from mdl.machine.programs import MODELLESS
-from mdl.methods import prompt
+from mdl.methods import METHODS, prompt
 from mdl.verification import Setup
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -80,7 +80,9 @@ def measure(
     _check_used(config, given or {}, allowed)
     startup.start(config.threads)
     searches = [measurement.Search(**one) for search in _searches(config) for one in measurement.grid(search)]
-    probe = settings_code.parse(probing.Settings, _plain(config.probe)) if config.probe.get("examples") else None
+    probe = _plain(config.probe)
+    probe["max_tokens"] = probe.get("max_tokens") or config.get("max_tokens", 0)
+    probe = settings_code.parse(probing.Settings, probe) if probe.get("examples") else None
     checkpoints = _checkpoints(config)
     setups = [
         Setup(
@@ -128,7 +130,10 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
 
 
 def _searches(config: ConfigDict) -> list[dict]:
-    """The config's searches, and those that flags name: scripts, and prompts, as they are and in the chat template."""
+    """The config's searches, and those that flags name: scripts, and prompts, as they are and in the chat template.
+
+    The config's limit to training examples is that of every search that does not set its own.
+    """
     searches = [_plain(search) for search in config.searches]
     named = lambda field: tuple(path.strip() for path in config.get(field, "").split(",") if path.strip())
     if named("scripts"):
@@ -139,10 +144,18 @@ def _searches(config: ConfigDict) -> list[dict]:
         chat = {"method": "prompt", "settings": {"chat": True}, "stages": ("posttrained",)}
         searches.append({**chat, "search": {"files": files}})
     for search in searches:
+        if config.get("max_tokens", 0) and _cuts(search["method"]):
+            search["search"] = {"max_tokens": config.max_tokens} | search["search"]
         if search["method"] == "prompt":  # a file that was edited makes another search, which is not done yet
             _, points = measurement.Search(**search).parsed()
             search["search"]["digests"] = prompt.digests(points.files)
     return searches
+
+
+def _cuts(method: str) -> bool:
+    """Whether a method's search has a limit to training examples."""
+    kind = getattr(METHODS.get(method), "Search", None)
+    return kind is not None and any(field.name == "max_tokens" for field in dataclasses.fields(kind))
 
 
 def _checkpoints(config: ConfigDict) -> list[dict]:

@@ -72,7 +72,7 @@ def _run(sampled: pathlib.Path, output: pathlib.Path) -> None:
     if output.exists():
         raise ValueError(f"{output} exists; delete it to make it again, or give another --output")
     if sampled.exists():
-        stories = [json.loads(line) for line in sampled.read_text(encoding="utf-8").splitlines()]
+        stories = [json.loads(line) for line in sampled.read_text(encoding="utf-8").split("\n") if line]
     elif _CHECKPOINT.value:
         samplings = [Sampling(float(temperature), seed=_SEED.value) for temperature in _TEMPERATURES.value]
         checkpoint = checkpoints.load(_CHECKPOINT.value, dtype="float32")

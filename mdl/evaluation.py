@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mdl.machine.answering import Input
+from mdl.checkpoints.tokenizer import Tokenizer
+from mdl.machine.answering import Input, attached
+from mdl.machine.answers import encode
+from mdl.methods.method import Adapted
 from mdl.tasks.task import Example, Task
 
 
@@ -38,6 +41,25 @@ def inputs(task: Task, examples: Sequence[Example]) -> list[Input]:
         )
         for example in examples
     ]
+
+
+def too_long(adapted: Adapted, tokenizer: Tokenizer, task: Task, examples: Sequence[Example]) -> int:
+    """How many examples a program cannot answer rightly, whatever it has learned: they count as wrong.
+
+    Those whose prompt, with what the program puts around it, and right answer (or any of the options) exceed the
+    context, and those whose right answer takes more tokens than the task allows.
+    """
+    answering = task.answering
+    count = 0
+    for example in examples:
+        answers = [example.completion]
+        if answering.mode in ("label", "option"):
+            answers = [attached(example.prompt, label, task.joint) for label in task.labels] or example.choices
+        pairs = [encode(adapted, tokenizer, example.prompt, text) for text in answers]
+        ended = answering.mode == "codelength" and tokenizer.eos_id is not None
+        beyond = any(len(head) + len(tail) + ended > adapted.config.max_length for head, tail in pairs)
+        count += beyond or (answering.mode == "text" and len(pairs[0][1]) > answering.max_new_tokens)
+    return count
 
 
 def evaluate(task: Task, splits: Sequence[Sequence[Example]], answers: Sequence[Any]) -> list[Performance]:

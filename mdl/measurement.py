@@ -17,7 +17,7 @@ from absl import logging
 
 from mdl import results, scope, startup
 from mdl.codes import Encoder, Meter
-from mdl.evaluation import Performance, evaluate, inputs
+from mdl.evaluation import Performance, evaluate, inputs, too_long
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
 from mdl.machine import programs
@@ -62,6 +62,8 @@ class Measurement:
             ValueError: the directory is in use or belongs to another evaluation, or something given cannot be used.
             OSError: a file cannot be written.
         """
+        if verifiers < 1:
+            raise ValueError(f"verifiers={verifiers}: a whole number, 1 or more, is wanted")
         if any(search.method in programs.MODELLESS for search in searches) and not self.allow_scripts:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         with self.record.hold():
@@ -113,6 +115,7 @@ class _Run:
         self.splits = [task.dev[: setup.dev], task.test[: setup.test]]
         self.inputs = inputs(task, [example for split in self.splits for example in split])
         self.constant = _constant(task, self.splits[1])
+        self._too_long: dict[Any, int] = {}  # what stands around prompts -> test examples that do not fit with it
         self.name = self.checkpoint.name if self.checkpoint else ""
         self.stage = self.checkpoint.stage if self.checkpoint else results.NO_MODEL
         self.fingerprint = self.checkpoint.fingerprint if self.checkpoint else ""
@@ -182,6 +185,24 @@ class _Run:
             started = time.monotonic() - seconds  # scoring is not encoding
         return time.monotonic() - started
 
+    def _unfit(self, adapted: Any) -> int:
+        """How many test examples a program cannot answer since they are too long; told once."""
+        if self.checkpoint is None:
+            return 0
+        around = (adapted.before, adapted.chat)
+        if around not in self._too_long:
+            found = too_long(adapted, self.checkpoint.tokenizer, self.task, self.splits[1])
+            if found and found not in self._too_long.values():
+                answering, shots = self.task.answering, ", behind the examples of a program" * bool(adapted.before)
+                limit = f" or max_new_tokens={answering.max_new_tokens}" if answering.mode == "text" else ""
+                logging.warning(
+                    "%s: %d of %d test examples are longer with their answers than its context, %d tokens%s%s: they "
+                    "count as wrong",
+                    self.name, found, len(self.splits[1]), adapted.config.max_length, limit, shots,
+                )  # fmt: skip
+            self._too_long[around] = found
+        return self._too_long[around]
+
     def _estimate(self, key: str, encoded: Encoded, seconds: float) -> None:
         started = time.monotonic()
         if not math.isfinite(encoded.program.coded_bits):
@@ -192,7 +213,7 @@ class _Run:
         write_then_rename(path, answers_file(self.inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = _bits(encoded, 8 * -(-encoded.program.coded_bits // 8))
-        self._record(key, encoded, bits, "estimated", answers, spent, path)
+        self._record(key, encoded, bits, "estimated", answers, spent, self._unfit(encoded.adapted), path)
 
     def _path(self, key: str, encoded: Encoded) -> pathlib.Path:
         name = f"{self.name or 'no-model'}-{encoded.program.method}-{key}.program"
@@ -214,6 +235,7 @@ class _Run:
             payload_bits=program.payload_bits,
             method=program.method,
             adapted=encoded.adapted.digest(),
+            too_long=self._unfit(encoded.adapted),
             seconds=seconds,
             environment=startup.environment(),
             **versions(),
@@ -248,7 +270,8 @@ class _Run:
                 )
             bits = _bits(encoded, 8 * path.stat().st_size)
             spent = {"encode": pending.seconds, "decode": verdict.decode, "evaluate": verdict.answer}
-            self._record(pending.key, encoded, bits, "verified", read_answers(answers), spent, answers, path)
+            given = read_answers(answers)
+            self._record(pending.key, encoded, bits, "verified", given, spent, pending.too_long, answers, path)
             self.record.forget_unverified(pending.search, pending.key)
 
         def fail(error: VerificationError) -> None:
@@ -262,7 +285,7 @@ class _Run:
         job = Job(self.setup, path.resolve(), prompts.resolve(), answers.resolve(), self.owner.allow_scripts)
         self.pool.submit(job, accept, fail)
 
-    def _record(self, key, encoded, bits, source, answers, seconds, path, program=None) -> None:
+    def _record(self, key, encoded, bits, source, answers, seconds, unfit, path, program=None) -> None:
         """Scores answers, which lie at `path`, and records the point."""
         dev, test = evaluate(self.task, self.splits, answers)
         metric, workdir = self.task.metric, self.record.path
@@ -296,6 +319,7 @@ class _Run:
             other_metrics=dict(test.others),
             overlap=self.overlap.record(),
             constant=self.constant,
+            too_long=unfit,
             answers=str(path.relative_to(workdir)),
             environment=startup.environment(),
             evaluation=self.record.evaluation,

@@ -20,12 +20,12 @@ from absl import logging
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codelengths import Data, Table, online
 from mdl.files import write_then_rename
-from mdl.machine.answers import log_likelihoods
-from mdl.methods.examples import rules
+from mdl.machine.answers import encode, log_likelihoods
+from mdl.methods.examples import rules, tokenised
 from mdl.methods.method import Adapted
 from mdl.results import is_number, is_text
 from mdl.tasks.task import Example, Task
-from mdl.training import Tokenised, learner, tokenise
+from mdl.training import Tokenised, learner
 
 MOST_BITS = 1 << 53  # a length is a number that floats hold
 Labelled = Sequence[tuple[Example, Tokenised]]
@@ -36,14 +36,15 @@ class Settings:
     """How a checkpoint learns while its labels are coded.
 
     Attributes:
-        examples: training examples coded, from the start; fewer where the split has fewer.
+        examples: training examples coded, from the start; fewer where the split has fewer. Those that exceed the
+            context are left out, and others taken.
         train: adapters or all weights.
         rank, alpha: of the adapters.
         learning_rate: of Adam.
         batch: examples coded with the same weights.
         replay: further steps after each batch, on batches drawn from all that was coded (Bornschein et al. 2022).
         prompt_weight: weight of a prompt's tokens in the loss, in percent.
-        max_tokens: an example is cut here for training.
+        max_tokens: the most tokens of an example in training, 0 for all that the context holds.
         seed: of the adapters and of the replay.
         heldout: dev examples on which the loss is measured after 0, `batch`, 2 `batch`, 4 `batch` … examples and at the
             end; with any, the final model also codes all labels once more, for the regret. 0 spends no time on either.
@@ -57,7 +58,7 @@ class Settings:
     batch: int = 8
     replay: int = 1
     prompt_weight: int = 0
-    max_tokens: int = 256
+    max_tokens: int = 0
     seed: int = 0
     heldout: int = 0
 
@@ -75,6 +76,7 @@ class Codelength:
         heldout: [m] pairs (n, bits a label of the held-out examples after training on n); empty where not measured.
         hindsight: bits of all labels by the final model; None where not measured.
         data: digest of the task's examples: a file that was edited is measured again.
+        left_out: examples that were passed over, since they exceed the context.
     """
 
     task: str
@@ -88,11 +90,17 @@ class Codelength:
     heldout: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     hindsight: float | None = None
     data: str = ""
+    left_out: int = 0
 
     @property
     def key(self) -> str:
         """What identifies the measurement: a resumed run skips it."""
         return _key(self.task, self.data, self.fingerprint, self.settings)
+
+    @property
+    def what(self) -> tuple[str, str]:
+        """What is coded given what: labels where there are choices, otherwise whole completions with their ends."""
+        return ("completions", "prompts") if self.uniform is None else ("labels", "inputs")
 
     @property
     def table(self) -> Table:
@@ -135,8 +143,7 @@ class _Labels:
 
     def data(self, examples: Sequence[Example]) -> Data:
         """Examples with their tokens."""
-        tokenizer = self._checkpoint.tokenizer
-        labelled = [(e, tokenise(tokenizer, e.prompt, e.completion, self._rules.max_tokens)) for e in examples]
+        labelled = list(zip(examples, tokenised(self._checkpoint, examples, self._settings.max_tokens), strict=True))
         return Data(len(examples), lambda rows: [labelled[i] for i in rows])
 
     def bits(self, batch: Labelled) -> float:
@@ -144,7 +151,7 @@ class _Labels:
         return label_bits(adapted, self._checkpoint, [example for example, _ in batch])
 
     def update(self, batch: Labelled) -> None:
-        sequences = [tokenised for _, tokenised in batch]
+        sequences = [sequence for _, sequence in batch]
         self._learner.update(*self._rules.arrays(sequences, self._settings.prompt_weight))
 
     def fresh(self) -> Self:
@@ -161,7 +168,15 @@ def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
         raise ValueError(f"probing {settings.examples} of {len(task.train)} training examples of {task.name}: none")
     if settings.heldout and not task.dev:
         raise ValueError(f"heldout={settings.heldout}: {task.name} has no dev examples")
-    examples = task.train[: settings.examples]
+    examples, left_out = _fitting(checkpoint, task.train, settings.examples)
+    if not examples:
+        raise ValueError(f"all {left_out} training examples of {task.name} are longer than {checkpoint.name}'s context")
+    if left_out:
+        logging.warning(
+            "%d training examples are longer than the context of %s, and not probed: %d others are",
+            left_out, checkpoint.name, len(examples),
+        )  # fmt: skip
+    heldout, _ = _fitting(checkpoint, task.dev, settings.heldout)
     learner = _Labels(checkpoint, settings)
     coded = online(
         learner,
@@ -169,8 +184,8 @@ def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
         batch=settings.batch,
         replay=settings.replay,
         seed=settings.seed,
-        heldout=learner.data(task.dev[: settings.heldout]) if settings.heldout else None,
-        hindsight=settings.heldout > 0,
+        heldout=learner.data(heldout) if heldout else None,
+        hindsight=bool(heldout),
     )
     return Codelength(
         task=task.name,
@@ -184,7 +199,21 @@ def probe(checkpoint: Checkpoint, task: Task, settings: Settings) -> Codelength:
         uniform=sum(math.log2(len(e.choices)) for e in examples) if all(e.choices for e in examples) else None,
         heldout=list(coded.heldout),
         hindsight=coded.hindsight,
+        left_out=left_out,
     )
+
+
+def _fitting(checkpoint: Checkpoint, examples: Sequence[Example], count: int) -> tuple[list[Example], int]:
+    """The first `count` examples that fit the context with their answers, and how many before were left out."""
+    adapted, found = Adapted(checkpoint.config, checkpoint.params), []
+    for seen, example in enumerate(examples):
+        if len(found) == count:
+            return found, seen - count
+        answers = example.choices or (example.completion,)
+        pairs = [encode(adapted, checkpoint.tokenizer, example.prompt, text) for text in answers]
+        if all(len(head) + len(tail) < checkpoint.config.max_length for head, tail in pairs):  # one is the end's
+            found.append(example)
+    return found, len(examples) - len(found)
 
 
 def label_bits(adapted: Adapted, checkpoint: Checkpoint, examples: Sequence[Example]) -> float:
@@ -250,7 +279,7 @@ class Record:
         """
         if self.has(task, checkpoint.fingerprint, settings):
             return
-        logging.info("%s (%s): codelength of labels given inputs", checkpoint.name, checkpoint.stage)
+        logging.info("%s (%s): codelength of answers given inputs", checkpoint.name, checkpoint.stage)
         try:
             found = (*self.read(), probe(checkpoint, task, settings))
         except FloatingPointError as error:
@@ -298,12 +327,14 @@ def _parse(line: bytes) -> Codelength:
 
 def table(codelengths: Sequence[Codelength]) -> str:
     """What each checkpoint's labels cost, and what derives from it, as plain text."""
-    rows = ["codelength of labels given inputs (online code, ideal bits; inputs are free)", ""]
+    what, inputs = codelengths[0].what
+    rows = [f"codelength of {what} given {inputs} (online code, ideal bits; {inputs} are free)", ""]
     for c in codelengths:
         share = "" if c.uniform is None else f", {c.bits[-1] / c.uniform:.2f} of the uniform code's {c.uniform:,.0f}"
+        left = f"; {c.left_out} that exceed the context left out" if c.left_out else ""
         rows.append(
-            f"  {c.stage:12} {c.checkpoint:28} {c.bits[-1]:10,.0f} bits for {c.examples[-1]:,} labels"
-            f" ({c.bits[-1] / c.examples[-1]:.3f} a label{share})"
+            f"  {c.stage:12} {c.checkpoint:28} {c.bits[-1]:10,.0f} bits for {c.examples[-1]:,} {what}"
+            f" ({c.bits[-1] / c.examples[-1]:.3f} a {what[:-1]}{share}{left})"
         )
         if derived := _derived(c):
             rows.append(f"  {'':12} {derived}")
@@ -314,7 +345,7 @@ def _derived(c: Codelength) -> str:
     """The measures in a line; empty where there are none."""
     parts, found = [], c.measures()
     if c.heldout:
-        parts.append(f"held-out {c.heldout[0][1]:.3f} to {c.heldout[-1][1]:.3f} a label")
+        parts.append(f"held-out {c.heldout[0][1]:.3f} to {c.heldout[-1][1]:.3f} a {c.what[0][:-1]}")
         parts.append(f"excess {found['excess']:,.0f}")
     if found["regret"] is not None:
         parts.append(f"regret {found['regret']:,.0f}")

@@ -176,6 +176,7 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
         )
         lines += [*_cells(rows, left=3), "", f"constant answer: {score}", ""]
         lines += [f"{task}: task complexity at test {metric}", "", *_complexity(of_task, constant, choose_on), ""]
+        lines += _too_long(of_task)
         lines += _leakage(of_task)
     return "\n".join(lines)
 
@@ -222,6 +223,19 @@ def _information(c: Complexity) -> str:
 def _tilde(*points: Result) -> str:
     """The mark of a length that depends on an estimated one."""
     return "~" * any(r.source == "estimated" for r in points)
+
+
+def _too_long(of_task: list[Result]) -> list[str]:
+    """How many test examples each checkpoint's programs cannot answer, a line each."""
+    lines = []
+    for label, group in by_stage(of_task).items():
+        counts = sorted({r.too_long for r in group})
+        if counts[-1]:
+            most = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}, by program,"
+            lines.append(
+                f"{label}: {most} of {group[0].n} test examples are too long to be answered, and count as wrong"
+            )
+    return [*lines, ""] if lines else []
 
 
 def _leakage(results: list[Result]) -> list[str]:
@@ -434,12 +448,13 @@ def draw_codelengths(path: str | os.PathLike, codelengths: Sequence) -> None:
     uniform = {c.uniform / c.examples[-1] for c in codelengths if c.uniform is not None}
     for bits in uniform:
         axes.axhline(bits, color="0.6", linewidth=0.8, linestyle=(0, (2, 3)), label="uniform code")
-    axes.set_xlabel("labels coded")
-    axes.set_ylabel("bits a label, mean so far")
+    what, inputs = codelengths[0].what
+    axes.set_xlabel(f"{what} coded")
+    axes.set_ylabel(f"bits a {what[:-1]}, mean so far")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="0.93", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{codelengths[0].task}: codelength of labels given inputs", loc="left", parse_math=False)
+    axes.set_title(f"{codelengths[0].task}: codelength of {what} given {inputs}", loc="left", parse_math=False)
     axes.legend(frameon=False, fontsize=8)
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})

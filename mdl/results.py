@@ -96,6 +96,8 @@ class Result:
         evaluation: digest of what the scores depend on beside checkpoint and program; see `mdl.scope`.
             Points of different ones share no frontier. "" in records that do not say.
         scores: path of what each example adds to the metric, relative to the workdir ("" where it was not kept).
+        too_long: test examples that the program cannot answer, since they do not fit its context with
+            their answers, or their answers the task's limit; they count as wrong.
     """
 
     task: str
@@ -131,6 +133,7 @@ class Result:
     format: int = 0
     evaluation: str = ""
     scores: str = ""
+    too_long: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

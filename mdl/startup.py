@@ -44,6 +44,8 @@ def start(threads: int | None = None) -> None:
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
+    if threads is not None and threads < 0:
+        raise ValueError(f"threads={threads}: a number of threads, or 0 for as many as there are cores, is wanted")
     wanted = threads or _threads_given()
     if wanted != _threads_given() and xla_bridge.backends_are_initialized() and jax.default_backend() == "cpu":
         raise ValueError(

@@ -273,9 +273,20 @@ class Tokenised:
 
 
 def tokenise(tokenizer: Tokenizer, prompt: str, completion: str, max_tokens: int) -> Tokenised:
-    """Tokens of an example, cut at `max_tokens`. The prompt's are those that generation will start from."""
-    head, tail = tokenizer.encode_pair(prompt, completion)
-    return Tokenised((head + tail)[:max_tokens], min(len(head), max_tokens))
+    """Tokens of an example, at most `max_tokens`. The prompt's are those that generation will start from."""
+    return fitted(*tokenizer.encode_pair(prompt, completion), max_tokens)
+
+
+def fitted(prompt: list[int], completion: list[int], max_tokens: int) -> Tokenised:
+    """An example of at most `max_tokens` tokens.
+
+    A longer one loses the first tokens of its prompt, since the answer is at the end, until the answer and its end
+    marker fit; an answer that does not fit by itself is cut at its end.
+    """
+    if len(prompt) + len(completion) > max_tokens:
+        completion = completion[: max_tokens - 1]
+        prompt = prompt[len(prompt) + len(completion) - (max_tokens - 1) :]
+    return Tokenised(prompt + completion, len(prompt))
 
 
 def arrays(

@@ -42,6 +42,9 @@ class Setup:
         dev, test: how many examples of each split are scored, from its start; None for all.
         batch_size: prompts answered side by side.
         dtype: type of the weights.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     source: str
@@ -52,6 +55,14 @@ class Setup:
     test: int | None = None
     batch_size: int = 64
     dtype: str = "float32"
+
+    def __post_init__(self):
+        for name, value in (("dev", self.dev), ("test", self.test), ("batch_size", self.batch_size)):
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not whole and (value is not None or name == "batch_size"):
+                raise ValueError(f"{name}={value!r}: a whole number, 1 or more, is wanted")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: a natural number is wanted")
 
     def load_task(self) -> Task:
         """The task."""

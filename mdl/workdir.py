@@ -48,6 +48,7 @@ class Pending:
         evaluation: its digest.
         settings, examples, tokens, header_bits, payload_bits, method: as in `methods.Encoded` and its program.
         adapted: digest of the model that it has to decode to.
+        too_long: test examples that it cannot answer; see `results.Result`.
         seconds: of encoding.
         environment: where it was encoded.
         package, format: versions.
@@ -65,6 +66,7 @@ class Pending:
     payload_bits: float
     method: str
     adapted: str
+    too_long: int
     seconds: float
     environment: dict[str, str]
     package: str

@@ -56,3 +56,16 @@ def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path
     config.prompts = str(tmp_path / "c.txt")
     with pytest.raises(ValueError, match=r"prompt file .*c\.txt: No such file"):
         frontier._searches(config)
+
+
+def test_one_limit_to_examples_is_that_of_all_searches_and_they_have_none_by_default():
+    for name in ("custom", "gsm8k", "esnli", "flores", "ifeval", "stories", "sst2"):
+        module = importlib.import_module(f"configs.{name}")
+        for size in getattr(module, "SIZES", ("",)):
+            config = module.get_config(size) if size else module.get_config()
+            assert config.max_tokens == 0 and config.probe.max_tokens == 0
+            assert not any("max_tokens" in search.search for search in config.searches)
+    config = importlib.import_module("configs.custom").get_config()
+    config.max_tokens = 300
+    limits = {search["method"]: search["search"].get("max_tokens") for search in frontier._searches(config)}
+    assert limits == {"script": None, "zero_shot": None, "urial": None, "icl": None, "prequential": 300}

@@ -2,7 +2,9 @@
 
 import pytest
 
-from mdl.measurement import Search, grid
+from mdl import startup
+from mdl.measurement import Measurement, Search, grid
+from mdl.verification import Setup
 
 
 def test_every_combination_is_a_search():
@@ -49,3 +51,28 @@ def test_wrong_searches_are_named(search, message):
     with pytest.raises(ValueError, match=message):
         for one in grid(search):
             Search(**one)
+
+
+@pytest.mark.parametrize("name", ["dev", "test", "batch_size", "seed"])
+def test_numbers_that_would_slice_are_refused(name):
+    task = {"name": "custom", "data": "example:sentiment"}
+    settings = {"source": "stories260k", "stage": None, "seed": 0, "task": task}
+    for value in (-1, 1.5, "x", True, *([0] if name != "seed" else []), *([None] if name == "batch_size" else [])):
+        with pytest.raises(ValueError, match=rf"{name}={value!r}: a (whole|natural) number"):
+            Setup(**{**settings, name: value})
+    assert Setup(**settings).dev is None
+    assert getattr(Setup(**{**settings, name: 1}), name) == 1
+
+
+def test_verifiers_and_threads_are_whole_numbers(tmp_path):
+    with pytest.raises(ValueError, match="verifiers=0: a whole number, 1 or more"):
+        Measurement(tmp_path).measure([], [], verifiers=0)
+    with pytest.raises(ValueError, match="threads=-1: a number of threads"):
+        startup.start(-1)
+
+
+@pytest.mark.parametrize("search", [{"examples": ()}, {"epochs": ()}, {"examples": (-1,)}, {"max_tokens": -1}])
+def test_counts_that_are_none_or_below_nothing_are_refused(search):
+    (name,) = search
+    with pytest.raises(ValueError, match=rf"{name}=.* is wanted"):
+        Search("prequential", search=search)

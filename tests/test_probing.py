@@ -57,6 +57,31 @@ def test_the_code_is_online():
     assert more.bits == one.bits
 
 
+def test_examples_that_exceed_the_context_are_passed_over_and_said(caplog):
+    """Others take their place; the measurement is that of the others alone."""
+    task = _task()
+    long = dataclasses.replace(task.train[0], prompt="long " * 600)
+    mixed = dataclasses.replace(task, train=[long, *task.train[:12], long, *task.train[12:], long])
+    few = dataclasses.replace(SETTINGS, examples=16, replay=0)
+    with caplog.at_level("WARNING", logger="absl"):
+        found = probing.probe(STORIES, mixed, few)
+    plain = probing.probe(STORIES, task, few)
+    assert (found.bits, found.left_out, plain.left_out) == (plain.bits, 2, 0)
+    assert "2 training examples are longer than the context of stories260k" in caplog.text
+    assert "2 that exceed the context left out" in probing.table([found])
+    with pytest.raises(ValueError, match="all 1 training examples of t are longer than stories260k's context"):
+        probing.probe(STORIES, dataclasses.replace(task, train=[long]), few)
+
+
+def test_what_is_coded_is_named():
+    """Labels where there are choices, otherwise completions: a translation is no label."""
+    one = probing.probe(STORIES, _task(), dataclasses.replace(SETTINGS, examples=4, replay=0))
+    assert "codelength of labels given inputs" in probing.table([one]) and "a label" in probing.table([one])
+    text = probing.table([dataclasses.replace(one, uniform=None)])
+    assert "codelength of completions given prompts" in text and "bits for 4 completions" in text
+    assert "a completion" in text and "label" not in text
+
+
 def test_learnable_labels_cost_less_than_random_ones_and_than_the_uniform_code():
     rng = np.random.default_rng(0)
     learnable = probing.probe(STORIES, _task(), SETTINGS).bits[-1]

@@ -53,6 +53,19 @@ def test_human_bytes(bits, text):
     assert human_bytes(bits) == text
 
 
+def test_what_is_too_long_to_be_answered_is_said():
+    results = [dataclasses.replace(r, too_long=3 * (r.stage == "random")) for r in some_results()]
+    shots = next(i for i, r in enumerate(results) if r.stage == "pretrained")
+    results[shots] = dataclasses.replace(results[shots], too_long=7)
+    lines = [line for line in table(results).splitlines() if "too long" in line]
+    n = results[0].n
+    assert [line.partition(":")[2] for line in lines] == [
+        f" 3 of {n} test examples are too long to be answered, and count as wrong",
+        f" 0 to 7, by program, of {n} test examples are too long to be answered, and count as wrong",
+    ]
+    assert "too long" not in table(some_results())
+
+
 def test_csv_holds_every_point_and_its_frontier(tmp_path):
     path = tmp_path / "out" / "frontier.csv"
     results = [*some_results(), make_result(task="flores", metric="BLEU", key="other", dev=0.1)]

@@ -83,6 +83,7 @@ def test_names_are_stable():
         "format",
         "evaluation",
         "scores",
+        "too_long",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 

@@ -140,6 +140,8 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
             if not isinstance(value, (list, tuple)):
                 raise ValueError(f"{name}={value!r}: a list is wanted")
             element = typing.get_args(types[name])[0]
+            if not value and element in (int, float):
+                raise ValueError(f"{name}={value!r}: one number or more is wanted")
             parsed[name] = tuple(_parse_value(name, element, one, coded) for one in value)
         else:
             parsed[name] = _parse_value(name, types[name], value, coded)

@@ -138,7 +138,7 @@ def read_inputs(path: str | os.PathLike) -> list[Input]:
         ValueError: the file is missing or empty, or a line is malformed; the message names file and line.
     """
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").split("\n")
+        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; give a file of JSON lines with the field 'prompt'") from None
     except UnicodeDecodeError as error:

@@ -55,12 +55,12 @@ class Search:
     Attributes:
         examples: at most so many examples.
         order: how they are chosen and ordered; see `examples.choose`.
-        max_tokens: an example's prompt and completion are cut here.
+        max_tokens: the most tokens of an example, 0 for all that the context holds; see `training.tokenise`.
     """
 
     examples: int = 64
     order: Order = "given"
-    max_tokens: int = 500
+    max_tokens: int = 0
 
 
 def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Sequence[Tokenised]) -> Learner:

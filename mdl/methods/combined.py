@@ -51,7 +51,7 @@ class Search:
         epochs: passes over them.
         learning_rate: of phase two.
         widths: of the scalars' grid, a program each.
-        max_tokens: an example's prompt and completion are cut here.
+        max_tokens: the most tokens of an example, 0 for all that the context holds; see `training.tokenise`.
     """
 
     examples: tuple[int, ...] = (64, 256)
@@ -60,7 +60,7 @@ class Search:
     epochs: int = 1
     learning_rate: float = 1e-2
     widths: tuple[int, ...] = (8,)
-    max_tokens: int = 500
+    max_tokens: int = 0
 
 
 def _layers(tree: Any) -> dict[tuple, int]:

@@ -22,7 +22,7 @@ from mdl.codes import Coder, text, tokens
 from mdl.codes.coder import byte_string, flag
 from mdl.codes.settings import one_of
 from mdl.methods.method import Example
-from mdl.training import Tokenised, arrays, gradient, tokenise
+from mdl.training import Tokenised, arrays, fitted, gradient
 
 # Ranges of settings that several methods have.
 RANK, ALPHA, RATE = (1, 4096), (1e-6, 1e6), (1e-12, 100.0)
@@ -32,14 +32,16 @@ SEPARATORS = (  # ends of prompts that are usual and found nowhere else in them;
     "e:",
     *("r:", "t:", "n:", "d:", "s:", "te:", "ch:", ":", "\n", "?", ".", "wer.", "\nIt was", "assistant", "]"),
 )
+_MOST_LOST = 0.02  # share of the examples whose answers may be cut
 _PLAIN = 255 / 256  # probability that an example's prompt ends where the separator says
 
 Order = Literal["given", "random", "short", "likely", "gain"]
 
 
 def limit(checkpoint: Checkpoint, max_tokens: int) -> int:
-    """The length at which examples are cut."""
-    return min(max_tokens, text.max_tokens(checkpoint))
+    """The most tokens of an example: the context holds no more, and `max_tokens`, where it is not 0, allows no more."""
+    most = text.max_tokens(checkpoint)
+    return min(max_tokens, most) if max_tokens else most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,17 +169,17 @@ def choose(
             ⟨its gradient, the gradient of all⟩ / its bits, highest first. Losses are means over the tokens of
             completions, gradients those of all weights. Ties stay in the order given.
         count: how many.
-        max_tokens: they are cut there.
+        max_tokens: see `limit`.
         seed: of "random".
 
     Raises:
-        ValueError: an order that there is none of.
+        ValueError: an order that there is none of, or answers that would be cut; see `tokenised`.
     """
     if order not in get_args(Order):
         raise ValueError(f"order={order!r}: one of {', '.join(get_args(Order))} is wanted")
     form = rules(checkpoint, "", max_tokens)
     pool = examples[:count] if order == "given" else examples
-    sequences = [tokenise(checkpoint.tokenizer, e.prompt, e.completion, form.max_tokens) for e in pool]
+    sequences = tokenised(checkpoint, pool, max_tokens)
     if order == "given":
         return sequences
     if order == "random":
@@ -192,6 +194,35 @@ def choose(
         else:
             ranks = np.argsort(-_gains(checkpoint, sequences, form) / bits, kind="stable")
     return [sequences[i] for i in ranks[:count]]
+
+
+def tokenised(checkpoint: Checkpoint, examples: Sequence[Example], max_tokens: int) -> list[Tokenised]:
+    """The tokens of examples, each cut to `limit`; how many are is logged.
+
+    Raises:
+        ValueError: more than 2 % of the answers would be cut.
+    """
+    most = limit(checkpoint, max_tokens)
+    pairs = [checkpoint.tokenizer.encode_pair(example.prompt, example.completion) for example in examples]
+    longer = [pair for pair in pairs if len(pair[0]) + len(pair[1]) > most]
+    if longer:
+        lost = sum(len(completion) >= most for _, completion in longer)
+        longest = max(len(prompt) + len(completion) for prompt, completion in longer)
+        if max_tokens and most == max_tokens:
+            room, remedy = f"max_tokens={most} allows", "raise max_tokens, or give 0 for all that the context holds"
+        else:
+            room, remedy = f"the context of {checkpoint.name} holds ({most})", "shorten these examples or drop them"
+        if lost > _MOST_LOST * len(pairs):
+            raise ValueError(
+                f"the answers of {lost} of {len(pairs)} training examples have more tokens than {room} (the longest "
+                f"example has {longest}), so that they would be cut off; {remedy}"
+            )
+        logging.warning(
+            "%d of %d training examples have more tokens than %s (the longest has %d): the first of their prompts are "
+            "left out, so that answers stay; %d answers are cut. To keep all, %s",
+            len(longer), len(pairs), room, longest, lost, remedy,
+        )  # fmt: skip
+    return [fitted(*pair, most) for pair in pairs]
 
 
 def _gains(checkpoint: Checkpoint, sequences: Sequence[Tokenised], form: Rules) -> np.ndarray:

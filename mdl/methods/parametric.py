@@ -37,7 +37,7 @@ class Training:
         order: which ones; see `examples.choose`.
         epochs: passes after which programs are yielded.
         learning_rate, batch: of training.
-        max_tokens: an example is cut here.
+        max_tokens: the most tokens of an example, 0 for all that the context holds; see `training.tokenise`.
         prompt_weight: of a prompt's tokens in the loss, in percent.
         seed: of the order in training.
     """
@@ -47,7 +47,7 @@ class Training:
     epochs: tuple[int, ...] = (1,)
     learning_rate: float = 1e-4
     batch: int = 8
-    max_tokens: int = 500
+    max_tokens: int = 0
     prompt_weight: int = 0
     seed: int = 0
 

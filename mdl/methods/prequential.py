@@ -68,7 +68,7 @@ class Search:
 
     Attributes:
         examples: numbers of examples; rounded up to whole batches.
-        max_tokens: an example's prompt and completion are cut here.
+        max_tokens: the most tokens of an example, 0 for all that the context holds; see `training.tokenise`.
         epochs: numbers of further epochs tried at each.
         order: how examples are chosen and ordered; see `examples.choose`. It is implied by what is coded.
     """
@@ -76,7 +76,7 @@ class Search:
     examples: tuple[int, ...] = (8, 16, 32)
     epochs: tuple[int, ...] = (2,)
     order: Order = "given"
-    max_tokens: int = 500
+    max_tokens: int = 0
 
 
 class Run:

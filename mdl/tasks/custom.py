@@ -3,7 +3,6 @@ r"""A task from anybody's rows: a prompt template, a completion, a metric, and s
 custom("reviews.csv", template=r"Review: {text}\nOpinion:", completion="label", metric="label_likelihood")
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,16 @@ from typing import Any
 from absl import logging
 
 from mdl.machine.answering import attached
+from mdl.tasks import choices as multiple_choice
 from mdl.tasks import custom_metrics, splits, tables
 from mdl.tasks.splits import Item
 from mdl.tasks.task import Example, Task, normalised
-from mdl.tasks.templates import Template, common_end, unescaped
+from mdl.tasks.templates import Template, common_end, text_of, unescaped
+from mdl.tasks.texts import composed
 
 _MOST_LABELS = 50  # more distinct completions than this are no label set
-_MOST_TOKENS = 256
+_MOST_TOKENS = 512  # by default; an answer that is longer is rare, and every answer may take as many
+_MOST_CUT = 0.02  # share of the completions that a stop string may cut
 
 
 def custom(
@@ -56,8 +58,8 @@ def custom(
         template: The prompt, with fields of a row in braces: "{text}", "{answers[text][0]}".
         completion: A field's name, or a template as well.
         metric: One of `custom_metrics.NAMES`, or `module:function`.
-        labels: The label set, as a sequence or separated by commas; by default all completions that there are. What
-            rows have may be named: "0=bad,1=good", or a mapping. For `multiple_choice` the choices of every row.
+        labels: The label set, as a sequence or separated by commas; by default all completions of the training split.
+            What rows have may be named: "0=bad,1=good", or a mapping. For `multiple_choice` the choices of every row.
         choices: The field that lists a row's choices; for `multiple_choice` without labels.
         dev_data, test_data: Files of their own for these splits, with the same fields.
         split_field: A field that names each row's split, used where rows have it; "" for none.
@@ -66,8 +68,10 @@ def custom(
         seed: Of the splits and of the order of examples.
         shuffle: Put each split in an order by hash; otherwise it is that of the rows.
         instruction: What to do, for instruction prompts; made from the labels by default.
-        max_new_tokens: Tokens that a completion may take; 0 for as many as the longest one has bytes, at most 256.
-        stop: A string, or several, at which generation ends. "auto" is a new line where no completion holds one.
+        max_new_tokens: Tokens that a completion may take; 0 for as many as the longest one of the training split has
+            bytes, at most 512.
+        stop: A string, or several, at which generation ends. "auto" is a new line where no completion of the training
+            split holds one.
         joint: What stands between prompt and completion where neither has white space there.
         title: The task's name in results; by default made from `data`.
         encoding, columns, delimiter, data_dir: As for `tables.read`; `columns` may be separated by commas.
@@ -76,8 +80,7 @@ def custom(
         ValueError: A setting or a row is wrong; the message names it.
         FileNotFoundError: There is no such file.
     """
-    if not data:
-        raise ValueError("data is not given: a file of rows, or tfds:NAME, hf:NAME or example:sentiment")
+    _check(locals())
     words = _label_words(labels)
     labels = tuple(words.values())
     custom_metrics.metrics(metric, labels)  # a wrong name is told before long files are read
@@ -91,38 +94,74 @@ def custom(
         unescaped(joint),
     )
     how = {"encoding": encoding, "columns": _listed(columns), "delimiter": unescaped(delimiter), "data_dir": data_dir}
-    given = _by_split(tables.read(data, **how), rule, split_field)
-    for split, source in (("dev", dev_data), ("test", test_data)):
-        if source and given.get(split):
-            raise ValueError(f"{split}_data={source} and rows of {data} that are {split}: give one of them")
-        if source:
-            table = tables.read(source, **how)
-            given[split] = [rule.item(row, table.where(i)) for i, row in enumerate(table.rows)]
+    read = {split: tables.read(source, **how) for split, source in
+            (("", data), ("dev", dev_data), ("test", test_data)) if source}  # fmt: skip
+    if metric == "multiple_choice":
+        rows = [(row, table.where(i)) for table in read.values() for i, row in enumerate(table.rows)]
+        rule = replace(rule, way=multiple_choice.way([rule.named(*row) for row in rows]))
+    given = _by_split(read.pop(""), rule, split_field)
+    for split, table in read.items():
+        if given.get(split):
+            raise ValueError(f"{split}_data={table.source} and rows of {data} that are {split}: give one of them")
+        given[split] = [rule.item(row, table.where(i)) for i, row in enumerate(table.rows)]
     splits.warn_of_duplicates(given)
     found = splits.complete(given, {"dev": dev_size, "test": test_size}, seed, data)
     if metric in custom_metrics.LABELLED:
-        labels = _label_set([item for items in found.values() for item in items], labels, metric)
+        labels = _label_set(found, labels, metric)
     if shuffle:
         found = {split: splits.shuffled(items, seed) for split, items in found.items()}
     examples = {split: tuple(item.example for item in items) for split, items in found.items()}
-    chosen = metric in custom_metrics.LABELLED and custom_metrics.output(metric) == "choose"
+    output = custom_metrics.output(metric)
+    chosen = metric in custom_metrics.LABELLED and output == "choose"
     if chosen:
         examples = {split: _choosing(own, labels, rule.joint) for split, own in examples.items()}
-    everything = [example for split in examples.values() for example in split]
-    reported, others = custom_metrics.metrics(metric, labels)
+    train = examples["train"]  # how answers end and how long they are is not taken from what is scored
+    reported, others = custom_metrics.metrics(metric, labels, [example.reference for example in train])
     return Task(
         name=title or _name(data),
         metric=reported,
         **examples,
-        separator=_separator(rule.template, everything),
-        max_new_tokens=max_new_tokens or _longest(everything),
-        stop=_stop(stop, everything),
+        separator=_separator(rule.template, train),
+        max_new_tokens=max_new_tokens or _longest(train, output),
+        stop=_stop(stop, train, output),
         instruction=unescaped(instruction) or (f"Answer with one of these: {', '.join(labels)}." if labels else ""),
         others=others,
-        output=custom_metrics.output(metric),
+        output=output,
         labels=labels if chosen else (),
         joint=rule.joint,
     )
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raises ValueError where a setting is of the wrong type or out of range."""
+    for name in ("data", "template", "completion", "metric", "choices", "dev_data", "test_data", "split_field",
+                 "instruction", "joint", "title", "encoding", "delimiter", "data_dir"):  # fmt: skip
+        if not isinstance(settings[name], str):
+            raise ValueError(f"{name}={settings[name]!r}: a text is wanted")
+        if any("\ud800" <= letter <= "\udfff" for letter in settings[name]):
+            raise ValueError(f"{name}={settings[name]!a} is not text: bytes that are not UTF-8, or half a character")
+    if not settings["data"]:
+        raise ValueError("data is not given: a file of rows, or tfds:NAME, hf:NAME or example:sentiment")
+    for name in ("dev_size", "test_size"):
+        size = settings[name]
+        number = isinstance(size, (int, float)) and not isinstance(size, bool)
+        if not number or not (0 < size < 1 or (1 <= size <= tables.MOST_ROWS and size == int(size))):
+            raise ValueError(f"{name}={size!r}: a share below 1, or a whole number of prompts, is wanted")
+    for name, least in (("max_new_tokens", 0), ("seed", None)):
+        value = settings[name]
+        if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+            raise ValueError(f"{name}={value!r}: a {'natural' if least == 0 else 'whole'} number is wanted")
+    if not isinstance(settings["shuffle"], bool):
+        raise ValueError(f"shuffle={settings['shuffle']!r}: True or False is wanted")
+    for name in ("stop", "columns"):
+        value = settings[name]
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
+            raise ValueError(f"{name}={value!r}: a text, or a list of texts, is wanted")
+        if not isinstance(value, str) and "" in items:
+            raise ValueError(f"{name}={value!r}: one of them is empty")
+    if not isinstance(settings["labels"], (str, Sequence, Mapping)):
+        raise ValueError(f"labels={settings['labels']!r}: labels between commas, a list or a mapping is wanted")
 
 
 @dataclass(frozen=True)
@@ -135,6 +174,16 @@ class _Rule:
     words: Mapping[str, str]  # what rows have -> label
     choices: str
     joint: str
+    way: str = ""  # of naming the right choice, for multiple_choice
+
+    def named(self, row: Mapping[str, Any], where: str) -> multiple_choice.Named:
+        """What a row has for its right choice."""
+        field = self.completion.field
+        given = self.completion.fill(row, where)[0] if field is None else self.completion.value(field, row, where)
+        return multiple_choice.named(given, self._options(row, where), self.words, where)
+
+    def _options(self, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        return tuple(self.words.values()) or multiple_choice.options(row, self.choices, where)
 
     def item(self, row: Mapping[str, Any], where: str) -> Item:
         """Returns a row's example.
@@ -144,19 +193,18 @@ class _Rule:
         prompt, values = self.template.fill(row, where)
         text, _ = self.completion.fill(row, where)
         options: tuple[str, ...] = ()
-        if custom_metrics.output(self.metric) == "choose":
-            text = text.strip()
-        text = self.words.get(text.strip(), text)
+        if self.metric in custom_metrics.LABELLED:
+            text = composed(text.strip())
+        text = self.words.get(composed(text.strip()), text)
         if self.metric == "multiple_choice":
-            options = tuple(self.words.values()) or _choices(row, self.choices, where)
-            text = _chosen(text, options, where)
+            options, text = self._options(row, where), self.named(row, where).meant[self.way]
         for what, content in (("prompt", prompt), ("completion", text)):
             if not content.strip():
                 raise ValueError(f"{where}: the {what} is empty; fill it in or drop the row")
         prompt = prompt.rstrip(" ")
         key = normalised(" ".join(values)) or " ".join(values).strip().casefold()
-        choices = tuple(attached(prompt, option, self.joint) for option in options)
-        return Item(Example(prompt, attached(prompt, text, self.joint), text.strip(), choices), key, where)
+        options = tuple(attached(prompt, option, self.joint) for option in options)
+        return Item(Example(prompt, attached(prompt, text, self.joint), text.strip(), options), key, where)
 
 
 def _by_split(table: tables.Table, rule: _Rule, split_field: str) -> dict[str, list[Item]]:
@@ -174,53 +222,32 @@ def _by_split(table: tables.Table, rule: _Rule, split_field: str) -> dict[str, l
     return found
 
 
-def _choices(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
-    value = row.get(field)
-    if isinstance(value, str):  # a CSV cell
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            value = None
-    if not isinstance(value, list) or len(value) < 2 or len(set(map(str, value))) < len(value):
-        raise ValueError(
-            f"{where}: field {field!r} is {str(row.get(field))[:80]!r}; multiple_choice wants a list of two or more "
-            'distinct choices there, in a CSV cell as JSON (["red", "blue"]), or labels=red,blue for all rows'
-        )
-    return tuple(str(choice).strip() for choice in value)
-
-
-def _chosen(text: str, options: Sequence[str], where: str) -> str:
-    """The right choice: by its text, its number from 0, or its letter."""
-    if text in options:
-        return text
-    place = int(text) if text.isdecimal() else ord(text) - ord("A") if len(text) == 1 else -1
-    if not 0 <= place < len(options):
-        raise ValueError(
-            f"{where}: completion {text[:80]!r} is none of the choices {', '.join(map(repr, options))}, nor the number "
-            "(from 0) or letter of one"
-        )
-    return options[place]
-
-
-def _label_set(items: Sequence[Item], labels: Sequence[str], metric: str) -> tuple[str, ...]:
-    """Returns the labels, found where they are not given, after checking every completion against them."""
-    counts = Counter(item.example.reference for item in items)
-    if not labels:
-        labels = tuple(sorted(counts))
+def _label_set(found: Mapping[str, Sequence[Item]], labels: Sequence[str], metric: str) -> tuple[str, ...]:
+    """Returns the labels, those of the training split where none are given, after checking all completions."""
+    counts = Counter(item.example.reference for items in found.values() for item in items)
+    given = bool(labels)
+    if not given:
+        labels = tuple(sorted({item.example.reference for item in found["train"]}))
         if not 2 <= len(labels) <= _MOST_LABELS:
             raise ValueError(
-                f"metric={metric} is for a label set, and there are {len(labels)} distinct completions, such as "
-                f"{labels[0][:80]!r}; give labels=…, or another metric"
+                f"metric={metric} is for a label set, and there are {len(labels)} distinct completions in the training "
+                f"split, such as {labels[0][:80]!r}; give labels=…, or another metric"
             )
     if len({label.casefold() for label in labels}) < max(2, len(labels)):
         raise ValueError(f"labels={','.join(labels)}: two or more that differ in more than case are wanted")
-    for item in items:
-        label = item.example.reference
-        if label not in labels:
-            raise ValueError(
-                f"{item.where}: label {label[:80]!r} is not in the set {', '.join(map(repr, labels))} ({counts[label]} "
-                "such rows); correct it, or add it to labels=…"
-            )
+    known = ", ".join(map(repr, labels[:20]))
+    for split, items in found.items():
+        for item in items:
+            label = item.example.reference
+            if label not in labels:
+                rows = f"({counts[label]} such rows)"
+                raise ValueError(
+                    f"{item.where}: label {label[:80]!r} is not in the set {known} {rows}; correct it, or add it to "
+                    "labels=…"
+                    if given
+                    else f"{item.where}: label {label[:80]!r} of {split} is in no training row, which have {known} "
+                    f"{rows}; correct it, or give all labels with labels=…"
+                )
     return tuple(labels)
 
 
@@ -248,29 +275,45 @@ def _separator(template: Template, examples: Sequence[Example]) -> str:
     return end
 
 
-def _longest(examples: Sequence[Example]) -> int:
+def _longest(examples: Sequence[Example], output: str) -> int:
     longest = max(len(example.completion.encode()) for example in examples) + 1  # a token has a byte or more; the end
-    if longest > _MOST_TOKENS:
-        logging.info("the longest completion has %d bytes; max_new_tokens is %d", longest - 1, _MOST_TOKENS)
+    if longest > _MOST_TOKENS and output == "generate":
+        logging.warning(
+            "the longest completion has %d bytes, and answers may take %d tokens: long ones may be cut; give "
+            "max_new_tokens=… for another limit", longest - 1, _MOST_TOKENS,
+        )  # fmt: skip
     return min(longest, _MOST_TOKENS)
 
 
-def _stop(stop: str | Sequence[str], examples: Sequence[Example]) -> tuple[str, ...]:
+def _stop(stop: str | Sequence[str], examples: Sequence[Example], output: str) -> tuple[str, ...]:
     if stop == "auto":
-        return () if any("\n" in example.reference for example in examples) else ("\n",)
-    return tuple(map(unescaped, [stop] if isinstance(stop, str) and stop else stop))
+        return () if any("\n" in example.completion for example in examples) else ("\n",)
+    stops = tuple(map(unescaped, [stop] if isinstance(stop, str) and stop else stop))
+    cut = [example for example in examples if any(end in example.completion for end in stops)]
+    if output == "generate" and len(cut) > _MOST_CUT * len(examples):
+        logging.warning(
+            "generation stops at %s, which %d of %d training completions hold, such as %r: answers like these are cut "
+            "there", ", ".join(map(repr, stops)), len(cut), len(examples), cut[0].completion[:80],
+        )  # fmt: skip
+    return stops
 
 
-def _label_words(labels: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+def _label_words(labels: str | Sequence[Any] | Mapping[Any, str]) -> dict[str, str]:
     """What rows have -> label, from "bad,good", "0=bad,1=good", a sequence or a mapping."""
     if isinstance(labels, Mapping):
-        return {str(value): word for value, word in labels.items()}
-    listed = _listed(labels)
-    if isinstance(labels, str) and listed and all("=" in item for item in listed):
-        return {value.strip(): word.strip() for value, _, word in (item.partition("=") for item in listed)}
-    return dict(zip(listed, listed, strict=True))
+        pairs = [(text_of(value), text_of(word)) for value, word in labels.items()]
+    else:
+        listed = _listed(labels)
+        if isinstance(labels, str) and listed and all("=" in item for item in listed):
+            pairs = [(value, word) for value, _, word in (item.partition("=") for item in listed)]
+        else:
+            pairs = [(item, item) for item in listed]
+    words = {composed(value.strip()): composed(word.strip()) for value, word in pairs}
+    if "" in words or "" in words.values() or len(words) < len(pairs):
+        raise ValueError(f"labels={labels!r}: a label is empty, or named twice")
+    return words
 
 
 def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) and value else value
-    return tuple(str(item).strip() for item in items)
+    return tuple(text_of(item).strip() for item in items)

@@ -10,12 +10,18 @@ from decimal import Decimal
 MARK = "####"
 MARKS = (MARK, "answer is")
 
+SIGN = "[-+\u2212\u2013\uff0d]"
+CURRENCY = "[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20cf\ufdfc\ufe69\uff04\uffe0\uffe1\uffe5\uffe6]"
+THOUSANDS = "[ \u00a0\u2009\u202f,'\u2019]"  # between groups of three digits, the same everywhere in a number
+
 # The number must follow the mark on the same line. The group (?>…) is atomic, so that the
-# look-ahead cannot be met by giving digits back: `72/3`, `1,00` and `1.2.3` are not numbers.
+# look-ahead cannot be met by giving digits back: `72/3`, `1,00`, `10:30` and `1.2.3` are not numbers.
 _NUMBER = re.compile(
-    r"[ \t]*(?:(?:\*\*|\$?\\boxed\{)[ \t]*)?(?:(?P<sign>[-+\u2212])?\\?\$?|\\?\$(?P<inner>[-+\u2212]))"
-    r"(?P<digits>(?>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+))"
-    r"(?![.,eE]?[0-9]|%?[ \t]*[-+\u2212*/^=\u00d7\u00f7][ \t]*\$?[0-9])"
+    rf"[ \t]*(?:(?:\*\*|\$?\\boxed\{{)[ \t]*)?"
+    rf"(?:(?P<sign>{SIGN})?(?:\\?{CURRENCY})?|\\?{CURRENCY}(?P<inner>{SIGN}))"
+    rf"(?P<digits>(?>(?:[0-9]{{1,3}}(?P<gap>{THOUSANDS})[0-9]{{3}}(?:(?P=gap)[0-9]{{3}})*(?![0-9])|[0-9]+)"
+    r"(?:\.[0-9]+)?|\.[0-9]+))"
+    rf"(?![.,:'\u2019_eE]?[0-9]|%?[ \t]*(?:{SIGN}|[*/^=\u00d7\u00f7])[ \t]*{CURRENCY}?[0-9])"
 )
 _STATED = re.compile(r"\banswer\s+is\b[ \t]*:?", re.IGNORECASE)
 
@@ -25,8 +31,8 @@ def final_number(text: str, marks: Sequence[str] = MARKS) -> Decimal | None:
 
     That is the first `####`; where there is none, the first "answer is", in any case and with or without a colon, that
     a number follows. (In running text, as in some of GSM8K's own answers, the words may say something else.) Signs,
-    `$`, thousands commas, decimals, bold type, LaTeX's `\boxed{}`, a final period and a percent sign are understood,
-    and words may follow (`72 balls`).
+    currencies, thousands (`1,000`, `1 000`, `1'000`), decimals after a point, bold type, LaTeX's
+    `\boxed{}`, a final period and a percent sign are understood, and words may follow (`72 balls`).
 
     Args:
         text: Working and answer.
@@ -49,9 +55,9 @@ def _number(text: str, start: int) -> Decimal | None:
     found = _NUMBER.match(text, start)
     if found is None:
         return None
-    number = Decimal(found["digits"].replace(",", ""))  # exact at any length
+    number = Decimal(re.sub(THOUSANDS, "", found["digits"]))  # exact at any length
     # copy_negate, as unary minus would round to the context's 28 digits
-    return number.copy_negate() if (found["sign"] or found["inner"] or "+") in "-\u2212" else number
+    return number if (found["sign"] or found["inner"] or "+") == "+" else number.copy_negate()
 
 
 def same_number(completion: str, reference: str, marks: Sequence[str] = MARKS) -> bool:

@@ -3,8 +3,8 @@
 An evaluation example counts as contaminated where at least 70 % of its 8-grams of words occur in one training example
 (the measure of PaLM, Chowdhery et al. 2022, arXiv 2204.02311, section 8, held against single examples, since short
 generated texts share their n-grams with the training data as a whole); a text shorter than that, where it occurs as a
-whole. What a prompt format adds to every example is no evidence: n-grams in over 10 % of the training examples are left
-out.
+whole. In scripts without spaces each letter counts as a word. What a prompt format adds to every example is no
+evidence: n-grams in over 10 % of the training examples are left out.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from absl import logging
 
 from mdl.results import LOUD
 from mdl.tasks.task import Example, Task, normalised
+from mdl.tasks.texts import words
 
 N = 8
 _CONTAMINATED = 0.7
@@ -91,7 +92,7 @@ def overlap(task: Task, dev: int | None = None, test: int | None = None) -> Over
 
 
 def _words(example: Example) -> list[str]:
-    return normalised(f"{example.prompt} {example.completion}").split()
+    return words(normalised(f"{example.prompt} {example.completion}"))
 
 
 def _windows(words: list[str], n: int) -> Iterator[str]:

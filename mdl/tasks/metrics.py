@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mdl.tasks.texts import composed
+
 
 class Metric(Protocol):
     """A metric of outputs against examples; higher is better.
@@ -52,28 +54,30 @@ class Corpus:
     """A corpus metric of sacrebleu (Post 2018, arXiv 1804.08771), on the scale from 0 to 100.
 
     Attributes:
-        name: See `Metric`; sacrebleu's name of it, "BLEU" or "chrF".
-        pair: (output, example) -> the hypothesis and reference texts that are compared.
+        name: See `Metric`; it begins in sacrebleu's name of it, "BLEU" or "chrF".
+        pair: (output, example) -> the hypothesis and reference texts that are compared, in normal form C.
+        tokenize: sacrebleu's name of what finds words, for BLEU.
     """
 
     name: str
     pair: Callable[[str, Any], tuple[str, str]]
+    tokenize: str = "13a"
 
     def statistics(self, outputs: Sequence[str], examples: Sequence[Any]) -> np.ndarray:
         """Returns `[n, k]`: sacrebleu's own statistics of each segment (n-gram counts and lengths)."""
-        hypotheses, references = zip(*(self.pair(o, e) for o, e in zip(outputs, examples, strict=True)), strict=True)
+        pairs = (map(composed, self.pair(o, e)) for o, e in zip(outputs, examples, strict=True))
+        hypotheses, references = zip(*pairs, strict=True)
         # The statistics that sacrebleu's own bootstrap resamples; corpus_score is the value of their sum.
-        return np.array(_sacrebleu(self.name)._extract_corpus_statistics(list(hypotheses), [list(references)]))
+        return np.array(self._sacrebleu()._extract_corpus_statistics(list(hypotheses), [list(references)]))
 
     def value(self, sums: np.ndarray) -> float:
         """Returns the corpus score."""
-        return _sacrebleu(self.name)._compute_score_from_stats([int(x) for x in sums]).score
+        return self._sacrebleu()._compute_score_from_stats([int(x) for x in sums]).score
 
+    def _sacrebleu(self):
+        import sacrebleu  # here, since most tasks do without
 
-def _sacrebleu(name: str):
-    import sacrebleu  # here, since most tasks do without
-
-    return {"BLEU": sacrebleu.BLEU, "chrF": sacrebleu.CHRF}[name]()
+        return sacrebleu.CHRF() if self.name.startswith("chrF") else sacrebleu.BLEU(tokenize=self.tokenize)
 
 
 @dataclass(frozen=True)

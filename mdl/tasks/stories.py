@@ -62,4 +62,4 @@ def _examples(rows: Sequence[dict[str, list[str]]], seed: int) -> tuple[Example,
 @functools.cache
 def _rows() -> tuple[dict[str, list[str]], ...]:
     text = importlib.resources.files("mdl.tasks").joinpath(_FILE).read_text(encoding="utf-8")
-    return tuple(map(json.loads, text.splitlines()))
+    return tuple(map(json.loads, filter(None, text.split("\n"))))

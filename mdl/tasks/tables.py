@@ -9,13 +9,25 @@ example:sentiment               a file that this package ships
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
+from mdl.tasks.texts import check_whole, one_line, parsed
+
 EXAMPLES = Path(__file__).parent / "examples"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+# What is read: fields of text that can be encoded, numbers, truth values, nothing, and lists and objects of such; other
+# values become text. At most:
+MOST_BYTES = 1 << 30  # of a file, and of what a Parquet file unpacks to
+MOST_ROWS = 10_000_000
+MOST_COLUMNS = 4096  # fields of a row
+MOST_LETTERS = 1 << 24  # characters of a cell, or of a JSON string
+MOST_DEPTH = 64  # lists and objects in one another
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +61,14 @@ def read(
 
     Args:
         source: See the module's docstring.
-        encoding: Of a text file; a byte-order mark is dropped.
+        encoding: Of a text file; a byte-order mark is dropped whatever it is.
         columns: Names of the columns, for a CSV or TSV file that has no header.
         delimiter: Between cells of a CSV file, by default a comma. A TSV file has tabs and no quotation.
         data_dir: Where TFDS or the datasets library keep prepared data; their own place by default.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A line cannot be read, or there are no rows.
+        ValueError: A line cannot be read, something is larger than the limits above, or there are no rows.
     """
     kind, _, name = str(source).partition(":")
     if kind == "tfds":
@@ -69,7 +81,44 @@ def read(
         table = _file(Path(source), encoding, columns, delimiter)
     if not table.rows:
         raise ValueError(f"{source} has no rows; a file needs at least one for each split")
-    return table
+    if len(table.rows) > MOST_ROWS:
+        raise ValueError(f"{source} has {len(table.rows):,} rows; at most {MOST_ROWS:,} are read: give a part of them")
+    return replace(table, rows=[_checked(row, table, i) for i, row in enumerate(table.rows)])
+
+
+def _checked(row: dict[str, Any], table: Table, number: int) -> dict[str, Any]:
+    """The row with values of the types above."""
+    if len(row) > MOST_COLUMNS:
+        raise ValueError(f"{table.where(number)}: {len(row)} fields; at most {MOST_COLUMNS} are read")
+    for name, value in row.items():
+        try:
+            row[name] = _plain(value, MOST_DEPTH)
+        except ValueError as error:
+            raise ValueError(f"{table.where(number)}: field {name[:80]!r} {error}") from None
+    return row
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """The value, or one of the types above that says the same."""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"holds bytes that are not UTF-8 text ({value[:20]!r}); store it as text") from None
+    if isinstance(value, str):
+        if len(value) > MOST_LETTERS:
+            raise ValueError(f"has {len(value):,} characters; at most {MOST_LETTERS:,} are read: shorten it")
+        check_whole(value)
+        return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if depth == 0:
+        raise ValueError(f"nests lists or objects more than {MOST_DEPTH} deep; make it flat")
+    if isinstance(value, dict):
+        return {_plain(str(key), depth - 1): _plain(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth - 1) for item in value]
+    return _plain(value.tolist() if hasattr(value, "tolist") else str(value), depth - 1)  # NumPy's; dates, decimals
 
 
 def _file(path: Path, encoding: str, columns: Sequence[str], delimiter: str) -> Table:
@@ -80,6 +129,10 @@ def _file(path: Path, encoding: str, columns: Sequence[str], delimiter: str) -> 
         raise ValueError(f"{path}: {suffix or 'no suffix'} is not a known format; known: {', '.join(SUFFIXES)}")
     if columns and suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path}: columns={','.join(columns)} is for CSV and TSV files; this one names its fields")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read: give a part of it"
+        )
     if suffix == ".parquet":
         return Table(str(path), _parquet(path))
     text = _decoded(path, encoding)
@@ -88,16 +141,19 @@ def _file(path: Path, encoding: str, columns: Sequence[str], delimiter: str) -> 
     if suffix == ".json" and text.lstrip().startswith("["):
         return Table(str(path), _json_list(path, text))
     if suffix in (".csv", ".tsv"):
-        lines, rows = _cells(path, text, "\t" if suffix == ".tsv" else delimiter or ",", columns)
+        lines, rows = _table(path, text, "\t" if suffix == ".tsv" else delimiter or ",", columns)
     else:
         lines, rows = _json_lines(path, text)
     return Table(str(path), rows, lines)
 
 
 def _decoded(path: Path, encoding: str) -> str:
-    content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding)
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")  # a byte-order mark, which some codecs leave
     except LookupError:
         raise ValueError(f"encoding={encoding!r} is unknown; utf-8, latin-1, cp1252 and utf-16 are known") from None
     except UnicodeDecodeError as error:
@@ -109,18 +165,35 @@ def _decoded(path: Path, encoding: str) -> str:
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not "
             f"{encoding} (as {guess} it reads {shown!r}); give encoding={guess} or save the file as UTF-8"
         ) from None
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not {encoding}: {one_line(error)}; give encoding=utf-8 or another") from None
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers. They end in LF, CR LF, or CR where there is no LF; U+2028 and NEL are part of one."""
+    for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), 1):
+        yield number, line.rstrip("\r").removeprefix("\ufeff")  # a mark within is where files were put together
 
 
 def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
     lines, rows = [], []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a JSON string
+    for number, line in _lines(text):
         if line and not line.isspace():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                shown = line.strip()[:80]
+                row = parsed(line)
+            except ValueError as error:
+                try:
+                    whole = parsed(text) if not rows else None
+                except ValueError:
+                    whole = None
+                if isinstance(whole, dict):
+                    raise ValueError(
+                        f"{path} is one object with {', '.join(map(repr, list(whole)[:5]))}; rows are wanted: a list "
+                        "of objects, or an object a line"
+                    ) from None
                 raise ValueError(
-                    f"{path}, line {number}: not JSON ({error.msg}): {shown!r}; every line must be one object"
+                    f"{path}, line {number}: not JSON ({one_line(error)}): {line.strip()[:80]!r}; every line must be "
+                    "one object"
                 ) from None
             rows.append(_object(row, f"{path}, line {number}"))
             lines.append(number)
@@ -129,67 +202,114 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
 
 def _json_list(path: Path, text: str) -> list[dict]:
     try:
-        rows = json.loads(text)
+        rows = parsed(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); a list of objects is wanted") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({one_line(error)}); a list of objects is wanted") from None
     return [_object(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
 
 
 def _object(row: Any, where: str) -> dict:
     if not isinstance(row, dict) or not row:
-        raise ValueError(f'{where}: {str(row)[:80]!r} is not an object such as {{"prompt": "…", "completion": "…"}}')
+        raise ValueError(f'{where}: {_shown(row)!r} is not an object such as {{"prompt": "…", "completion": "…"}}')
     return row
 
 
-def _cells(path: Path, text: str, delimiter: str, columns: Sequence[str]) -> tuple[list[int], list[dict]]:
-    """Reads CSV as RFC 4180 has it; a TSV line is its cells, quotation marks are characters like others."""
+def _shown(value: Any) -> str:
+    try:
+        return str(value)[:80]
+    except (RecursionError, ValueError):  # it nests too deep, or is a number of thousands of digits
+        return type(value).__name__
+
+
+def _table(path: Path, text: str, delimiter: str, columns: Sequence[str]) -> tuple[list[int], list[dict]]:
+    """Reads cells under a header, or under names that were given; columns without a name are left out."""
     if len(delimiter) != 1:
         raise ValueError(f"delimiter={delimiter!r} must be one character")
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header, lines, rows, end = tuple(columns), [], [], 0
+    plain = delimiter == "\t"
+    header, named, lines, rows = tuple(columns), [], [], []
+    for line, cells in _split(text) if plain else _quoted(path, text, delimiter):
+        if not cells or (len(cells) == 1 and len(header) > 1 and not cells[0].strip()):
+            continue  # a blank line
+        if not header:
+            header = _header(path, line, cells)
+            continue
+        if len(cells) != len(header):
+            hint = (
+                "a cell cannot hold a tab: use CSV or JSON lines"
+                if plain
+                else f"a cell that holds {delimiter!r} or a quotation mark must be quoted"
+            )
+            raise ValueError(
+                f"{path}, line {line}: {len(cells)} cells, but there are {len(header)} columns "
+                f"({', '.join(header[:20])}); {hint}"
+            )
+        named = named or [i for i, name in enumerate(header) if name]
+        rows.append({header[i]: cells[i] for i in named})
+        lines.append(line)
+    return lines, rows
+
+
+def _split(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells between tabs, taken as they are: quotation marks are characters like others."""
+    for number, line in _lines(text):
+        yield number, line.split("\t") if line else []
+
+
+def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells as RFC 4180 has them, and the line in which each row begins."""
+    previous, end = csv.field_size_limit(MOST_LETTERS), 0
     try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         for cells in reader:
             begin, end = end + 1, reader.line_num
-            if not cells or (len(cells) == 1 and len(header) > 1 and not cells[0].strip()):
-                continue  # a blank line
-            if not header:
-                header = _header(path, begin, cells)
-                continue
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{path}, line {begin}: {len(cells)} cells, but there are {len(header)} columns "
-                    f"({', '.join(header)}); a cell that holds {delimiter!r} or a quotation mark must be quoted"
-                    if quoting == csv.QUOTE_MINIMAL
-                    else f"{path}, line {begin}: {len(cells)} cells, but there are {len(header)} columns "
-                    f"({', '.join(header)}); a cell cannot hold a tab: use CSV or JSON lines"
-                )
-            rows.append(dict(zip(header, cells, strict=True)))
-            lines.append(begin)
+            yield begin, cells
     except csv.Error as error:
-        raise ValueError(f"{path}, line {end + 1}: {error}; is a quotation mark not closed or not doubled?") from None
-    return lines, rows
+        hint = "is a quotation mark not closed or not doubled?"
+        if "field larger than" in str(error):
+            hint = f"at most {MOST_LETTERS:,} characters are read; {hint}"
+        raise ValueError(f"{path}, line {end + 1}: {one_line(error)}; {hint}") from None
+    except TypeError:
+        raise ValueError(f"delimiter={delimiter!r} cannot stand between cells; give another") from None
+    finally:
+        csv.field_size_limit(previous)
 
 
 def _header(path: Path, line: int, cells: Sequence[str]) -> tuple[str, ...]:
     header = tuple(cell.strip() for cell in cells)
-    if "" in header or len(set(header)) < len(header):
+    names = [name for name in header if name]
+    if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"{path}, line {line}: the header {', '.join(map(repr, header))} has an empty or repeated name; "
+            f"{path}, line {line}: the header {', '.join(map(repr, header[:20]))} has a repeated name or none; "
             "name the columns of a file without header with columns=prompt,completion"
+        )
+    if len(names) < len(header):
+        logging.warning(
+            "%s: %d of %d columns have no name and are left out", path, len(header) - len(names), len(header)
         )
     return header
 
 
 def _parquet(path: Path) -> list[dict]:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import parquet
     except ImportError:
         raise ValueError(f"{path}: Parquet needs pyarrow; pip install pyarrow, or save the rows as CSV") from None
     try:
-        return parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file that pyarrow reads: {_first_line(error)}") from None
+        with parquet.ParquetFile(path) as file:
+            about = file.metadata
+            size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+            limits = ((about.num_rows, MOST_ROWS, "rows"), (about.num_columns, MOST_COLUMNS, "columns"))
+            for found, most, what in (*limits, (size, MOST_BYTES, "bytes unpacked")):
+                if not 0 <= found <= most:
+                    raise ValueError(f"{found:,} {what}; from 0 to {most:,} are read: give a part of it")
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise ValueError(f"repeated names among its columns {', '.join(names[:20])}")
+            return file.read().to_pylist()
+    except Exception as error:  # noqa: BLE001 (damaged files raise anything)
+        raise ValueError(f"{path}: not a Parquet file that is read here: {_first_line(error)}") from None
 
 
 def _tfds(name: str, data_dir: str) -> list[dict]:
@@ -232,26 +352,17 @@ def _hugging_face(name: str, data_dir: str) -> list[dict]:
 
 
 def _plain_rows(rows: Iterable[dict], names: dict) -> list[dict]:
-    """Rows of Python values; a class is its name, and one that is hidden (-1) is None."""
+    """Rows in which a class is its name, and one that is hidden (-1) is None."""
     plain = []
     for row in rows:
-        row = {field: _plain(value) for field, value in row.items()}
+        row = dict(row)
         for field, name in names.items():
-            if isinstance(row[field], int):
-                row[field] = name(row[field]) if row[field] >= 0 else None
+            value = row[field].tolist() if hasattr(row[field], "tolist") else row[field]
+            if isinstance(value, int):
+                row[field] = name(value) if value >= 0 else None
         plain.append(row)
     return plain
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy
-        return _plain(value.tolist())
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"

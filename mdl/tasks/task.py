@@ -1,7 +1,6 @@
 """What a task is: splits of examples, a prompt format, and metrics with their unit."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import numpy as np
 
 from mdl.machine.answering import Answering
 from mdl.tasks.metrics import Metric
+from mdl.tasks.texts import normalised as normalised
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,3 @@ class Task:
 
 def _value(metric: Metric, statistics: np.ndarray) -> float:
     return float(metric.value(np.asarray(statistics, np.float64).sum(axis=0)))
-
-
-def normalised(text: str) -> str:
-    """Returns `text` in lower case with everything but letters and digits made single spaces.
-
-    Two questions with the same normalised text are the same question.
-
-    >>> normalised('Tim has  5 balls. How many?')
-    'tim has 5 balls how many'
-    """
-    return " ".join(re.findall(r"[^\W_]+", text.casefold()))

@@ -1,5 +1,6 @@
 """Texts with named fields."""
 
+import math
 import os
 import re
 import string
@@ -33,7 +34,14 @@ class Template:
         for _, name, form, conversion in parts:
             if form or conversion:
                 raise ValueError(f"{self.what} {self.text!r}: {{{name}}} must be a field's name alone")
+            if name == "":
+                raise ValueError(f"{self.what} {self.text!r}: {{}} names no field; braces that are text are doubled")
         return tuple((literal, name) for literal, name, _, _ in parts)
+
+    @property
+    def field(self) -> str | None:
+        """The field that is all there is, or None where there is more."""
+        return self.parts[0][1] if len(self.parts) == 1 and not self.parts[0][0] else None
 
     @property
     def end(self) -> str:
@@ -60,31 +68,41 @@ class Template:
         for literal, name in self.parts:
             text.append(literal)
             if name is not None:
-                values.append(self._value(name, row, where))
+                values.append(text_of(self.value(name, row, where)))
                 text.append(values[-1])
         return "".join(text), values
 
-    def _value(self, name: str, row: Mapping[str, Any], where: str) -> str:
+    def value(self, name: str, row: Mapping[str, Any], where: str) -> Any:
+        """Returns what a row has in a field: a text, a number or a truth value.
+
+        Raises:
+            ValueError: As for `fill`.
+        """
         value = row.get(name)
         if name not in row:
             head = re.split(r"[.\[]", name)[0]
             if head not in row:
                 raise ValueError(
                     f"{where}: {self.what} {self.text!r} names the field {head!r}, but the row has "
-                    f"{', '.join(map(repr, row))}; correct the {self.what}, or name the columns of a CSV or TSV file "
-                    "that has no header (columns=…) or other delimiters than it should (delimiter=…)"
+                    f"{', '.join(map(repr, list(row)[:20]))}; correct the {self.what}, or name the columns of a CSV or "
+                    "TSV file that has no header (columns=…) or other delimiters than it should (delimiter=…)"
                 )
             try:
                 value = string.Formatter().get_field(name, (), row)[0]
             except (KeyError, IndexError, TypeError, AttributeError, ValueError):
                 raise ValueError(f"{where}: {{{name}}} is not to be found in {str(row[head])[:80]!r}") from None
-        if value is None or value != value:  # NaN
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{where}: field {name!r} has no value; fill it in or drop the row")
-        if isinstance(value, (list, dict)):
+        if not isinstance(value, (str, int, float)):
             raise ValueError(
                 f"{where}: field {name!r} is {str(value)[:80]!r}; name one item of it, as in {{{name}[0]}}"
             )
-        return str(value)
+        return value
+
+
+def text_of(value: Any) -> str:
+    """Returns a value as a text, as JSON has it: true and false are in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def unescaped(text: str) -> str:

@@ -16,7 +16,7 @@ STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
 SETTINGS = Settings(learning_rate=1e-2, rank=2, batch=4)
 FULL = dataclasses.replace(SETTINGS, train="full", learning_rate=3e-3)
-CHOSEN = examples.choose(STORIES, TINY.train, "given", 8, 63, 0)
+CHOSEN = examples.choose(STORIES, TINY.train, "given", 8, 0, 0)
 
 
 def _phase(coder, settings, kind=combined._PhaseOne):
@@ -75,7 +75,7 @@ def test_a_scalar_weighs_one_batch_in_one_layer():
 
 def test_phase_two_lowers_the_loss_on_its_data_and_costs_only_the_scalars():
     settings = dataclasses.replace(FULL, entropy=False)
-    search = Search((8,), second=16, epochs=8, learning_rate=0.05, widths=(16, 4), max_tokens=63)
+    search = Search((8,), second=16, epochs=8, learning_rate=0.05, widths=(16, 4), max_tokens=0)
     programs = []
     for each in combined.encode(Meter(), STORIES, TINY, settings, search):
         programs.append((each.program.payload_bits, jax.tree.map(np.array, each.adapted.params)))
@@ -84,8 +84,8 @@ def test_phase_two_lowers_the_loss_on_its_data_and_costs_only_the_scalars():
     flags = -np.log2(15 / 16) + 4  # one more batch, no more
     assert coarse_bits == pytest.approx(bits - run.header_bits + flags + 16 + 4 * 2 * 47, abs=1e-4)
     assert fine_bits - coarse_bits == pytest.approx(12 * 2 * 47, abs=1e-4)
-    second = examples.choose(STORIES, TINY.train, "given", 16, 63, 0)
-    rules, adam = examples.rules(STORIES, "", 63), training.optimiser("adam")
+    second = examples.choose(STORIES, TINY.train, "given", 16, 0, 0)
+    rules, adam = examples.rules(STORIES, "", 0), training.optimiser("adam")
 
     def loss(params):
         """The loss before a step, over two batches."""
@@ -99,7 +99,7 @@ def test_phase_two_lowers_the_loss_on_its_data_and_costs_only_the_scalars():
 
 def test_all_of_it_is_decoded():
     settings = dataclasses.replace(FULL, replay=1, calibrate=True, warmup=2)
-    search = Search((8,), "short", second=16, learning_rate=0.05, widths=(5,), max_tokens=63)
+    search = Search((8,), "short", second=16, learning_rate=0.05, widths=(5,), max_tokens=0)
     (encoded,) = combined.encode(Encoder(), STORIES, TINY, settings, search)
     digest = encoded.adapted.digest()
     assert combined.decode(Decoder(encoded.program.stream), STORIES).digest() == digest

@@ -1,6 +1,7 @@
 """Which examples a program is made from, in what order, and where their prompts end."""
 
 import dataclasses
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,19 @@ from mdl.codes import Decoder, Encoder, Meter, tokens
 from mdl.methods import examples
 from mdl.methods.examples import choose, find_boundary, shortest_ending
 from mdl.tasks.task import Example
-from mdl.training import Tokenised, tokenise
+from mdl.training import Tokenised, fitted, tokenise
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
 CUT = 80
 
 
-def _tokenised(pool):
-    return [tokenise(STORIES.tokenizer, e.prompt, e.completion, CUT) for e in pool]
+def _tokenised(pool, most=CUT):
+    return [tokenise(STORIES.tokenizer, e.prompt, e.completion, most) for e in pool]
 
 
 # More than one batch of eight and no whole number of them, all padded to 80 tokens: two shapes to compile.
-POOL = [e for e, s in zip(TINY.train, _tokenised(TINY.train), strict=True) if 64 <= len(s.tokens) < CUT][:11]
+POOL = [e for e, s in zip(TINY.train, _tokenised(TINY.train, 511), strict=True) if 64 <= len(s.tokens) < CUT][:11]
 
 
 def _chosen(order, count, pool=POOL, seed=0):
@@ -43,10 +44,46 @@ def test_given_is_the_order_of_the_split():
     assert _chosen("given", 5) == _tokenised(POOL[:5])
 
 
-def test_examples_are_cut():
-    assert len(_chosen("given", 1, [Example("long " * 900, "x", "")])[0].tokens) == CUT
-    (long,) = choose(STORIES, [Example("long " * 900, "x", "")], "given", 1, 10**6, 0)
-    assert len(long.tokens) == long.boundary == STORIES.config.max_length - 1
+def test_a_long_prompt_is_cut_at_its_beginning_and_said(caplog):
+    """The answer, the question's end and room for the end marker stay, at a limit of one's own and at the context."""
+    tokenizer = STORIES.tokenizer
+    whole, answer = tokenizer.encode_pair("long " * 900 + "end:", " She ran")
+    for limit, most, said in (
+        (CUT, CUT, f"max_tokens={CUT} allows"),
+        (0, 511, "the context of stories260k holds (511)"),
+        (10**6, 511, "the context of stories260k holds (511)"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="absl"):
+            (cut,) = choose(STORIES, [Example("long " * 900 + "end:", " She ran", "")], "given", 1, limit, 0)
+        assert cut == Tokenised((whole + answer)[-(most - 1) :], most - 1 - len(answer))
+        assert f"1 of 1 training examples have more tokens than {said}" in caplog.text
+        assert f"the longest has {len(whole + answer)}" in caplog.text and "0 answers are cut" in caplog.text
+
+
+def test_an_example_that_just_fits_is_whole(caplog):
+    (longest,) = _tokenised(POOL[:1])
+    size = len(longest.tokens)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert choose(STORIES, POOL[:1], "given", 1, size, 0) == [longest]
+    assert caplog.text == ""
+    (cut,) = choose(STORIES, POOL[:1], "given", 1, size - 1, 0)
+    assert cut.tokens == longest.tokens[2:]
+
+
+def test_answers_that_would_be_cut_are_refused_above_2_percent(caplog):
+    long = Example("Tell me.", " She ran home." * 40, "")
+    most = 0.02
+    for count, refused in ((1, False), (2, True)):
+        pool = [Example("Tell me.", " No.", "")] * (round(1 / most) + 2 - count) + [long] * count
+        if refused:
+            message = r"answers of 2 of 52 training examples have more tokens than max_tokens=80 allows .*raise max_tok"
+            with pytest.raises(ValueError, match=message):
+                choose(STORIES, pool, "given", len(pool), CUT, 0)
+            continue
+        with caplog.at_level(logging.WARNING, logger="absl"):
+            cut = choose(STORIES, pool, "given", len(pool), CUT, 0)[-1]
+        assert (len(cut.tokens), cut.boundary) == (CUT - 1, 0) and "1 answers are cut" in caplog.text
 
 
 def test_random_is_a_permutation_that_the_seed_alone_decides():
@@ -63,16 +100,16 @@ def test_short_is_by_number_of_tokens():
 
 @pytest.mark.parametrize("order", ["short", "likely", "gain"])
 def test_ties_stay_in_the_order_given(order, monkeypatch):
-    """Examples that differ only beyond the cut."""
-    prompt = POOL[0].prompt
-    twins = [Example(prompt, " She ran home." * 40 + end, "") for end in ("first", "second")]
+    """Examples that differ only in what is cut."""
+    twins = [Example(start + POOL[0].prompt * 3, POOL[0].completion, "") for start in ("first", "second")]
+    assert _tokenised(twins)[0] == _tokenised(twins)[1]
     made = []
 
     def record(*args):
-        made.append(tokenise(*args))
+        made.append(fitted(*args))
         return made[-1]
 
-    monkeypatch.setattr(examples, "tokenise", record)
+    monkeypatch.setattr(examples, "fitted", record)
     chosen = _chosen(order, 3, [twins[0], POOL[1], twins[1]])
     assert made[0] == made[2] != made[1]
     assert [id(s) for s in chosen if s == made[0]] == [id(made[0]), id(made[2])]

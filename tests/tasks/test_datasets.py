@@ -181,6 +181,15 @@ def test_bitext_errors(tmp_path, caplog):
     ("name", "split", "file", "content", "message"),
     [
         ("gsm8k", "train", "train.jsonl", '{"question": "q", \n', r"train\.jsonl, line 1: not JSON .*every line"),
+        ("gsm8k", "train", "train.jsonl", "[" * 10**5, r"train\.jsonl, line 1: not JSON \(.* nest too deep"),
+        (
+            "gsm8k",
+            "train",
+            "train.jsonl",
+            '{"question": "q \\ud83d", "answer": "#### 1"}',
+            "'question' holds half a char",
+        ),
+        ("metamathqa", "train", "MetaMathQA-395K.json", "[" * 10**5, r"not JSON \(.* nest too deep.*fetch the file"),
         ("gsm8k", "train", "train.jsonl", "\n[1, 2]", r"line 2: field 'question' is None in '\[1, 2\]'"),
         ("gsm8k", "train", "train.jsonl", '{"question": "q", "answer": "1"}', r"answer '1' lacks '#### '; end it"),
         ("gsm8k", "train", "train.jsonl", '{"question": "q", "answer": "#### x"}', "no number after '#### '"),

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.mutated import tables as damaged
 from mdl.tasks import tables
 from mdl.tasks.opinions import LABELS, opinions
 
@@ -88,12 +89,36 @@ def test_files_without_header_and_with_other_delimiters(tmp_path):
         ("a.tsv", b"text\tlabel\nx\n", r"a\.tsv, line 2: 1 cells, .*cannot hold a tab"),
         ("a.csv", b'text,label\nx,1\n"y,1\nz,1\n', r"a\.csv, line 3: .*quotation mark"),
         ("a.csv", b'text,label\n"x"y,1\n', r"a\.csv, line 2: .*quotation mark"),
-        (
-            "a.csv",
-            b"text,,label\n",
-            r"line 1: the header 'text', '', 'label' has an empty or repeated name; .*columns=",
-        ),
+        ("a.csv", b",\nx,1\n", r"line 1: the header '', '' has a repeated name or none; .*columns="),
         ("a.csv", b"a,b,a\n", r"repeated name"),
+        (
+            "a.json",
+            b'{\n "data": [{"a": 1}],\n "more": 1}',
+            r"a\.json is one object with 'data', 'more'; rows are wanted",
+        ),
+        ("a.json", b"5", r"a\.json, line 1: '5' is not an object"),
+        ("a.jsonl", b"null\n", r"a\.jsonl, line 1: 'None' is not an object"),
+        ("a.jsonl", b'{"a": 1}\n{"a": ' + b"[" * 9**6 + b"\n", r"line 2: not JSON \(.*nest too deep"),
+        ("a.json", b"[" * 9**6, r"a\.json: not JSON \(.*nest too deep"),
+        (
+            "a.jsonl",
+            b'{"a": ' + b"[" * 65 + b"]" * 65 + b"}\n",
+            r"line 1: field 'a' nests lists or objects more than 64",
+        ),
+        ("a.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", r"a\.jsonl, line 1: not JSON \(Exceeds the limit"),
+        ("a.json", b'[{"a": ' + b"9" * 5000 + b"}]", r"a\.json: not JSON \(Exceeds the limit"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": "cut \\ud83d"}',
+            r"line 2: field 'a' holds half a character \(\\ud83d.*after 'cut '",
+        ),
+        ("a.jsonl", b'{"a": ["x", {"b": "\\udc00"}]}', r"line 1: field 'a' holds half a character"),
+        ("a.jsonl", b'{"a": {"\\udc00": 1}}', r"line 1: field 'a' holds half a character"),
+        (
+            "a.jsonl",
+            ("{" + ",".join(f'"{i}": 1' for i in range(4097)) + "}").encode(),
+            "line 1: 4097 fields; at most 4096",
+        ),
         ("a.jsonl", b'{"a": "x"}\n{"a": "caf\xe9"}\n', r"line 2: byte 0xe9 is not utf-8 .*café.*encoding=latin-1"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"line 1: byte 0xff is not utf-8 .*encoding=utf-16"),
         ("a.parquet", b"nonsense", r"a\.parquet: not a Parquet file"),
@@ -107,6 +132,92 @@ def test_errors_name_line_and_remedy_in_one_line(tmp_path, name, content, messag
     with pytest.raises(ValueError, match=message) as error:
         tables.read(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n", "\r"])
+@pytest.mark.parametrize("name", ["rows.tsv", "rows.csv", "rows.jsonl"])
+def test_lines_end_as_they_do_anywhere(tmp_path, name, end):
+    """A line separator, a next-line character and a form feed are part of a text."""
+    text = "one\u2028two\x85three\x0cfour"
+    lines = {
+        "rows.tsv": ["text\tlabel", f"{text}\tbad", "", f"{text}\tgood"],
+        "rows.csv": ["text,label", f"{text},bad", "", f"{text},good"],
+        "rows.jsonl": [f'{{"text": "{text}", "label": "{label}"}}'.replace("\x0c", "\\f") for label in ("bad", "good")],
+    }[name]
+    if name == "rows.csv" and end == "\r\r\n":
+        return  # there a blank line is between any two
+    (tmp_path / name).write_bytes(end.join([*lines, ""]).encode())
+    rows = tables.read(str(tmp_path / name)).rows
+    assert rows == [{"text": text, "label": label} for label in ("bad", "good")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-16", "utf-32-le"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.json"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, name, encoding):
+    content = {"rows.csv": "a,b\n1,x\n", "rows.jsonl": '{"a": "1", "b": "x"}\n', "rows.json": '[{"a": "1", "b": "x"}]'}
+    mark = "" if encoding == "utf-16" else "\ufeff"  # that codec writes one
+    (tmp_path / name).write_bytes((mark + content[name]).encode(encoding))
+    assert tables.read(str(tmp_path / name), encoding=encoding).rows == [{"a": "1", "b": "x"}]
+
+
+def test_a_byte_order_mark_within_is_where_files_were_put_together(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\ufeff{"a": 1}\n\ufeff{"a": 2}\n')
+    assert tables.read(str(path)).rows == [{"a": 1}, {"a": 2}]
+
+
+def test_columns_without_a_name_are_left_out_and_said(tmp_path, caplog):
+    """The index that pandas writes has none, and neither has what follows a last comma."""
+    path = tmp_path / "rows.csv"
+    path.write_text(",text,label,\n0,x,bad,\n1,y,good,\n")
+    with caplog.at_level("WARNING", logger="absl"):
+        assert tables.read(str(path)).rows == [{"text": "x", "label": "bad"}, {"text": "y", "label": "good"}]
+    assert "2 of 4 columns have no name and are left out" in caplog.text
+
+
+def test_long_cells(tmp_path, monkeypatch):
+    rows = [{"text": "word " * 40_000, "label": "x"}]
+    assert tables.read(write(tmp_path / "rows.csv", rows)).rows == rows
+    assert csv.field_size_limit() == 131_072
+    monkeypatch.setattr(tables, "MOST_LETTERS", 200_000 - 1)
+    for suffix, message in (
+        ("csv", "line 2: field larger than field limit .*; at most 199,999 characters are read"),
+        ("tsv", "line 2: field 'text' has 200,000 characters; at most 199,999 are read"),
+        ("jsonl", "line 1: field 'text' has 200,000 characters; at most 199,999 are read"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tables.read(write(tmp_path / f"rows.{suffix}", rows))
+
+
+def test_large_files_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    monkeypatch.setattr(tables, "MOST_ROWS", 2)
+    with pytest.raises(ValueError, match=r"rows\.jsonl has 3 rows; at most 2 are read"):
+        tables.read(path)
+    monkeypatch.setattr(tables, "MOST_BYTES", 10)
+    monkeypatch.setattr(tables.Path, "read_bytes", None)
+    with pytest.raises(ValueError, match=r"rows\.jsonl has \d+ bytes; at most 10 are read"):
+        tables.read(path)
+
+
+def test_parquet_values_are_what_other_formats_have(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    import datetime
+    import decimal
+
+    from pyarrow import parquet
+
+    path = str(tmp_path / "rows.parquet")
+    row = {"text": "schön".encode(), "n": decimal.Decimal("1.50"), "day": datetime.date(2024, 2, 29), "yes": True}
+    parquet.write_table(pyarrow.Table.from_pylist([row | {"more": [{"a": b"x"}]}]), path)
+    expected = {"text": "schön", "n": "1.50", "day": "2024-02-29", "yes": True, "more": [{"a": "x"}]}
+    assert tables.read(path).rows == [expected]
+    parquet.write_table(pyarrow.Table.from_pylist([{"text": b"x"}, {"text": b"\xff\x00"}]), path)
+    with pytest.raises(ValueError, match=r"row 2: field 'text' holds bytes that are not UTF-8 text"):
+        tables.read(path)
+    monkeypatch.setattr(tables, "MOST_ROWS", 1)
+    with pytest.raises(ValueError, match="2 rows; from 0 to 1 are read"):
+        tables.read(path)
 
 
 def test_wrong_settings(tmp_path):
@@ -196,3 +307,10 @@ def test_tensorflow_data_sets(tmp_path):
     with pytest.raises(ValueError, match="tfds:mdl_no_such_thing:train cannot be had") as error:
         read("tfds:mdl_no_such_thing")
     assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_refused_in_one_line(tmp_path):
+    outcome = damaged.run(64, 1, tmp_path)
+    assert outcome.faults == []
+    assert outcome.counts["read"] >= 5 and outcome.counts["refused"] >= 20
+    assert outcome.growth < 2**28

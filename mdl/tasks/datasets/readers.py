@@ -16,6 +16,7 @@ from typing import Any
 
 from mdl.tasks.datasets.aligned import bitext, decoded, pairs, text_lines
 from mdl.tasks.datasets.sources import source
+from mdl.tasks.texts import check_whole, one_line, parsed
 
 _LABELS = ("entailment", "neutral", "contradiction")
 
@@ -82,9 +83,11 @@ def _metamathqa(split: str, files: Files) -> Iterator[dict[str, Any]]:
 
     def items() -> Iterator[dict[str, Any]]:
         try:
-            items = json.loads(decoded(path))
+            items = parsed(decoded(path))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); fetch the file again") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({one_line(error)}); fetch the file again") from error
         if not isinstance(items, list) or not items:
             raise ValueError(f"{path} is not a list of rows (or empty); MetaMathQA is one JSON list: fetch it again")
         for number, item in enumerate(items, 1):
@@ -248,10 +251,10 @@ def _json_lines(path: Path, parse: Callable[[Any, str], dict[str, Any]]) -> Iter
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            shown = line.strip()[:80]
-            raise ValueError(f"{where}: not JSON ({error.msg}): {shown!r}; every line must be one object") from error
+            row = parsed(line)
+        except ValueError as error:
+            shown, why = line.strip()[:80], one_line(error)
+            raise ValueError(f"{where}: not JSON ({why}): {shown!r}; every line must be one object") from error
         yield parse(row, where)
 
 
@@ -260,6 +263,10 @@ def _text(row: Any, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         shown = json.dumps(row, ensure_ascii=False)[:80]
         raise ValueError(f"{where}: field {name!r} is {value!r} in {shown!r}; it must be non-empty text")
+    try:
+        check_whole(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: field {name!r} {error}") from None
     return value
 
 
