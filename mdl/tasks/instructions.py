@@ -1,8 +1,11 @@
 """A seeded generator of verifiable instructions that a very small language model can learn to follow.
 
 A small analogue of IFEval (Zhou et al. 2023, arXiv 2311.07911): a request for a line or two about a child or a thing,
-in the words of TinyStories, with one or two instructions that a few lines of code verify: words to include, the last
-word, the first word, small letters only, the number of sentences. Each request comes with a response that follows it.
+in the words of TinyStories, with one or two instructions that a few lines of code verify: words to include, to leave
+out, to say twice or one before the other, the last word, the first word, small letters only, a question at the end,
+quotation marks, the number of words or of sentences. Each is asked for in several ways, whose words other instructions
+share ("Leave out the word ball", "Do not leave out the word ball"), and most are not followed by saying the request
+again. Each request comes with a response that follows it.
 
 Randomness comes only from `random.Random(seed).random()`, as in `word_problems`, and from SHA-256.
 """
@@ -24,20 +27,65 @@ _NOUNS = tuple(one for one, _ in POOLS["things"] + POOLS["animals"])
 _PLACES = ("park", "house", "garden", "school", "store", "lake", "farm", "beach", "tree", "river", "bed", "door")
 _ADJECTIVES = ("big", "red", "little", "new", "blue", "soft", "nice", "pretty", "old", "funny", "green", "small")
 _LONGEST = 25  # words of a response
-_NUMBERS = ("one sentence", "two sentences", "three sentences")
+_LONGEST_PAIR = 172  # characters of a request and its response: fewer than 127 tokens with the format
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
-_ABOUT = ("Write about {t}.", "Tell a story about {t}.", "Write a story with {t}.", "Make a story about {t}.")
+_ABOUT = ("Write about {t}.", "Tell a story about {t}.", "Write a story with {t}.", "Make a story about {t}.",
+          "Tell me about {t}.", "Say something about {t}.")  # fmt: skip
 _ASKED = {
-    "words:include": ("Use the word {x}.", "Put the word {x} in it.", "It must have the word {x}."),
-    "words:include two": ("Use the words {x} and {y}.", "Put {x} and {y} in it.", "It must have {x} and {y}."),
-    "words:last": ("End with the word {x}.", "Make {x} the last word.", "It must end with {x}."),
-    "words:first": ("Start with the name {x}.", "Begin with {x}.", "Make {x} the first word."),
-    "letters:lower": ("Use only small letters.", "Do not use big letters.", "Write it with no big letters."),
-    "sentences:number": ("Use just {x}.", "It must be {x} long.", "Write {x} and no more."),
-}
-_BAG = ("words:include",) * 4 + ("words:last",) * 4 + ("words:first",) * 3 + ("sentences:number",) * 3 + (
-    "letters:lower",
-) * 2  # fmt: skip
+    "words:include": (
+        "Use the word {x}.", "Put the word {x} in it.", "It must have the word {x}.", "Say something with {x} in it.",
+        "Do not leave out the word {x}.", "Do not end before you say {x}.", "Say {x} in it.",
+    ),
+    "words:include two": (
+        "Use the words {x} and {y}.", "Put {x} and {y} in it.", "It must have {x} and {y}.", "Use {x} and also {y}.",
+        "Do not leave out {x} and {y}.", "Say something that has both {x} and {y}.",
+    ),
+    "words:exclude": (
+        "Do not use the word {x}.", "Leave out the word {x}.", "It must not have the word {x}.", "Never say {x}.",
+        "Do not put {x} in it.", "Do not start or end with {x}, and do not say it.",
+    ),
+    "words:twice": (
+        "Use the word {x} two times.", "Say {x} two times.", "It must have the word {x} twice.",
+        "Put {x} in it and then put it in again.", "Say {x}, and do not say it just one time.",
+    ),
+    "words:order": (
+        "Say {x} before {y}.", "Say {y} after {x}.", "Use the word {x} and then {y}.", "Put {y} in it, but {x} first.",
+        "It must have {x} and after that {y}.", "Do not say {y} before you say {x}.",
+    ),
+    "words:last": (
+        "End with the word {x}.", "Make {x} the last word.", "It must end with {x}.", "The last word must be {x}.",
+        "Its last word is {x}.", "Say {x} and then stop.", "Do not say a word after {x}.",
+    ),
+    "words:first": (
+        "Start with the name {x}.", "Begin with {x}.", "Make {x} the first word.", "The first word must be {x}.",
+        "Say {x} and then the rest.", "Do not say a word before {x}.",
+    ),
+    "words:number": (
+        "Use just {x} words.", "It must have {x} words.", "Write {x} words and no more.", "Say it in {x} words.",
+    ),
+    "letters:lower": (
+        "Use only small letters.", "Do not use big letters.", "Write it with no big letters.", "No big letters!",
+        "Leave out big letters.", "It must have small letters and no more.",
+    ),
+    "sentences:number": (
+        "Use just {x}.", "It must be {x} long.", "Write {x} and no more.", "Say it in {x}.", "Stop after {x}.",
+    ),
+    "sentences:question": (
+        "End with a question.", "Ask me something at the end.", "The last mark must be a question mark.",
+        "Stop with a question mark.", "Make the end a question.",
+    ),
+    "marks:quoted": (
+        "Put it all in quotes.", "Start and end with quotes.", "It must have quotes around it.",
+        "Write it as what a child says, in quotes.",
+    ),
+}  # fmt: skip
+_BAG = ("words:first", "words:last", "sentences:number") * 3 + ("words:include", "words:order", "words:twice") * 2 + (
+    "words:exclude", "words:number", "letters:lower", "sentences:question", "marks:quoted",
+)  # fmt: skip
+_APART = (  # what is not asked for together
+    {"words:first", "letters:lower"}, {"words:number", "sentences:number"}, {"words:twice", "words:order"},
+)  # fmt: skip
 
 _LEADS = ("One day {S}", "Today {S}", "In the morning {S}", "After lunch {S}", "At night {S}")
 _FIRST = (
@@ -47,6 +95,13 @@ _FIRST = (
 _NEXT = (
     "{They} played with {z}.", "{They} liked {z}.", "{They} ran to {z}.", "{They} sat by {z}.", "{P} came with {z}.",
     "{P} gave {them} {z}.", "{They} went home with {z}.", "{They} looked at {z}.", "Then {they} saw {z}.",
+)  # fmt: skip
+_QUESTIONS = (
+    "Did {they} see {z}?", "Did {they} like {z}?", "Did {P} come with {z}?", "Was it near {z}?",
+    "Will {they} find {z}?", "Can {they} play with {z}?", "Did {P} give {them} {z}?",
+)  # fmt: skip
+_ONE_QUESTION = (
+    "Did {S} see {x} near {z}?", "Will {S} take {x} to {z}?", "Can {S} find {x} by {z}?", "Did {S} want {x} and {z}?",
 )  # fmt: skip
 
 
@@ -97,10 +152,18 @@ def sentences(text: str) -> tuple[str, ...]:
 # instruction -> whether a response that is not empty follows it, with these arguments
 VERIFIERS: dict[str, Callable[..., bool]] = {
     "words:include": lambda response, wanted: set(wanted) <= set(words(response)),
+    "words:exclude": lambda response, unwanted: not set(unwanted) & set(words(response)),
+    "words:twice": lambda response, word: words(response).count(word) > 1,
+    "words:order": lambda response, first, then: (
+        then in (said := words(response)) and first in said[: said.index(then)]
+    ),
+    "words:number": lambda response, number: len(words(response)) == number,
     "words:last": lambda response, word: words(response)[-1:] == (word,),
     "words:first": lambda response, name: words(response)[:1] == (name.lower(),),
     "letters:lower": lambda response: response.islower(),
     "sentences:number": lambda response, number: len(sentences(response)) == number,
+    "sentences:question": lambda response: response.rstrip("\"' \n").endswith("?"),
+    "marks:quoted": lambda response: re.fullmatch(r'\s*".*\w.*"\s*', response, re.DOTALL) is not None,
 }
 
 
@@ -151,41 +214,72 @@ def requests(seed: int = 0) -> Iterator[Request]:
 
 def _request(rng: Random) -> Request:
     kinds = _kinds(rng)
-    names, nouns = _different(rng, NAMES, 3), _different(rng, _NOUNS, 3)
+    names, nouns = _different(rng, NAMES, 3), list(_different(rng, _NOUNS, 7))
     # A request for a first word names another child, or a thing, as its topic: else the topic would give it away.
     if "words:first" in kinds:
         topic, names = pick(rng, ((names[0], names[1::-1]), ("", names[:1])))
     else:
         topic, names = pick(rng, ((names[0], names[:1]), (" and ".join(names[:2]), names[:2]), ("", names[:1])))
-    wanted = [] if topic else [(_adjective(rng), nouns[0])]
-    topic = topic or _phrase("a", *wanted[0])
-    asked, arguments = [_article(pick(rng, _ABOUT).format(t=topic))], []
-    last, number = "", 0
+    wanted = [] if topic else [(_adjective(rng), nouns.pop())]
+    about = _article(pick(rng, _ABOUT).format(t=topic or _phrase("a", *wanted[0])))
+    arguments: list[dict[str, Any]] = []
+    holes: list[dict[str, str]] = []
+    last, number, unwanted = "", 0, []
     for kind in kinds:
-        form, holes = kind, {}
+        one, two = nouns.pop(), nouns.pop()
+        given, words = {}, {"x": one, "y": two}
         if kind == "words:include":
             adjective = _adjective(rng)
-            wanted.append((adjective, nouns[1]))
-            arguments.append({"wanted": [word for word in wanted[-1] if word]})
-            form, holes = (kind + " two", {"x": adjective, "y": nouns[1]}) if adjective else (kind, {"x": nouns[1]})
+            wanted.append((adjective, one))
+            given = {"wanted": [word for word in wanted[-1] if word]}
+            words = {"x": adjective, "y": one} if adjective else {"x": one}
+        elif kind == "words:exclude":
+            unwanted, given = [one], {"unwanted": [one]}
+        elif kind == "words:twice":
+            wanted += [("", one), (_adjective(rng), one)]
+            given = {"word": one}
+        elif kind == "words:order":
+            wanted += [(_adjective(rng), one), (_adjective(rng), two)]
+            given = {"first": one, "then": two}
         elif kind == "words:last":
-            last = pick(rng, (nouns[2], pick(rng, _PLACES)))
-            arguments.append({"word": last})
-            holes = {"x": last}
+            last = pick(rng, (one, pick(rng, _PLACES)))
+            given, words = {"word": last}, {"x": last}
         elif kind == "words:first":
-            arguments.append({"name": names[0]})
-            holes = {"x": names[0]}
-        elif kind == "sentences:number":
-            number = 1 + int(rng.random() * 3)
-            arguments.append({"number": number})
-            holes = {"x": _NUMBERS[number - 1]}
-        else:
-            arguments.append({})
-        asked.append(pick(rng, _ASKED[form]).format(**holes))
-    least = 2 if len(wanted) + bool(last) > 2 else 1  # a first sentence has room for two things
-    response = _response(rng, names, wanted, last, number or max(least, pick(rng, (1, 1, 2))), "words:first" in kinds)
+            given, words = {"name": names[0]}, {"x": names[0]}
+        arguments.append(given)
+        holes.append(words)
+    things = len(wanted) + bool(last)
+    # A first sentence has room for two things, and a question that begins with a name is a second one.
+    least = max(1, things - 1, 2 * ({"words:first", "sentences:question"} <= set(kinds)))
+    if "sentences:number" in kinds:
+        number = pick(rng, range(least, 4))
+    response = _response(
+        rng,
+        names,
+        wanted,
+        last,
+        number or max(least, pick(rng, (1, 1, 2))),
+        named="words:first" in kinds,
+        asks="sentences:question" in kinds,
+        unwanted=unwanted,
+    )
     response = response.lower() if "letters:lower" in kinds else response
-    return Request(" ".join(asked), response, kinds, tuple(arguments))
+    response = f'"{response}"' if "marks:quoted" in kinds else response
+    asked = [about]
+    for kind, given, words in zip(kinds, arguments, holes, strict=True):
+        if kind == "sentences:number":
+            given["number"] = number
+            words["x"] = f"{_NUMBERS[number - 1]} sentence{'s' * (number > 1)}"
+        elif kind == "words:number":
+            given["number"] = len(response.split())
+            if given["number"] > len(_NUMBERS):
+                return _request(rng)
+            words["x"] = _NUMBERS[given["number"] - 1]
+        form = f"{kind} two" if kind == "words:include" and "y" in words else kind
+        asked.append(pick(rng, _ASKED[form]).format(**words))
+    text = " ".join(asked)
+    fits = len(text + response) <= _LONGEST_PAIR
+    return Request(text, response, kinds, tuple(arguments)) if fits else _request(rng)
 
 
 def _kinds(rng: Random) -> tuple[str, ...]:
@@ -193,16 +287,35 @@ def _kinds(rng: Random) -> tuple[str, ...]:
     kinds = [pick(rng, _BAG)]
     if rng.random() < 0.6:
         kinds.append(pick(rng, _BAG))
-    if len(set(kinds)) < len(kinds) or set(kinds) == {"words:first", "letters:lower"}:
+    if len(set(kinds)) < len(kinds) or set(kinds) in _APART:
         return _kinds(rng)
     return tuple(kinds)
 
 
 def _response(
-    rng: Random, names: Sequence[str], wanted: Sequence[tuple[str, str]], last: str, number: int, named: bool
+    rng: Random,
+    names: Sequence[str],
+    wanted: Sequence[tuple[str, str]],
+    last: str,
+    number: int,
+    *,
+    named: bool,
+    asks: bool,
+    unwanted: Sequence[str],
 ) -> str:
-    """Writes `number` sentences about `names` with the wanted things, that stop at the last word if there is one."""
-    taken = [noun for _, noun in wanted] + [last]
+    """Writes `number` sentences about `names` with the wanted things, in their order and with the last word at the end.
+
+    Args:
+        rng: Drawn from.
+        names: One or two children.
+        wanted: (adjective or "", noun) of each thing that occurs.
+        last: The last word, or "".
+        number: Sentences.
+        named: Whether it begins with the first name.
+        asks: Whether it ends with a question.
+        unwanted: Words that do not occur.
+    """
+    taken = [noun for _, noun in wanted] + [last, *unwanted]
     things = [pick(rng, ("a", "a", "the")) + "|" + "|".join(thing) for thing in wanted]
     slots = number + 1
     while len(things) < slots - bool(last):
@@ -221,11 +334,14 @@ def _response(
         "them": "them" if several else "her" if girl else "him",
     }  # fmt: skip
     lead = "{S}" if named or rng.random() < 0.5 else pick(rng, _LEADS)
-    lines = [f"{lead} {pick(rng, _FIRST)}".format(x=x, z=rest[0], **holes)]
-    lines += [pick(rng, _NEXT).format(z=z, **holes) for z in rest[1:]]
+    first = pick(rng, _ONE_QUESTION) if asks and len(rest) == 1 else f"{lead} {pick(rng, _FIRST)}"
+    lines = [first.format(x=x, z=rest[0], **holes)]
+    for z in rest[1:]:
+        lines.append(pick(rng, _QUESTIONS if asks and z == rest[-1] else _NEXT).format(z=z, **holes))
     response = _article(" ".join(lines))
-    fits = len(response.split()) <= _LONGEST
-    return response if fits else _response(rng, names, wanted, last, number, named)
+    if len(response.split()) <= _LONGEST:
+        return response
+    return _response(rng, names, wanted, last, number, named=named, asks=asks, unwanted=unwanted)
 
 
 def _adjective(rng: Random) -> str:

@@ -546,5 +546,5 @@ def test_a_hundred_thousand_rows_take_seconds(build):
 def test_the_shipped_example():
     settings = {"data": "example:sentiment", "template": r"{text}\nIt was", "completion": "label"}
     task = tasks.load("custom", **settings, metric="label_likelihood")
-    assert (task.name, len(task.train), len(task.dev), len(task.test)) == ("example_sentiment", 240, 60, 100)
+    assert (task.name, len(task.train), len(task.dev), len(task.test)) == ("example_sentiment", 480, 120, 200)
     assert 0.4 < np.mean([e.reference == "good" for e in task.test]) < 0.6

@@ -17,7 +17,7 @@ from mdl.tasks.ifeval import ifeval
 from mdl.tasks.instructions import SIZES, VERIFIERS, check, owner, requests, splits
 from mdl.tasks.task import normalised
 
-GOLDEN = "2917d3ab93d4ac58b2916f06e3f4f2338c42373cd4255afa455e01c3edceb76b"
+GOLDEN = "608a7848a53c2d9a1717755c519414527de4c35867aac51ae09f7627ac400628"
 
 # response, instruction, arguments, does it follow?
 VERIFIED = [
@@ -48,6 +48,26 @@ VERIFIED = [
     ('"Run!" he said. He sat.', "sentences:number", {"number": 3}, True),
     ("Tim ran... He sat?! Oh.", "sentences:number", {"number": 3}, True),
     ("Tim ran.\nHe sat.", "sentences:number", {"number": 2}, True),
+    ("Tim had a ball.", "words:exclude", {"unwanted": ["car"]}, True),
+    ("Tim had cars.", "words:exclude", {"unwanted": ["car"]}, True),
+    ("Tim had a Car.", "words:exclude", {"unwanted": ["car"]}, False),
+    ("Tim had a ball. The ball was red.", "words:twice", {"word": "ball"}, True),
+    ("Ball! Tim had a ball and a ball.", "words:twice", {"word": "ball"}, True),
+    ("Tim had a ball and balls.", "words:twice", {"word": "ball"}, False),
+    ("A dog met a cat.", "words:order", {"first": "dog", "then": "cat"}, True),
+    ("A dog met a cat and a dog.", "words:order", {"first": "dog", "then": "cat"}, True),
+    ("A cat met a dog and a cat.", "words:order", {"first": "dog", "then": "cat"}, False),
+    ("A dog sat.", "words:order", {"first": "dog", "then": "cat"}, False),
+    ("A cat sat.", "words:order", {"first": "dog", "then": "cat"}, False),
+    ("Tim's dog sat, OK?", "words:number", {"number": 4}, True),
+    ("Tim's dog sat.", "words:number", {"number": 4}, False),
+    ("Did he sit?", "sentences:question", {}, True),
+    ('He sat. "Why?" ', "sentences:question", {}, True),
+    ("Did he? He sat.", "sentences:question", {}, False),
+    ('"Tim sat."', "marks:quoted", {}, True),
+    ('"Tim sat.\nHe ran." ', "marks:quoted", {}, True),
+    ('"Tim sat." He ran.', "marks:quoted", {}, False),
+    ('"."', "marks:quoted", {}, False),
     ("Tim ran. . .", "sentences:number", {"number": 1}, True),
 ]
 
@@ -69,10 +89,16 @@ def test_verifiers(response, instruction, arguments, follows):
 def test_an_empty_response_follows_nothing():
     arguments = {
         "words:include": {"wanted": []},
+        "words:exclude": {"unwanted": []},
+        "words:twice": {"word": ""},
+        "words:order": {"first": "", "then": ""},
+        "words:number": {"number": 0},
         "words:last": {"word": ""},
         "words:first": {"name": ""},
         "letters:lower": {},
         "sentences:number": {"number": 0},
+        "sentences:question": {},
+        "marks:quoted": {},
     }
     assert set(arguments) == set(VERIFIERS)
     for instruction, given in arguments.items():
@@ -93,7 +119,23 @@ def test_a_response_of_another_request_rarely_does(made):
         for request, other in zip(test, test[1:] + test[:1], strict=True)
         for each in zip(request.instructions, request.arguments, strict=True)
     ]
-    assert 0.02 < sum(followed) / len(followed) < 0.2
+    assert 0.02 < sum(followed) / len(followed) < 0.25
+
+
+def test_saying_the_request_again_follows_a_minority(made):
+    """It holds the words that are wanted, and those that are not."""
+    asked = [(r.text, *each) for r in made["test"] for each in zip(r.instructions, r.arguments, strict=True)]
+    for said in (str.lower, lambda text: f"{text} {text}".lower()):
+        assert sum(check(said(text), *each) for text, *each in asked) < 0.45 * len(asked)
+
+
+def test_the_same_words_ask_for_different_things(made):
+    """The beginnings of an instruction, three words, of which many are said for more than one kind."""
+    kinds = {}
+    for kind, forms in instructions._ASKED.items():
+        for form in forms:
+            kinds.setdefault(" ".join(form.split()[:3]), set()).add(kind.split()[0])
+    assert sum(len(each) > 1 for each in kinds.values()) >= 5
 
 
 def test_arguments_stand_in_the_request_and_the_topic_does_not_give_them_away(made):
@@ -112,7 +154,7 @@ def test_responses_are_short_sentences(made):
     for request in everything(made):
         words = request.response.split()
         assert 5 <= len(words) <= 25
-        assert request.response[-1] == "."
+        assert request.response.strip('"')[-1] in ".?"
         assert not re.search(r"[{}|]|  |\ba [aeiou]|\ban [^aeiou]", request.response), request
         assert not re.search(r"[{}|]|  |\ba [aeiou]|\ban [^aeiou]", request.text), request
 
@@ -129,10 +171,10 @@ def test_splits_are_disjoint_by_owner_and_of_the_stated_sizes(made):
 def test_the_mix(made):
     share = Counter(name for request in made["train"] for name in request.instructions)
     assert set(share) == set(VERIFIERS)
-    assert min(share.values()) > 0.08 * sum(share.values())
+    assert min(share.values()) > 0.025 * sum(share.values())
     assert 0.4 < sum(len(r.instructions) == 2 for r in made["train"]) / len(made["train"]) < 0.6
     assert len({r.response for r in made["train"]}) > 0.98 * len(made["train"])
-    assert not any(set(r.instructions) == {"words:first", "letters:lower"} for r in everything(made))
+    assert not any(set(r.instructions) in instructions._APART for r in everything(made))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
