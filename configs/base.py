@@ -22,12 +22,15 @@ PROBE = {
 
 
 def search(method, stages=(), verified=True, settings=None, **points):
-    """One search: see `mdl.measurement.Search`."""
+    """One search: see `mdl.measurement.Search`. `max_tokens` may stand among the settings, where it once was."""
+    settings = dict(settings or {})
+    if "max_tokens" in settings:
+        points = {"max_tokens": settings.pop("max_tokens")} | points
     return ConfigDict(
         {
             "method": method,
             "stages": stages,
-            "settings": settings or {},
+            "settings": settings,
             "search": points,
             "source": "verified" if verified else "estimated",
         }
