@@ -12,6 +12,7 @@ With `--keep` files, working directories and outputs stay there.
 import csv
 import io
 import json
+import os
 import pathlib
 import re
 import resource
@@ -275,16 +276,27 @@ def main(_) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(flags.FLAGS.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        found = {name: measure(name, folder) for name in names}
-    record = {"rows": ROWS, "device": startup.device(), "environment": startup.environment(), "tasks": found}
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    print(text)
-    if flags.FLAGS.result:
-        write_then_rename(pathlib.Path(flags.FLAGS.result), (text + "\n").encode())
+        for name in names:
+            _record(flags.FLAGS.result, name, measure(name, folder))
+
+
+def _record(path: str, name: str, found: dict[str, Any]) -> None:
+    """Prints what a task came to, and writes it beside what the record has of other tasks."""
+    found |= {
+        "device": startup.device(),
+        "processor": startup.environment()["cpu"],
+        "load": round(os.getloadavg()[2], 1),
+    }
+    print(json.dumps({name: found}, indent=1, ensure_ascii=False))
+    if path:
+        place = pathlib.Path(path)
+        known = json.loads(place.read_text(encoding="utf-8"))["tasks"] if place.exists() else {}
+        record = {"rows": ROWS, "tasks": {task: found if task == name else known.get(task) for task in TASKS}}
+        write_then_rename(place, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("only", "", "Tasks, separated by commas; all by default.")
     flags.DEFINE_string("keep", "", "A folder in which files, working directories and outputs stay.")
-    flags.DEFINE_string("result", "", "Where the record goes.")
+    flags.DEFINE_string("result", "", "Where the record goes; what it has of other tasks stays.")
     app.run(main)

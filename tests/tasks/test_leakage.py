@@ -70,3 +70,15 @@ def test_a_run_says_it_loudly(texts, caplog):
     with caplog.at_level(logging.WARNING):
         overlap(_task([*map(_example, texts)], [_example(texts[0])]))
     assert "LEAKAGE" in caplog.text
+
+
+def test_near_copies_are_found_in_scripts_without_spaces_and_with_marks():
+    """A sentence with another beginning is not another text; another vowel sign is another word."""
+    rng = Random(1)
+    chinese = ["".join(chr(0x4E00 + int(rng.random() * 5000)) for _ in range(40)) for _ in range(20)]
+    train = [Example(text, "是", "是") for text in chinese]
+    near, apart = chinese[3][2:], "".join(chr(0x6000 + i) for i in range(40))
+    found = overlap(_task(train, [Example(near, "是", "是"), Example(apart, "是", "是")]))
+    assert (found.exact, found.ngram) == (0, 0.5)
+    hindi = [Example(text, " x", "x") for text in ("कि", "की")]
+    assert overlap(_task(hindi[:1], hindi[1:])).exact == 0
