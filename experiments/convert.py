@@ -13,11 +13,13 @@ import pathlib
 import sys
 
 import jax.numpy as jnp
+import safetensors
 from absl import app, flags, logging
 
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface, sharding, store
+from mdl.json_files import one_line
 from mdl.machine.running import arithmetic, decode
 from mdl.training import merge_adapters
 
@@ -39,8 +41,8 @@ def main(_) -> None:
     """Converts; exits with code 1 and one line on wrong input."""
     try:
         convert()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, safetensors.SafetensorError) as error:  # a full disk is one of the latter two
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -108,7 +108,7 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
     else:
         raise ValueError(f"{path}: neither a directory nor a .gguf file; give a directory in Hugging Face layout")
     tokenizer = tokenizer.within(config.vocab_size, str(path))
-    name = re.sub(r"[^\w.@-]", "-", name).lstrip(".")[:200] or "checkpoint"  # it becomes part of files' names
+    name = re.sub(r"[^\w.@-]", "-", name).lstrip(".")[:150] or "checkpoint"  # it becomes part of files' names
     stage = stage or own_stage or ("posttrained" if tokenizer.chat_template else "pretrained")
     if stage == "random" and not initialised:
         stream, name = functools.partial(_initialised, config, seed, str(path)), f"{name}-random"

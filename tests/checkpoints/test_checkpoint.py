@@ -1,5 +1,7 @@
 """Names, stages and fingerprints of checkpoints."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -56,4 +58,33 @@ def test_tokenizer_larger_than_the_model_is_refused(tmp_path):
     ours.tokenizer.backend.add_tokens(["<|one_more|>"])
     huggingface.save(tmp_path / "a", ours.config, ours.params, ours.tokenizer)
     with pytest.raises(ValueError, match="has 513 tokens, the model only 512"):
+        load(tmp_path / "a")
+
+
+def test_ends_beyond_the_vocabulary_are_refused(tmp_path):
+    ours = load("stories260k")
+    huggingface.save(tmp_path / "a", ours.config, ours.params, ours.tokenizer)
+    for name in ("config.json", "generation_config.json"):
+        path = tmp_path / "a" / name
+        before = path.read_text()
+        path.write_text(json.dumps(json.loads(before) | {"eos_token_id": [2, 512]}))
+        if name == "config.json":
+            (tmp_path / "a" / "generation_config.json").rename(tmp_path / "kept")
+        with pytest.raises(ValueError, match="a: the BOS or end token 512 is not in the model's vocabulary of 512"):
+            load(tmp_path / "a")
+        path.write_text(before)
+        if name == "config.json":
+            (tmp_path / "kept").rename(tmp_path / "a" / "generation_config.json")
+    assert load(tmp_path / "a").fingerprint == ours.fingerprint
+
+
+def test_random_weights_that_memory_cannot_hold_are_refused_before_they_are_made(tmp_path):
+    ours = load("stories260k")
+    huggingface.save(tmp_path / "a", ours.config, ours.params, ours.tokenizer)
+    fields = json.loads((tmp_path / "a" / "config.json").read_text())
+    large = {"vocab_size": 1 << 24, "hidden_size": 1 << 20, "num_hidden_layers": 1}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(fields | large))
+    with pytest.raises(ValueError, match="GiB are more than this machine's memory"):
+        load(tmp_path / "a", stage="random")
+    with pytest.raises(ValueError, match="the weights do not fit the config"):
         load(tmp_path / "a")
