@@ -229,7 +229,7 @@ def _rope(f: Fields, shape: Mapping[str, Any], partial: bool = False) -> Rope:
     if share != 1.0 and not partial:
         raise _Refused(f"rope_parameters.partial_rotary_factor={share} is not implemented for this family")
     dims = int(shape["head_dim"] * share)
-    if dims < 1:
+    if partial and dims < 1:
         raise _Refused(f"rope_parameters.partial_rotary_factor={share} rotates no dimension")
     theta = np.float32(parameters["rope_theta"])
     base = 1 / theta ** (np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims))
