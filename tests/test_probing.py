@@ -184,3 +184,10 @@ def test_wrong_settings_are_refused():
         probing.probe(STORIES, dataclasses.replace(_task(), dev=[]), dataclasses.replace(SETTINGS, heldout=4))
     with pytest.raises(ValueError, match="' other' is none of the choices"):
         probing.label_bits(ADAPTED, STORIES, [dataclasses.replace(_task().train[0], completion=" other")])
+
+
+def test_a_probe_that_diverges_is_told_in_one_line(tmp_path):
+    wild = dataclasses.replace(SETTINGS, examples=8, learning_rate=1e30)
+    with pytest.raises(ValueError, match="probing stories260k at learning_rate=1e.30: .*not finite"):
+        probing.Record(tmp_path).measure(STORIES, _task(), wild)
+    assert not list(tmp_path.iterdir())

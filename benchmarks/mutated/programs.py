@@ -183,11 +183,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="the most that one may take; more on a busy machine"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results/mutated.json"))
     given = parser.parse_args()
     startup.start()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run(given.count, given.seed, pathlib.Path(folder))
+        outcome = run(given.count, given.seed, pathlib.Path(folder), given.seconds)
     known = json.loads(given.output.read_text()) if given.output.exists() else {}
     known["programs"] = {"count": given.count, "seed": given.seed, **outcome.record()}
     write_then_rename(given.output, json.dumps(known, indent=1).encode() + b"\n")

@@ -78,8 +78,9 @@ def bfloat16(value: float) -> float:
 
 
 def dequantise(step: float, integers: np.ndarray) -> np.ndarray:
-    """Float32 values: step times integers."""
-    return (step * integers.astype(np.float64)).astype(np.float32)
+    """Float32 values: step times integers; infinite beyond float32's range, which only a damaged program has."""
+    with np.errstate(over="ignore"):
+        return (step * integers.astype(np.float64)).astype(np.float32)
 
 
 def code_step(coder: Coder, step: float | None) -> float:

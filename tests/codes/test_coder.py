@@ -223,6 +223,17 @@ def test_what_is_not_finite_is_refused(coder, wrong):
         coder().categorical(rows, [0, 0, 0])
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_meter_takes_no_sum_that_is_not_finite(wrong, place):
+    meter = Meter()
+    with pytest.raises(FloatingPointError, match="codelengths are not finite; a smaller learning rate"):
+        meter.add(*(wrong if place == i else 1.0 for i in range(2)))
+    with pytest.raises(FloatingPointError, match="not finite"):  # one symbol of a row, chosen or not
+        meter.categorical(np.array([[0.0, wrong]], np.float32), [1])
+    assert (meter.bits, meter.coded) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_reals_must_be_positive(value):
     with pytest.raises(ValueError, match="positive"):

@@ -162,6 +162,15 @@ def test_progress_counts_to_the_end(stories, prompts):
     assert complete(stories, []) == []
 
 
+@pytest.mark.parametrize("sampling", [None, generation.Sampling()])
+def test_a_model_that_diverged_says_nothing(sampling):
+    config, params = tiny_model()
+    broken = params | {"norm": {"weight": params["norm"]["weight"] * np.nan}}
+    asked = {"max_new_tokens": 3, "sampling": sampling}
+    with pytest.raises(FloatingPointError, match="scores are not finite"):
+        generation.generate(config, broken, plain_tokenizer(config.vocab_size), [[1, 2]], **asked)
+
+
 def test_senseless_arguments_are_refused(stories):
     for settings, message in (
         ({"max_new_tokens": 0}, "max_new_tokens=0"),

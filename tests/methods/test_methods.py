@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ from mdl.methods import (
     urial,
 )
 from mdl.tasks.task import Example
-from mdl.training import tokenise
+from mdl.training import Learner, tokenise
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)
@@ -318,6 +319,25 @@ def test_what_cannot_be_is_refused_before_training(name, settings, search, messa
     method = METHODS[name]
     with pytest.raises(ValueError, match=message):
         next(method.encode(Encoder(), STORIES, TINY, method.Settings(**settings), search))
+
+
+@pytest.mark.parametrize("name", ["lora", "bayesian_lora"])
+def test_weights_are_looked_at_after_the_last_step(name, monkeypatch):
+    """One step, after which nothing is computed with the weights: they are NaN, and no program."""
+    update = Learner.update
+
+    def diverging(learner, *batch):
+        loss = update(learner, *batch)
+        learner.trainable = jax.tree.map(lambda x: x * np.nan, learner.trainable)
+        return loss
+
+    monkeypatch.setattr(Learner, "update", diverging)
+    method, few = METHODS[name], {"examples": 4, "batch": 4, "max_tokens": 64, "epochs": (1,)}
+    with pytest.raises(FloatingPointError, match="trained weights are not finite; a smaller learning rate may help"):
+        next(method.encode(Encoder(), STORIES, TINY, method.Settings(), method.Search(**few)))
+    method, last = METHODS["prequential"], prequential.Search((4,), (0,), max_tokens=64)
+    with pytest.raises(FloatingPointError, match="trained weights are not finite"):
+        next(method.encode(Encoder(), STORIES, TINY, FULL, last))
 
 
 def test_a_training_that_diverges_is_told():
