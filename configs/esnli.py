@@ -23,9 +23,9 @@ def tiny():
             search("zero_shot"),
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
-            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,), max_tokens=111),
+            search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,), max_tokens=127),
             search(
-                "prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,), max_tokens=111
+                "prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,), max_tokens=127
             ),
             search(
                 "prequential",
@@ -33,7 +33,7 @@ def tiny():
                 settings=full,
                 examples=(128, 256, 512),
                 epochs=(8,),
-                max_tokens=111,
+                max_tokens=127,
             ),
         ),
         dev=64,
