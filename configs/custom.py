@@ -60,7 +60,7 @@ def tiny():
                 "prequential",
                 stages=("pretrained", "posttrained"),
                 settings=full,
-                examples=(32, 64, 120, 240),
+                examples=(32, 120, 240, 480),
                 epochs=(12,),
             ),
         ),

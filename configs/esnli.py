@@ -1,6 +1,6 @@
 """e-SNLI: tiny (generated, embedded checkpoints) and on real checkpoints.
 
-    python -m experiments.esnli --workdir=/tmp/tiny                                    # 2 CPU cores: 3 minutes
+    python -m experiments.esnli --workdir=/tmp/tiny                                    # 2 CPU cores: 4 minutes
     python -m experiments.esnli --workdir=/tmp/smollm2 --config=configs/esnli.py:smollm2_135m \
         --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=esnli   # 2 CPU cores: 20 minutes
     python -m experiments.esnli --workdir=/tmp/smollm3 --config=configs/esnli.py:smollm3_3b    # a family from the hub
@@ -24,12 +24,12 @@ def tiny():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("pretrained", "posttrained"), shots=(3,)),
             search("prequential", stages=("random",), settings=full, examples=(512,), epochs=(8,)),
-            search("prequential", stages=("pretrained",), settings=full, examples=(128, 512), epochs=(8,)),
+            search("prequential", stages=("pretrained",), settings=full, examples=(128, 512, 1024), epochs=(8,)),
             search(
                 "prequential",
                 stages=("posttrained",),
                 settings=full,
-                examples=(128, 256, 512),
+                examples=(128, 512, 1024),
                 epochs=(8,),
             ),
         ),

@@ -59,7 +59,7 @@ def esnli(
         explain: Whether an explanation comes before the label. Without, the likeliest of the three labels is chosen.
         scoring: "label" reads the label after the last "the answer is". "paper" reads as arXiv 2602.15829 does, and
             reports the former beside it; generation then goes on after the answer.
-        max_new_tokens: Tokens that a completion may take; 44 (tiny) or 128 (full) by default.
+        max_new_tokens: Tokens that a completion may take; 56 (tiny) or 128 (full) by default.
 
     Raises:
         ValueError: A setting or a line of a file is wrong.
@@ -98,7 +98,7 @@ def esnli(
             for split in ("train", "dev", "test")
         },
         separator=ending,
-        max_new_tokens=max_new_tokens or (44 if size == "tiny" else 128),
+        max_new_tokens=max_new_tokens or (56 if size == "tiny" else 128),
         stop=("\nPremise:",) if scoring == "label" else (),
         instruction=_RELATIONS + (_INSTRUCTION if explain else ""),
         output="generate" if explain else "choose",

@@ -2,10 +2,10 @@
 
     python -m mdl.tasks.opinions > mdl/tasks/examples/sentiment.jsonl
 
-No single word decides, nor a short list: what is bad of a juice is good of a soup ("warm"). In a third of the rows an
-opinion is negated ("not scary at all", "far from scary"), and in another third two are set against each other, in
-either order ("It looked scary, but it was fun", "It was fun, even if it looked scary"). Half of the rows of each kind
-are good.
+No single word decides, nor a short list: what is bad of a juice is good of a soup ("warm"). In a quarter of the rows an
+opinion is negated ("not scary at all", "far from scary"), and in another quarter two are set against each other, in
+either order ("It looked scary, but it was fun", "It was fun, but it looked scary"): what only looked so, was so first
+or was thought does not count. Half of the rows of each kind are good.
 
 Randomness comes only from `Random(seed).random()`, as in `word_problems`.
 """
@@ -41,106 +41,69 @@ class Topic(NamedTuple):
 TOPICS = (
     Topic(
         ("ball", "car", "doll", "kite", "drum", "hat", "book", "bear"),
-        ("{A} got a new {x}.", "{P} gave {A} a {x}.", "{A} found a {x} in a box.", "{A} played with the {x}.",
-         "{A} looked at the {x}."),
-        (("ugly", "broken", "dirty", "boring", "torn", "dull"), ("pretty", "fun", "special", "nice", "shiny", "great")),
+        ("{A} got a new {x}.", "{P} gave {A} a {x}.", "{A} found a {x} in a box.", "{A} played with the {x}."),
+        (("ugly", "broken", "dirty", "boring", "bad"), ("pretty", "fun", "special", "nice", "good")),
         (
-            ("{he} threw it away", "{he} gave it back", "{he} did not want it", "{he} was sad and cried",
-             "{he} put it in the trash", "{he} did not smile"),
-            ("{he} played with it all day", "{he} gave it a big hug", "{he} took it to bed", "{he} was very happy",
-             "{he} did not give it back", "{he} showed it to {P}"),
+            ("{he} threw it away", "{he} gave it back", "{he} did not want it", "{he} was sad and cried"),
+            ("{he} played with it all day", "{he} gave it a big hug", "{he} took it to bed", "{he} was very happy"),
         ),
     ),
     Topic(
-        ("soup", "pie", "egg", "bread", "toast", "meat", "rice", "corn"),
-        ("{A} ate the {x}.", "{P} made {x} for {A}.", "{A} had {x} for lunch.", "{A} took a bite of the {x}.",
-         "{P} gave {A} some {x}."),
-        (("yucky", "sour", "cold", "bitter", "old", "awful"), ("yummy", "warm", "tasty", "hot", "fresh", "great")),
+        ("soup", "pie", "egg", "bread", "meat", "rice"),
+        ("{A} ate the {x}.", "{P} made {x} for {A}.", "{A} had {x} for lunch.", "{A} took a bite of the {x}."),
+        (("yucky", "sour", "cold", "bitter", "bad"), ("yummy", "warm", "tasty", "hot", "good")),
         (
-            ("{he} felt sick", "{he} did not eat it", "{he} spat it out", "{he} made a mad face",
-             "{he} fed it to the dog", "{he} did not ask for more"),
-            ("{he} ate it all", "{he} asked for more", "{he} said thank you", "{he} had a big smile",
-             "{he} did not stop eating", "{he} did not leave a bite"),
+            ("{he} felt sick", "{he} did not eat it", "{he} spat it out", "{he} made a mad face"),
+            ("{he} ate it all", "{he} asked for more", "{he} said thank you", "{he} had a big smile"),
         ),
     ),
     Topic(
-        ("juice", "milk", "water", "drink", "treat", "melon"),
-        ("{A} had some {x}.", "{P} gave {A} some {x}.", "It was a hot day and {A} had {x}.", "{A} tried the {x}."),
-        (("warm", "hot", "yucky", "sour", "thick", "bad"), ("cold", "icy", "cool", "sweet", "yummy", "good")),
+        ("juice", "milk", "water", "melon", "lemonade", "candy"),
+        ("{A} had some {x}.", "{P} gave {A} some {x}.", "{A} tried the {x}.", "{A} took the {x}."),
+        (("warm", "hot", "yucky", "sour", "bad"), ("cold", "cool", "sweet", "yummy", "good")),
         (
-            ("{he} felt sick", "{he} did not finish it", "{he} spat it out", "{he} made a mad face",
-             "{he} poured it out", "{he} gave it to the cat"),
-            ("{he} had it all", "{he} asked for more", "{he} said thank you", "{he} had a big smile",
-             "{he} did not share it", "{he} did not spill any"),
+            ("{he} felt sick", "{he} did not finish it", "{he} spat it out", "{he} made a mad face"),
+            ("{he} had it all", "{he} asked for more", "{he} said thank you", "{he} had a big smile"),
         ),
     ),
     Topic(
         ("park", "zoo", "beach", "farm", "store", "forest", "lake", "school"),
-        ("{A} went to the {x}.", "{P} took {A} to the {x}.", "{A} saw the {x}.", "{A} and {P} were at the {x}.",
-         "{A} walked to the {x}."),
-        (("scary", "dark", "loud", "boring", "dirty", "wet"), ("fun", "pretty", "nice", "sunny", "quiet", "bright")),
+        ("{A} went to the {x}.", "{P} took {A} to the {x}.", "{A} saw the {x}.", "{A} and {P} were at the {x}."),
+        (("scary", "dark", "loud", "boring", "dirty"), ("fun", "pretty", "nice", "sunny", "quiet")),
         (
-            ("{he} wanted to go home", "{he} was scared and hid", "{he} cried", "{he} ran away",
-             "{he} did not stay", "{he} did not play"),
-            ("{he} wanted to stay", "{he} laughed and played", "{he} did not want to leave", "{he} was very happy",
-             "{he} ran and sang", "{he} did not want to go home"),
+            ("{he} wanted to go home", "{he} was scared and hid", "{he} cried", "{he} ran away"),
+            ("{he} wanted to stay", "{he} laughed and played", "{he} did not want to leave", "{he} was very happy"),
         ),
     ),
     Topic(
         ("dog", "cat", "bird", "frog", "bunny", "duck", "man", "girl"),
-        ("{A} met a {x}.", "{A} saw a {x} at the park.", "A {x} came to {A}.", "{A} and {P} saw a {x}.",
-         "A {x} lived near {A}."),
-        (("mean", "scary", "rude", "angry", "wild", "bad"), ("kind", "funny", "friendly", "nice", "gentle", "sweet")),
+        ("{A} met a {x}.", "{A} saw a {x} at the park.", "A {x} came to {A}.", "{A} and {P} saw a {x}."),
+        (("mean", "scary", "rude", "angry", "bad"), ("kind", "funny", "friendly", "nice", "good")),
         (
-            ("{he} ran away", "{he} was scared and hid", "{he} cried", "{he} did not like it",
-             "{he} did not go near", "{he} called {P}"),
-            ("they became friends", "{he} gave it a hug", "they played all day", "{he} was very happy",
-             "{he} did not run away", "{he} did not feel scared"),
+            ("{he} ran away", "{he} was scared and hid", "{he} cried", "{he} did not like it"),
+            ("they became friends", "{he} gave it a hug", "they played all day", "{he} was very happy"),
         ),
     ),
     Topic(
-        ("bed", "coat", "sock", "scarf", "shirt", "nest", "chair", "seat"),
-        ("{P} had a {x} for {A}.", "{A} tried the {x}.", "It was cold and {A} had a {x}.", "{A} got a {x}."),
-        (("hard", "wet", "cold", "itchy", "tight", "dirty"), ("soft", "warm", "dry", "cozy", "clean", "big")),
+        ("bed", "coat", "sock", "scarf", "shirt", "nest", "chair"),
+        ("{P} had a {x} for {A}.", "{A} tried the {x}.", "It was night and {A} had a {x}.", "{A} got a {x}."),
+        (("hard", "wet", "cold", "dirty", "ugly"), ("soft", "warm", "dry", "clean", "pretty")),
         (
-            ("{he} could not sleep", "{he} got up", "{he} did not want it", "{he} was sad and cried",
-             "{he} did not feel well", "{he} gave it back"),
-            ("{he} fell asleep", "{he} had a big smile", "{he} felt safe", "{he} was very happy",
-             "{he} did not get up", "{he} did not cry any more"),
+            ("{he} could not sleep", "{he} gave it back", "{he} did not want it", "{he} was sad and cried"),
+            ("{he} fell asleep", "{he} had a big smile", "{he} did not get up", "{he} was very happy"),
         ),
     ),
-    Topic(
-        ("game", "song", "story", "show", "race", "dance", "trip", "ride"),
-        ("{P} and {A} had a {x}.", "There was a {x} for {A}.", "{A} told {P} of the {x}.", "{A} came for the {x}."),
-        (("boring", "slow", "long", "sad", "hard", "dull"), ("fun", "fast", "funny", "short", "great", "exciting")),
-        (
-            ("{he} fell asleep", "{he} went home", "{he} cried", "{he} did not laugh",
-             "{he} did not stay", "{he} was mad"),
-            ("{he} laughed a lot", "{he} wanted more", "{he} clapped", "{he} was very happy",
-             "{he} did not go home", "{he} did not fall asleep"),
-        ),
-    ),
-)  # fmt: skip
+)
 # {a} and {e} hold the opinion that counts; {b} is an adjective of the other kind, {c} another of the same kind.
-PLAIN = (
-    "It was {a} and {c}.", "It was {a} and {e}.", "It was so {a}! {E}.", "{E}. It was very {a}.",
-    "{A} thought it was {a}.", "{A} said it was {a} and {c}.",
-)  # fmt: skip
+PLAIN = ("It was {a} and {c}.", "It was {a} and {e}.", "It was so {a}! {E}.", "{E}. It was very {a}.")
 NEGATED = (
     "It was not {b}.", "It was not {b} at all!", "It was not {b} and {e}.", "{A} did not think it was {b}.",
-    "It was far from {b}.", "{A} could not call it {b}.", "It was never {b}.", "Was it {b}? No!",
+    "It was far from {b}.", "It was never {b}. {E}.",
 )  # fmt: skip
 AGAINST = (
-    "It looked {b}, but it was {a}.",
-    "It was {a}, but it looked {b}.",
-    "First it was {b}, but then it was {a}.",
-    "Now it was {a}. At first it was {b}.",
-    "{A} thought it was {b}, but {e}.",
-    "{E}. It only looked {b}.",
-    "It was {a}, even if it looked {b}.",
-    "It looked {b}. {A} saw that it was not.",
-    "It was not {b} but {a}.",
-)
+    "It looked {b}, but it was {a}.", "It was {a}, but it looked {b}.", "First it was {b}, but then it was {a}.",
+    "Now it was {a}. First it was {b}.", "{A} thought it was {b}, but {e}.", "{E}. It only looked {b}.",
+)  # fmt: skip
 
 
 def generate(rng: Random, label: str) -> str:
@@ -157,7 +120,7 @@ def generate(rng: Random, label: str) -> str:
         "a": first, "b": pick(rng, topic.adjectives[1 - good]), "e": event, "E": event[0].upper() + event[1:],
         "c": pick(rng, [word for word in topic.adjectives[good] if word != first]),
     }  # fmt: skip
-    opinion = pick(rng, pick(rng, (PLAIN, NEGATED, AGAINST)))
+    opinion = pick(rng, pick(rng, (PLAIN, PLAIN, NEGATED, AGAINST)))
     return f"{pick(rng, topic.openings)} {opinion}".format(**holes)
 
 

@@ -188,7 +188,7 @@ def test_a_guesser_of_hypotheses():
 
 
 def test_the_length_of_completions_is_a_setting():
-    assert esnli().max_new_tokens == 44
+    assert esnli().max_new_tokens == 56
     assert esnli(max_new_tokens=64).max_new_tokens == 64
 
 
