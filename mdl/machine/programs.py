@@ -132,7 +132,7 @@ def read(path: pathlib.Path) -> tuple[str, Decoder]:
         raise ProgramError(f"{path}: the file is empty; restore it")
     if data[0] >> 4 > VERSION:
         raise ProgramError(f"{path}: format version {data[0] >> 4} is newer than {VERSION}; update this package")
-    if data[0] >> 4 in (1, 2):
+    if 0 < data[0] >> 4 < VERSION:
         raise ProgramError(f"{path}: format version {data[0] >> 4} is older than {VERSION}; make the program again")
     if data[0] >> 4 != VERSION:
         raise ProgramError(f"{path}: not a program file (it begins with byte {data[0]:#04x})")

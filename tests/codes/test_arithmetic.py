@@ -63,7 +63,7 @@ def test_random_streams_survive(size):
             _, (read, _) = _code(*reader.window(2 * symbols), tables, given * 0, False)
             np.testing.assert_array_equal(np.asarray(read)[:count], given[:count])
     assert min(excess) > -0.01 and max(excess) < 10
-    assert np.mean(excess) < 6
+    assert np.mean(excess) < 7
 
 
 def test_units_are_one_or_more_and_fit():
