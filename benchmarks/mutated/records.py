@@ -53,8 +53,12 @@ def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
         return read
 
     names = [FILES[i % len(FILES)] for i in range(count)]
+    verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
-    return check((f"{i} {name}", attempt(i, name, mutant(whole[name], random))) for i, name in enumerate(names))
+    try:
+        return check((f"{i} {name}", attempt(i, name, mutant(whole[name], random))) for i, name in enumerate(names))
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _whole(folder: pathlib.Path) -> dict[str, bytes]:
