@@ -21,6 +21,7 @@ from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Learner, Tokenised
 
+_ROWS = 64
 _MORE = 7 / 8  # probability that another block follows; zero, which follows every stream, means that none does
 
 
@@ -31,7 +32,7 @@ class Settings:
     Attributes:
         first: examples in the first block, and in the second; then each block is as long as all before it.
         epochs: passes over what was decoded, from the checkpoint's weights, before each block and at the end.
-        batch: examples coded side by side, and examples a step.
+        batch: examples a step.
         train, rank, alpha, learning_rate, prompt_weight, seed, optimiser, warmup: as for `prequential`.
     """
 
@@ -77,10 +78,10 @@ def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Seq
 
 
 def _code_block(coder, checkpoint, settings, rules, learner, given, count) -> list[Tokenised]:
-    """Codes `count` examples, a batch at a time, with the model as it is."""
+    """Codes `count` examples, up to `_ROWS` side by side, with the model as it is."""
     read = []
     while len(read) < count:
-        size = min(settings.batch, count - len(read))
+        size = min(_ROWS, count - len(read))
         batch = None if given is None else given[len(read) : len(read) + size]
         tokenizer, model = checkpoint.tokenizer, (learner.config, learner.params)
         read += examples.code(coder, tokenizer, *model, batch, rules, rows=size)

@@ -1,11 +1,12 @@
 """combined: coded examples whose batches' updates are weighed by learned scalars.
 
 The paper's phase one and phase two. Phase one codes batches and trains on them as `prequential` does, keeping what
-each changed. Phase two learns, on data that is not sent, one scalar a batch and layer: the model is its start plus the
+each changed. Phase two learns, on data that is not sent, one scalar a block and layer: the model is its start plus the
 sum of scalar times change. Sent are the batches and the scalars, quantised; the decoder repeats phase one.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,23 +91,23 @@ def _prepare(trainable, frozen, step):
 
 
 class _PhaseOne:
-    """A prequential run that keeps what each batch changed; the same on both sides."""
+    """A prequential run that keeps what each block changed; the same on both sides."""
 
     def __init__(self, coder, checkpoint, separator, settings):
         self.run = prequential.Run(coder, checkpoint, separator, settings, Settings)
         self.begin = jax.tree.map(jnp.copy, self.run.learner.trainable)
         self.changes: list[Any] = []
 
-    def batch(self, coder, sequences):
-        """Codes a batch and learns from it."""
+    def block(self, coder, sequences):
+        """Codes a block and learns from it."""
         held = sum(x.nbytes for x in jax.tree.leaves(self.begin)) * (len(self.changes) + 1)
-        check_memory(f"the changes of {len(self.changes) + 1} batches", held, self.run.checkpoint.params)
+        check_memory(f"the changes of {len(self.changes) + 1} blocks", held, self.run.checkpoint.params)
         before = jax.tree.map(jnp.copy, self.run.learner.trainable)
-        self.run.batch(coder, sequences)
+        self.run.block(coder, sequences)
         self.changes.append(jax.tree.map(jnp.subtract, self.run.learner.trained, before))
 
     def adapted(self, scalars: np.ndarray) -> Adapted:
-        """The model that scalars, [batches, layers], make."""
+        """The model that scalars, [blocks, layers], make."""
         learner = self.run.learner
         mixed = cast(_mixed_once(jnp.asarray(scalars), self.begin, self.changes), learner.kind)
         return Adapted(learner.config, join(finite(mixed), learner.frozen))
@@ -120,7 +121,7 @@ def _code_scalars(coder, settings: Settings, scalars: np.ndarray | None, shape: 
 
 
 def _learn(phase: _PhaseOne, checkpoint, task, settings: Settings, search: Search) -> np.ndarray:
-    """Phase two: [batches, layers] scalars."""
+    """Phase two: [blocks, layers] scalars."""
     how = parametric.Search(
         examples=search.second,
         epochs=(search.epochs,),
@@ -153,8 +154,7 @@ def unmade(checkpoint, task, settings, search) -> list[Unmade]:
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields a program for each number of examples and each width."""
     list(map(tensors.levels, search.widths))  # a width that there is none of is told before training
-    size = settings.batch or 1  # Run refuses 0
-    wanted = sorted({-(-n // size) * size for n in search.examples if -(-n // size) * size <= len(task.train)})
+    wanted = [n for n in prequential.whole(settings, search.examples) if n <= len(task.train)]
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
@@ -163,9 +163,9 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
         for width in sorted(search.widths):
             end, own = coder.fork(), dataclasses.replace(settings, width=width)
             phase = _PhaseOne(end, checkpoint, ending, own)
-            for begin in range(0, number, size):
-                phase.batch(end, chosen[begin : begin + size])
-                flag(end, begin + size < number, _MORE)
+            for begin, after in itertools.pairwise(prequential.blocks(settings, [number])):
+                phase.block(end, chosen[begin:after])
+                flag(end, after < number, _MORE)
             if scalars is None:
                 scalars = _learn(phase, checkpoint, task, own, search)
             adapted = phase.adapted(_code_scalars(end, own, scalars, scalars.shape))
@@ -186,7 +186,7 @@ def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
     phase, more = _PhaseOne(coder, checkpoint, None, None), True
     while more:
-        phase.batch(coder, None)
+        phase.block(coder, None)
         more = flag(coder, None, _MORE)
     shape = (len(phase.changes), len(_layers(phase.begin)))
     return phase.adapted(_code_scalars(coder, phase.run.settings, None, shape))

@@ -7,7 +7,7 @@ each batch whether another follows. Then come further epochs over what was decod
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -36,7 +36,9 @@ class Settings:
         train: adapters or all weights.
         rank, alpha: of the adapters.
         learning_rate: of the optimiser.
-        batch: examples coded with the same weights, and then trained on in one step.
+        rows: at most so many examples are coded side by side with the same weights, and then trained on in steps of
+            `batch`: a block is as long as all before it, a `batch` at least and `rows` at most. 0 for a `batch` always.
+        batch: examples a step.
         epoch_batch: examples a step in further epochs.
         prompt_weight: weight of a prompt's tokens in the loss, in percent; a completion's weigh 100.
         seed: of the adapters' A, of replay and of the order in further epochs.
@@ -52,6 +54,7 @@ class Settings:
     rank: int = ranged(8, RANK)
     alpha: float = ranged(8.0, ALPHA)
     learning_rate: float = usual(1e-4, 1e-5, *RATES, within=RATE)
+    rows: int = mostly(0, 16, 32, 64, 128, 256, within=(0, BATCH))
     batch: int = ranged(8, (1, BATCH))
     epoch_batch: int = ranged(8, (1, BATCH))
     prompt_weight: int = usual(0, 10, 30, 100, within=PERCENT)
@@ -67,7 +70,7 @@ class Search:
     """Which examples, and when to yield a program.
 
     Attributes:
-        examples: numbers of examples; rounded up to whole batches.
+        examples: numbers of examples; rounded up to whole blocks.
         max_tokens: the most tokens of an example, 0 for all that the context holds; see `training.tokenise`.
         epochs: numbers of further epochs tried at each.
         order: how examples are chosen and ordered; see `examples.choose`. It is implied by what is coded.
@@ -79,8 +82,28 @@ class Search:
     max_tokens: int = 0
 
 
+def block_size(settings: Settings, seen: int) -> int:
+    """How many examples the block after the first `seen` has."""
+    size = settings.batch
+    return min(max(seen, size), max(settings.rows // size * size, size))
+
+
+def blocks(settings: Settings, wanted: Iterable[int]) -> list[int]:
+    """The numbers of examples after which a block ends, up to the first that is no less than all that are wanted."""
+    ends, most = [0], max(wanted, default=0)
+    while ends[-1] < most:
+        ends.append(ends[-1] + block_size(settings, ends[-1]))
+    return ends
+
+
+def whole(settings: Settings, numbers: Iterable[int]) -> list[int]:
+    """Numbers of examples, rounded up to whole blocks."""
+    ends = blocks(settings, numbers)
+    return sorted({next(end for end in ends if end >= number) for number in numbers})
+
+
 class Run:
-    """What encoder and decoder do alike: code a batch, then learn from it; then further epochs."""
+    """What encoder and decoder do alike: code a block, then learn from it; then further epochs."""
 
     def __init__(
         self, coder: Coder, checkpoint: Checkpoint, separator: str | None, settings: Any | None, kind=Settings
@@ -97,9 +120,14 @@ class Run:
         self._streams = [-1] * settings.replay
         self._random = np.random.Generator(np.random.Philox(settings.seed))
 
-    def batch(self, coder: Coder, sequences: list[Tokenised] | None) -> None:
-        """Codes one batch with the weights as they are, then takes one step on it, and those of the replay."""
+    def block(self, coder: Coder, sequences: list[Tokenised] | None) -> None:
+        """Codes one block with the weights as they are, then takes a step on each batch, and those of the replay.
+
+        Args:
+            sequences: as many as `block_size` says, or None when decoding.
+        """
         learner, size = self.learner, self.settings.batch
+        rows = block_size(self.settings, len(self.seen))
         new = examples.code(
             coder,
             self.checkpoint.tokenizer,
@@ -107,17 +135,19 @@ class Run:
             learner.params,
             sequences,
             self.rules,
-            rows=size,
+            rows=rows,
             temperature=self.temperature,
         )
+        before = len(self.seen)
         self.seen += new
         check_examples(len(self.seen), coder.coded)
-        self._learn(new)
-        count = len(self.seen) // size
-        for k, place in enumerate(self._streams):
-            again = self._random.random() < 1 / count
-            self._streams[k] = 0 if again else place + 1
-            self._learn(self.seen[size * self._streams[k] :][:size])
+        for start in range(before, len(self.seen), size):
+            self._learn(self.seen[start : start + size])
+            count = start // size + 1
+            for k, place in enumerate(self._streams):
+                again = self._random.random() < 1 / count
+                self._streams[k] = 0 if again else place + 1
+                self._learn(self.seen[size * self._streams[k] :][:size])
 
     def _learn(self, sequences: list[Tokenised]) -> None:
         self.learner.update(*self.rules.arrays(sequences, self.settings.prompt_weight))
@@ -153,38 +183,35 @@ class Run:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """Numbers of examples that there are not."""
     del checkpoint
-    size = settings.batch or 1
-    wanted = sorted({-(-n // size) * size for n in search.examples})
+    wanted = whole(settings, search.examples)
     return [few({"examples": number}, number, len(task.train)) for number in wanted if number > len(task.train)]
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of examples, one program a number of further epochs."""
-    size, tokenizer = settings.batch or 1, checkpoint.tokenizer  # Run refuses 0
-    wanted = {-(-n // size) * size for n in search.examples}
-    wanted = {n for n in wanted if n <= len(task.train)}
+    wanted = {n for n in whole(settings, search.examples) if n <= len(task.train)}
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
-    run = Run(coder, checkpoint, examples.shortest_ending(tokenizer, chosen, task.separator), settings)
-    whole = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-    for batch in (*whole, None):
+    ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
+    run = Run(coder, checkpoint, ending, settings)
+    for end in (*blocks(settings, wanted)[1:], None):
         if len(run.seen) in wanted:
-            end, trained = coder.fork(), run.fork()
-            flag(end, False, _MORE)
+            last, trained = coder.fork(), run.fork()
+            flag(last, False, _MORE)
             for epochs in sorted(search.epochs):
                 trained.train_until(epochs)
-                last = end.fork()
-                natural(last, epochs)
+                own = last.fork()
+                natural(own, epochs)
                 yield Encoded(
-                    finish("prequential", last, run.header_bits),
+                    finish("prequential", own, run.header_bits),
                     trained.adapted(),
                     _describe(settings, search, len(run.seen), epochs),
                     len(run.seen),
                     sum(len(s.tokens) for s in run.seen),
                 )
-        if batch is not None:
+        if end is not None:
             flag(coder, True, _MORE)
-            run.batch(coder, batch)
+            run.block(coder, chosen[len(run.seen) : end])
 
 
 def _describe(settings: Settings, search: Search, examples: int, epochs: int) -> dict[str, Any]:
@@ -201,6 +228,6 @@ def decode(coder, checkpoint) -> Adapted:
     """Runs a program's stream."""
     run = Run(coder, checkpoint, None, None)
     while flag(coder, None, _MORE):
-        run.batch(coder, None)
+        run.block(coder, None)
     run.train_until(natural(coder, None))
     return run.adapted()
