@@ -54,7 +54,7 @@ class Settings:
     rank: int = ranged(8, RANK)
     alpha: float = ranged(8.0, ALPHA)
     learning_rate: float = usual(1e-4, 1e-5, *RATES, within=RATE)
-    rows: int = mostly(0, 16, 32, 64, 128, 256, within=(0, BATCH))
+    rows: int = ranged(0, (0, BATCH))
     batch: int = ranged(8, (1, BATCH))
     epoch_batch: int = ranged(8, (1, BATCH))
     prompt_weight: int = usual(0, 10, 30, 100, within=PERCENT)
@@ -84,7 +84,7 @@ class Search:
 
 def block_size(settings: Settings, seen: int) -> int:
     """How many examples the block after the first `seen` has."""
-    size = settings.batch
+    size = max(settings.batch, 1)
     return min(max(seen, size), max(settings.rows // size * size, size))
 
 

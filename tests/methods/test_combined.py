@@ -22,7 +22,7 @@ CHOSEN = examples.choose(STORIES, TINY.train, "given", 8, 0, 0)
 def _phase(coder, settings, kind=combined._PhaseOne):
     phase = kind(coder, STORIES, "Response:", settings)
     for begin in (0, 4):
-        phase.batch(coder, CHOSEN[begin : begin + 4])
+        phase.block(coder, CHOSEN[begin : begin + 4])
     return phase
 
 

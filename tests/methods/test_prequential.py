@@ -28,7 +28,7 @@ def _trained(settings):
     learn = run._learn
     run._learn = lambda sequences: (learned.append(BATCHES.index(sequences)), learn(sequences))
     for batch in BATCHES:
-        run.batch(coder, batch)
+        run.block(coder, batch)
     return run, learned, coder.bits
 
 

@@ -554,7 +554,7 @@ def phase():
     """Phase one after three batches."""
     ran = combined._PhaseOne(Meter(), STORIES, TASK.separator, COMBINED)
     for start in range(0, 12, 4):
-        ran.batch(Meter(), cut(12)[start : start + 4])
+        ran.block(Meter(), cut(12)[start : start + 4])
     return ran
 
 
