@@ -62,7 +62,7 @@ class Settings:
     optimiser: Literal["adam", "adamw"] = "adam"
     warmup: int = mostly(0, 8, 10, within=WARMUP)
     replay: int = mostly(0, 1, 4, within=(0, 64))
-    calibrate: bool = False
+    calibrate: bool = mostly(False, True)
 
 
 @dataclasses.dataclass(frozen=True)
