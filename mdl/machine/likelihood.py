@@ -38,7 +38,8 @@ def log_likelihoods(
     """Sum of log p of each completion's tokens, given the prefix and its prompt.
 
     The prefix is run once. Completions that share a prompt and all but their last token share a row: labels of one
-    token each cost one pass a prompt, however many they are.
+    token each cost one pass a prompt, however many they are. Where several longer completions share a prompt, that is
+    run once, and each completion behind it.
 
     Args:
         config: the model's shape, with adapters if `params` has them.
@@ -58,6 +59,7 @@ def log_likelihoods(
     prefix = list(prefix)
     before, lead = prefix[:-1], prefix[-1:]  # the last one goes with each prompt: none is then empty
     rows: dict[tuple[int, ...], _Row] = {}
+    prompts: dict[tuple[int, ...], _Row] = {}
     total = np.full(len(pairs), np.nan)
     for i, (prompt, completion) in enumerate(pairs):
         prompt, completion = [*lead, *prompt], list(completion)
@@ -68,7 +70,10 @@ def log_likelihoods(
         tokens = (*prompt, *completion[:-1])
         row = rows.setdefault((len(prompt), *tokens), _Row(list(tokens), len(prompt), []))
         row.requests.append((i, completion))
-    ordered = sorted(rows.values(), key=lambda row: (len(row.tokens), row.tokens))
+        prompts.setdefault(tuple(prompt), _Row(prompt, len(prompt), [])).requests.append((i, completion))
+    shared = len(rows) > len(prompts)
+    ordered = sorted((prompts if shared else rows).values(), key=lambda row: (len(row.tokens), row.tokens))
+    score_batch = _score_shared if shared else _score_batch
     prefix_slots, cache = run_prefix(config, params, before)
     done = 0
     while done < len(ordered):
@@ -77,7 +82,7 @@ def log_likelihoods(
         fitting = max(1, _LOGITS // (spans * config.vocab_size))
         batch = batch[:fitting]
         height = min(bucket(min(batch_size, len(ordered)), 1), bucket(fitting, 1))
-        _score_batch(config, params, batch, height, spans, len(before), prefix_slots, cache, total)
+        score_batch(config, params, batch, height, spans, len(before), prefix_slots, cache, total)
         done += len(batch)
         if progress is not None:
             progress(done, len(ordered))
@@ -105,6 +110,56 @@ def _score_batch(config, params, batch, height, spans, start, prefix_slots, cach
     for r, row in enumerate(batch):
         for a, (i, _) in enumerate(row.requests):
             total[i] = sums[r, a]
+
+
+def _score_shared(config, params, batch, height, spans, start, prefix_slots, cache, total) -> None:
+    """Scores the completions of one batch of prompts, one after another behind these, and writes into `total`."""
+    width, most = bucket(max(len(row.tokens) for row in batch), _TOKENS), max(len(row.requests) for row in batch)
+    room = max(start + len(row.tokens) + len(completion) for row in batch for _, completion in row.requests)
+    slots = bucket(max(prefix_slots, start + width, room), _SLOTS)
+    tokens, lengths = np.zeros((height, width), np.int32), np.ones(height, np.int32)
+    first = np.zeros((height, 1, bucket(most, 1)), np.int32)
+    for r, row in enumerate(batch):
+        tokens[r, : len(row.tokens)], lengths[r] = row.tokens, len(row.tokens)
+        first[r, 0, : len(row.requests)] = [completion[0] for _, completion in row.requests]
+    positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
+    spread_cache = spread(config, cache, height, slots)
+    run = _continue(config)
+    begun, filled = run(params, spread_cache, tokens, positions, lengths - 1, lengths[:, None] - 1, first)
+    sums = np.asarray(begun, np.float64)[:, 0]  # [B, answers]
+    positions = start + lengths[:, None] + np.arange(spans, dtype=np.int32)
+    for a in range(most):
+        tokens, last = np.zeros((height, spans), np.int32), np.zeros(height, np.int32)
+        targets, counted = np.zeros((height, spans, 1), np.int32), np.zeros((height, spans), bool)
+        for r, row in enumerate(batch):
+            if a < len(row.requests):
+                own = row.requests[a][1]
+                size = len(own) - 1
+                tokens[r, :size], targets[r, :size, 0], counted[r, :size] = own[:-1], own[1:], True
+                last[r] = max(size - 1, 0)
+        if counted.any():
+            at = np.broadcast_to(np.arange(spans, dtype=np.int32), tokens.shape)
+            scores, _ = run(params, filled, tokens, positions, last, at, targets)
+            sums[:, a] += np.where(counted, np.asarray(scores, np.float64)[..., 0], 0.0).sum(axis=1)
+    for r, row in enumerate(batch):
+        for a, (i, _) in enumerate(row.requests):
+            total[i] = sums[r, a]
+    if not np.isfinite([total[i] for row in batch for i, _ in row.requests]).all():
+        raise FloatingPointError("a model's log-likelihoods are not finite; a smaller learning rate may help")
+
+
+@functools.lru_cache(maxsize=16)
+def _continue(config: ModelConfig) -> Callable:
+    """As `_score`, which also returns the cache with the tokens in it."""
+
+    @jax.jit
+    def score(params, cache, tokens, positions, last, at, targets):
+        model = transformer.bind(config, params)
+        hidden, cache = model(tokens, positions, cache, last)
+        hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B, M, D]
+        return jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)), targets, axis=-1), cache
+
+    return score
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,9 +1,12 @@
 """Log-likelihoods of completions: equal to a plain parallel pass, whatever is shared, batched or padded."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import tiny_config
 
 from mdl.checkpoints import checkpoint, transformer
 from mdl.evaluation import evaluate, inputs
@@ -52,6 +55,33 @@ def test_completions_that_share_a_row_are_told_apart():
     sums = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=[1])
     np.testing.assert_allclose(sums, [_plain([1], *pair) for pair in pairs], rtol=1e-4, atol=1e-4)
     assert sums[0] == sums[5]
+
+
+@pytest.mark.parametrize("prefix", [[1], [1, *range(20, 180)]], ids=["bos", "long prefix"])
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_longer_completions_of_one_prompt_are_run_behind_it(prefix, batch_size):
+    rng = np.random.default_rng(5)
+    pairs = [
+        (prompt, rng.integers(3, 512, size=size).tolist())
+        for prompt, _ in _pairs(3)
+        for size in rng.permutation([1, 1, 2, 5, 9])[: rng.integers(1, 6)]
+    ]
+    pairs.append((pairs[0][0], pairs[0][1]))  # twice the same
+    found = likelihood.log_likelihoods(STORIES.config, STORIES.params, pairs, prefix=prefix, batch_size=batch_size)
+    np.testing.assert_allclose(found, [_plain(prefix, *pair) for pair in pairs], rtol=1e-4, atol=1e-4)
+
+
+def test_completions_behind_a_prompt_in_a_model_with_a_window():
+    config = tiny_config(model_type="mistral", sliding_window=6, num_hidden_layers=2, max_position_embeddings=64)
+    params = transformer.initialise(dataclasses.replace(config, initializer_range=0.5), 0)
+    rng = np.random.default_rng(0)
+    pairs = []
+    for size in (3, 9, 20):
+        prompt = rng.integers(3, 50, size).tolist()
+        pairs += [(prompt, rng.integers(3, 50, long).tolist()) for long in (2, 8, 1)]
+    together = likelihood.log_likelihoods(config, params, pairs, prefix=[1])
+    alone = [likelihood.log_likelihoods(config, params, [pair], prefix=[1])[0] for pair in pairs]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_prompt_that_ends_where_another_completion_goes_on_is_another_row():
