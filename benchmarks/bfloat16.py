@@ -3,7 +3,7 @@
     python -m benchmarks.bfloat16 --checkpoint=SmolLM2-135M-Instruct.Q4_1.gguf
 
 The float32 model begins with the bfloat16 model's weights, so that all that differs is the arithmetic. Each method
-takes its own search on a few examples of tiny GSM8K; told is by how much the loss fell, first steps less last.
+takes its own search on a few examples of tiny GSM8K; told is by how much the loss fell.
 """
 
 import argparse
@@ -56,7 +56,7 @@ CASES = {  # name -> method, settings, search
     "lm_head": ("lm_head", {}, lm_head.Search(**_OFTEN, widths=(8,))),
     "full": ("full", {}, full.Search(**_OFTEN, widths=(8,))),
 }
-_MEANS = 3  # losses at either end
+_LAST = 3  # losses of which the mean is the last
 
 
 def rounded(checkpoint: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
@@ -82,8 +82,8 @@ def losses(checkpoint: Checkpoint, task: Any, case: str, coder: Any) -> tuple[li
 
 
 def fall(found: list[float]) -> float:
-    """By how much the loss fell, nats a token."""
-    return (sum(found[:_MEANS]) - sum(found[-_MEANS:])) / _MEANS
+    """By how much the loss fell from the first to the mean of the last steps, nats a token."""
+    return found[0] - sum(found[-_LAST:]) / _LAST
 
 
 def measure(low: Checkpoint, high: Checkpoint, task: Any, names: list[str]) -> Iterator[dict[str, Any]]:

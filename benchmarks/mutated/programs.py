@@ -9,6 +9,7 @@ refused. So it may be read as another program, but it may not crash, hang, or ta
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.mutated.harness import Outcome, check, mutant
@@ -57,6 +59,7 @@ _MODES = {
     "codelength": Answering("codelength"),
 }
 _INPUTS = [Input(f"Tim has {n} balls.\nIt was", (" good", " bad"), " good") for n in (3, 4)]
+_KEPT = 50  # programs until compiled functions are dropped
 _NUMBERS = (0, 1, 2, 3, 1000, 4096, 65536, 10**6, 10**9, 2**31, 2**32 - 1, 2**47)
 _REALS = (1e-300, 1e-12, 1e-7, 1.0, 100.0, 1e6, 1e30, 1e300)
 
@@ -157,6 +160,8 @@ def _cases(count: int, seed: int, folder: pathlib.Path) -> Iterator[tuple[str, C
             raise AssertionError("a sidecar changes the answers")
 
     for number in range(count):
+        if number % _KEPT == 0:
+            jax.clear_caches()  # what earlier programs had compiled is not this one's memory
         name = names[number % len(names)]
         data = whole[name]
         kind = int(random.integers(0, 8))
@@ -174,8 +179,9 @@ def _cases(count: int, seed: int, folder: pathlib.Path) -> Iterator[tuple[str, C
 
 def run(count: int, seed: int, folder: pathlib.Path, seconds: float = 20.0) -> Outcome:
     """Decodes and asks so many damaged programs, each in at most so many seconds."""
-    cases = list(_cases(count, seed, folder))  # made before the clock and the memory are looked at
-    return check(cases, seconds=seconds)
+    cases = _cases(count, seed, folder)
+    first = next(cases)  # by then all programs are made, before the clock and the memory are looked at
+    return check(itertools.chain([first], cases), seconds=seconds)
 
 
 def main() -> None:
