@@ -16,6 +16,13 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_functions():
+    """Those of a module are dropped after it: kept, all take gigabytes; they come back from the cache on disk."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """The folder with real data and checkpoints; without it the test is skipped."""
