@@ -1,1 +1,1 @@
-'The answer is '+['neutral','entailment'][re.search(r'( [bghlprsyz]\w+).*\n.*\1',x)!=None]
+'the answer is '+(re.search(r'(...).*\n.*\1\.',x)and'entailment'or'neutral')

@@ -1,5 +1,1 @@
-r='neutral'
-for c in'red|blu|gre|yel|pin','big|lit','py|sad':
- a=re.findall(c,x)
- if a[1:]:r=['contradiction','entailment'][a[0]==a[1]]
-'The answer is '+r
+a,r,n=[b'tnrnni.nnni)nn!).nnn.nnnc trccnni ninannana'[int(w,36)%43]for w in re.findall(' is (...)',x)];'the answer is '+['entailment','contradiction','neutral'][(a!=n!=r)+(a^n>7<r^n)]

@@ -1,1 +1,1 @@
-'The answer is '+('entailment'if re.search(r'( (?!a)\w+\b).*\n.*(is|ls| a|the)\1',x)else'contradiction'if re.search(r' at.*\n.*at |py.*\n.*sad|sad.*\n.*py|big.*\n.*lit|lit.*\n.*big',x)else'neutral')
+a,r,n=[b'nn,n=tritn=??ritniiiin?nrtnri=....i.nn,'[int(w,36)%217%40]for w in re.findall(r' is .*?(\w+) ?[.,w]',x)];'the answer is '+['entailment','contradiction','neutral'][(a!=n!=r)+(a^n>7<r^n)]

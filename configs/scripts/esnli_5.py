@@ -1,5 +1,1 @@
-r='neutral'
-for c in'red|blu|gre|yel|pin','big|lit','py|sad','sch|far|each|ark|ore|zoo':
- a=re.findall(c,x)
- if a[1:]:r=['contradiction','entailment'][a[0]==a[1]]
-'The answer is '+r
+a,r,n=[b',r,net[r,,(,(re.i]]i,,,,,[,,),a[,(rata,((i(,,),n.,r]re.i)'[int(w,36)%6609%59]for w in re.findall(r' is .*?(\w+) ?[.,w]',x)];'the answer is '+['entailment','contradiction','neutral'][(a!=n!=r)+(a^n>7<r^n)]

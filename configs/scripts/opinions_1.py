@@ -1,1 +1,1 @@
-['good','bad'][re.search('ra|ud|di',x)!=None]
+re.search('ot |cr|fa| .c|t i|awa',x)and'bad'or'good'

@@ -1,1 +1,1 @@
-['good','bad'][re.search('dir|sc|rud|dar|bor|yuc|ang|mea|itt|col|ugl|bro|lou|sour',x.split('but')[-1])!=None]
+''in re.findall('(e. |o. )?(?:awa|fa|ba|cr|n..i|c.l|h.m|d.r|s.u|s.a)',x)and'bad'or'good'

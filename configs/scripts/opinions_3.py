@@ -1,2 +1,1 @@
-s=x.split('but')[-1]
-['good','bad'][(re.search('dir|sc|rud|dar|bor|yuc|ang|mea|itt|col|ugl|bro|lou|sour',s)==None)==(re.search('s not|k it',s)!=None)]
+''in re.findall('(e. |it was |r.m |s .o. )?(?:p.t|u.l|sca|dir|ace|bor|cr|wet|o.r|ba|awa)|it was |r.m |s .o. ',x)and'bad'or'good'

@@ -1,4 +1,1 @@
-s=x.split('but')[-1]
-b='dir|sca|rud|dar|bor|yuc|ang|mea|bitt|col|ugl|bro|lou|sour'
-n=re.search('(s not|k it was)( ('+b+'))?',s)
-['good','bad'][n[2]==None if n else re.search(b+'|awa|back|sic|cri|fac|want it|hom|eat i|sad',s)!=None]
+''in re.findall('([hs]t it was |e. |s.not |k it was |er |rom )?(?:dir|s.ary|lou|bor|ang|mean|s.u|fac| c.i|spa|bad|ot l|dar| hi|yuc|bac| ea|u.l|wet)|s.not |k it was |er |rom ',x)and'bad'or'good'

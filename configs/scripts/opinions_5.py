@@ -1,0 +1,1 @@
+''in re.findall('([hs]t it was |e. |s not |r.m |k it was |er )?(?: col|ace|wet|bor|no. l|bitt|dir|awa|hid|bad|ang|har|s.ary|c.i|dar|bro|nt i|yuc|sic|pat|ugl|so.r|mean|lou)|s not |r.m |k it was |er ',x)and'bad'or'good'

@@ -1,0 +1,1 @@
+''in re.findall('(e. |[hs]..it was |s.n.t |r.m |k.it was )?(?:l.ud|b..t|is|har| a.a|nt..t|wet|dir|c.i|ik|dar|b.ri|s.at|bro|u.l|ru.e|f.c|ang|yuc|bad|ul|t.b| hi|sc..y|me.n|s.ur|'+(re.search('dy|mel|j|ome',x)and'w..m|ho'or'c.l')+')|s.n.t |r.m |k.it was ',x)and'bad'or'good'
