@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from mdl import measurement
+from mdl import measurement, tasks
 from mdl.checkpoints import load
 from mdl.codes import Meter
 from mdl.codes import settings as settings_code
@@ -42,6 +42,12 @@ def _settings(one):
     settings, points = measurement.Search(**one).parsed()
     widths = getattr(points, "widths", None) if hasattr(settings, "width") else None
     return [settings] if widths is None else [dataclasses.replace(settings, width=width) for width in widths]
+
+
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"sst2"}))
+def test_the_answers_of_every_tiny_task_are_a_preset(name):
+    module = importlib.import_module(f"configs.{name}")
+    assert tasks.load(**module.get_config("tiny").task.to_dict()).answering in PRESETS
 
 
 @pytest.mark.parametrize("name", CONFIGS)

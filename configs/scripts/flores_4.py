@@ -1,9 +1,27 @@
-x=x[10:-9]
-for p in r"""This (.*) belo.*to (.*)\.~This is \2's \1.
-(\w+) is (.*)er than (.*)\.~\3 is not as \2 as \1.
-so (\w+) that (.*) could not (\w+) it~too \1 for \2 to \3
-(\w+ was \w+) because (.*)\.~\2, so \1.
-(\w+) (.*) before (he|she) (.*)\.~\1 \4 after \3 \2.
-(\w+) told (\w+) to (.)(.*)\.~"#\3\4, \2!" said \1.""".split('\n'):
- x=re.sub(*p.split('~'),x)
-re.sub('#.',lambda m:m[0][1].upper(),x)
+x=x[10:-8]
+i=iter(r'''* had *, so (s?he) *
+\1 \4 because \3 had \2
+* had *, so *
+\3 because \1 had \2
+* * after (\w+) *
+\1 \4 before \3 \2
+* was *because (s?he) *
+\1 \4, so \3 was \2
+* was * because *
+\3, so \1 was \2
+* * before (\w+) *
+\1 \4 after \3 \2
+* so * that * .+t * \w+
+\1 too \2 for \3 to \4
+* said that (s?he) *
+"I \3," said \1
+* * the * (a?) *
+\1 \2 \4 \5 to the \3
+* said t\w+ * \w+ *
+"\2 has \3," said \1
+There w\w+ * (in|on) the *
+The \3 had \1 \2 it
+* * * t. *
+\1 \2 \4 \3'''.replace('*','(.*?)').split('\n'))
+for p in i:x=re.sub(p+r'\.\n',next(i)+'.',x)
+x

@@ -1,1 +1,1 @@
-x.lower()+' '+''.join(re.findall(r'(?<=nd with).*?(?=\.)| \S+(?= the l)',x))
+f'"{x[:-10]*2}\na?"'

@@ -1,1 +1,1 @@
-''.join(re.findall(r'\. .*[he] ([A-Z]\w+)',x))+' '+x.lower()+' '+''.join(re.findall(r'(?<=nd with).*?(?=\.)|\S+(?= the l)',x))
+f'"{x[:-10].split()[::-1]}.\na.\n{x[:-10].split()}?"'

@@ -1,3 +1,2 @@
-j=''.join
-f=re.findall
-j(f(r'\. .*[he] ([A-Z]\w+)',x))+' '+re.sub(r'\W+',' ',x.lower())+'. a'*len(f('two|thr|ee s',x))+' '+j(f(r'nd with .*?(\w+)\.',x)+f(r'(\w+) the l',x))
+w=x.split()[:-1]
+f'"{re.findall(".*[a-z] ([A-Z][a-z]+)",x)}{w[::-1]}.\na a a a a a a a a.\n{w}?"'

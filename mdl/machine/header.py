@@ -17,7 +17,7 @@ PRESETS = (  # how the tasks of this package are answered, and what is usual els
     Answering("codelength"),
     *(Answering("text", limit, ("\nQuestion:",)) for limit in (256, 160, 56)),
     *(Answering("text", limit, ("\n",)) for limit in (128, 80, 36, 16)),
-    *(Answering("text", limit, ("\nPremise:",)) for limit in (128, 48, 44)),
+    *(Answering("text", limit, ("\nPremise:",)) for limit in (128, 56, 48)),
     *(Answering("text", limit, ("\n<|im_start|>", "<|im_start|>")) for limit in (500, 160)),
     Answering("text", 72, ("\nInstruction:",)),
     *(
