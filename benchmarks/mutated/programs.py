@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import tempfile
 import typing
@@ -59,6 +58,7 @@ _MODES = {
     "codelength": Answering("codelength"),
 }
 _INPUTS = [Input(f"Tim has {n} balls.\nIt was", (" good", " bad"), " good") for n in (3, 4)]
+_PART = 100  # programs of one seed in a record
 _KEPT = 50  # programs until compiled functions are dropped
 _NUMBERS = (0, 1, 2, 3, 1000, 4096, 65536, 10**6, 10**9, 2**31, 2**32 - 1, 2**47)
 _REALS = (1e-300, 1e-12, 1e-7, 1.0, 100.0, 1e6, 1e30, 1e300)
@@ -195,12 +195,19 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results/mutated.json"))
     given = parser.parse_args()
     startup.start()
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = run(given.count, given.seed, pathlib.Path(folder), given.seconds)
-    known = json.loads(given.output.read_text()) if given.output.exists() else {}
-    known["programs"] = {"count": given.count, "seed": given.seed, **outcome.record()}
-    write_then_rename(given.output, json.dumps(known, indent=1).encode() + b"\n")
-    print(os.linesep.join(f"{name}: {value}" for name, value in known["programs"].items()))
+    total = Outcome()
+    for part in range(-(-given.count // _PART)):  # the record is there after each, so that a run may be ended
+        count = min(_PART, given.count - _PART * part)
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = run(count, given.seed + part, pathlib.Path(folder), given.seconds)
+        total.counts += outcome.counts
+        total.faults += outcome.faults
+        total.seconds = max(total.seconds, outcome.seconds)
+        total.growth = max(total.growth, outcome.growth)
+        known = json.loads(given.output.read_text()) if given.output.exists() else {}
+        known["programs"] = {"count": total.counts.total(), "seed": given.seed, **total.record()}
+        write_then_rename(given.output, json.dumps(known, indent=1).encode() + b"\n")
+        print(known["programs"], flush=True)
 
 
 if __name__ == "__main__":
