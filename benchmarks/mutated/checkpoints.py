@@ -9,7 +9,6 @@ is the same in weights, tokens and ends; and what it computes is finite.
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import struct
@@ -22,10 +21,9 @@ import jax
 import numpy as np
 import tokenizers
 
-from benchmarks.mutated.harness import Outcome, check, mutant
+from benchmarks.mutated.harness import RECORD, Outcome, check, mutant, record
 from mdl import startup
 from mdl.checkpoints import Checkpoint, Tokenizer, families, gguf_file, huggingface, load, store, transformer
-from mdl.files import write_then_rename
 
 NASTY = (
     float("nan"),
@@ -270,15 +268,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results/mutated.json"))
+    parser.add_argument("--output", type=pathlib.Path, default=RECORD)
     given = parser.parse_args()
     startup.start()
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(given.count, given.seed, pathlib.Path(folder))
-    known = json.loads(given.output.read_text()) if given.output.exists() else {}
-    known["checkpoints"] = {"count": given.count, "seed": given.seed, **outcome.record()}
-    write_then_rename(given.output, json.dumps(known, indent=1).encode() + b"\n")
-    print(os.linesep.join(f"{name}: {value}" for name, value in known["checkpoints"].items()))
+    record("checkpoints", given.count, given.seed, outcome, given.output)
 
 
 if __name__ == "__main__":

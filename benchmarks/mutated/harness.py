@@ -1,6 +1,8 @@
 """Mutates files by a seed, gives each mutant to a reader, and counts what comes out."""
 
 import dataclasses
+import json
+import pathlib
 import resource
 import signal
 import time
@@ -8,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
+
+from mdl.files import write_then_rename
 
 NUMBERS = (0, 1, -1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 32, 2**64 - 1)
 
@@ -36,6 +40,17 @@ class Outcome:
             "longest_s": round(self.seconds, 2),
             "memory_growth_MB": self.growth // 2**20,
         }
+
+
+RECORD = pathlib.Path(__file__).parents[1] / "results/mutated.json"
+
+
+def record(part: str, count: int, seed: int, outcome: Outcome, path: pathlib.Path = RECORD) -> None:
+    """Writes and prints what came out of a part; what the record has of others stays."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[part] = {"count": count, "seed": seed, **outcome.record()}
+    write_then_rename(path, (json.dumps(known, indent=1) + "\n").encode())
+    print(f"{part}: {known[part]}", flush=True)
 
 
 class _Late(BaseException):

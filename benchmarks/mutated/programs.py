@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.mutated.harness import Outcome, check, mutant
+from benchmarks.mutated.harness import RECORD, Outcome, check, mutant, record
 from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="the most that one may take; more on a busy machine"
     )
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results/mutated.json"))
+    parser.add_argument("--output", type=pathlib.Path, default=RECORD)
     given = parser.parse_args()
     startup.start()
     total = Outcome()
@@ -204,10 +204,7 @@ def main() -> None:
         total.faults += outcome.faults
         total.seconds = max(total.seconds, outcome.seconds)
         total.growth = max(total.growth, outcome.growth)
-        known = json.loads(given.output.read_text()) if given.output.exists() else {}
-        known["programs"] = {"count": total.counts.total(), "seed": given.seed, **total.record()}
-        write_then_rename(given.output, json.dumps(known, indent=1).encode() + b"\n")
-        print(known["programs"], flush=True)
+        record("programs", total.counts.total(), given.seed, total, given.output)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import tempfile
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks.mutated.harness import Outcome, check, mutant
+from benchmarks.mutated.harness import Outcome, check, mutant, record
 from experiments.published import publish
 from mdl import probing, results
 from mdl.workdir import PENDING, Pending, Workdir, versions
@@ -44,11 +44,11 @@ def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
             (here / file).write_bytes(content)
 
         def read():
-            record = Workdir(here)
-            with record.hold(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                record.claim(PARTS)
-                record.is_done("s")
-                publish(record)
+            workdir = Workdir(here)
+            with workdir.hold(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                workdir.claim(PARTS)
+                workdir.is_done("s")
+                publish(workdir)
 
         return read
 
@@ -63,18 +63,18 @@ def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
 
 def _whole(folder: pathlib.Path) -> dict[str, bytes]:
     """The records of a small run, by path."""
-    record = Workdir(folder)
-    with record.hold():
-        digest = record.claim(PARTS)
+    workdir = Workdir(folder)
+    with workdir.hold():
+        digest = workdir.claim(PARTS)
         for i in range(3):
-            record.record(_point(i, digest))
+            workdir.record(_point(i, digest))
         about = {"method": "lora", "checkpoint": "m", "stage": "pretrained", "seconds": 1.5}
-        record.record_search("s", {**about, "unmade": ["examples=9: 3 are there"]})
-        record.record_search("f", {**about, "failed": "not finite"})
+        workdir.record_search("s", {**about, "unmade": ["examples=9: 3 are there"]})
+        workdir.record_search("f", {**about, "failed": "not finite"})
         pending = {field.name: field.type() for field in dataclasses.fields(Pending) if isinstance(field.type, type)}
         told = {"program": "a.program", "key": "k", "search": "s", "settings": {}, "environment": {}}
-        record.write_pending(Pending(**{**pending, **told, "evaluation": digest, **versions()}))
-        record.record_unverified("s", "k", "the verifying process ended")
+        workdir.write_pending(Pending(**{**pending, **told, "evaluation": digest, **versions()}))
+        workdir.record_unverified("s", "k", "the verifying process ended")
     coded = probing.Codelength(
         "t", "m", "pretrained", "ff", {"batch": 4}, [4, 8], [6.0, 8.0], 8.0, [(0, 1.5), (4, 0.5), (8, 0.25)], 3.0
     )
@@ -118,10 +118,10 @@ def _point(i: int, evaluation: str) -> results.Result:
 
 
 def main(_) -> None:
-    """Prints the outcome as JSON; exits with code 1 where there is a fault."""
+    """Writes the record; exits with code 1 where there is a fault."""
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(flags.FLAGS.count, flags.FLAGS.seed, pathlib.Path(folder))
-    print(json.dumps({"count": flags.FLAGS.count, "seed": flags.FLAGS.seed, **outcome.record()}, indent=1))
+    record("records", flags.FLAGS.count, flags.FLAGS.seed, outcome)
     sys.exit(bool(outcome.faults))
 
 

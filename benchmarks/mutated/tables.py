@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from benchmarks.mutated.harness import Outcome, check, mutant
+from benchmarks.mutated.harness import Outcome, check, mutant, record
 from mdl.tasks.custom import custom
 
 _TEXTS = ("the cat", "12 500 €", "数字很好", "कि की", "cafe\u0301", 'say "no"', "one\u2028two", "🙂 x")
@@ -156,10 +156,10 @@ def run(count: int, seed: int, folder: pathlib.Path) -> Outcome:
 
 
 def main(_) -> None:
-    """Prints what came out."""
+    """Writes the record."""
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(flags.FLAGS.count, flags.FLAGS.seed, pathlib.Path(folder))
-    print(json.dumps(outcome.record(), indent=1, ensure_ascii=False))
+    record("tables", flags.FLAGS.count, flags.FLAGS.seed, outcome)
 
 
 if __name__ == "__main__":
