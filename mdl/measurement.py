@@ -20,6 +20,7 @@ from mdl.codes import Encoder, Meter
 from mdl.evaluation import Performance, evaluate, inputs, too_long
 from mdl.files import write_then_rename
 from mdl.frontier import bootstrap_interval
+from mdl.json_files import one_line
 from mdl.machine import programs
 from mdl.machine.answers import answer
 from mdl.machine.header import begin
@@ -138,7 +139,7 @@ class _Run:
                 about["seconds"] = round(self._search(key, search, about["unmade"]), 3)
             except _FAILURES as error:  # one search that fails ends no sweep
                 self.pool.check()  # what ends it is raised again
-                about["failed"] = f"{_line(error)} ({search.settings | search.search})"
+                about["failed"] = f"{one_line(error, 500) or type(error).__name__} ({search.settings | search.search})"
                 about["seconds"] = round(time.monotonic() - started, 3)
                 logging.error("%s failed: %s", told, about["failed"])
             self.record.record_search(key, about)
@@ -275,7 +276,7 @@ class _Run:
             self.record.forget_unverified(pending.search, pending.key)
 
         def fail(error: VerificationError) -> None:
-            told = f"{pending.program}: {_line(error)}"
+            told = f"{pending.program}: {one_line(error, 500) or type(error).__name__}"
             logging.error("not verified: %s", told)
             if isinstance(error, WorkerEnded):  # says little of the program: next time it is verified as it lies there
                 self.record.record_unverified(pending.search, pending.key, told)
@@ -355,10 +356,6 @@ def scores_file(task: Task, evaluation: str, dev: Performance, test: Performance
         "test": test.statistics.tolist(),
     }
     return (json.dumps(record) + "\n").encode()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def _report(done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from absl import logging
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codelengths import Data, Table, online
 from mdl.files import write_then_rename
+from mdl.json_files import one_line
 from mdl.machine.answers import encode, log_likelihoods
 from mdl.methods.examples import rules, tokenised
 from mdl.methods.method import Adapted
@@ -260,7 +261,7 @@ class Record:
             try:
                 found.append(_parse(line))
             except (ValueError, TypeError, RecursionError, OverflowError) as error:
-                why = " ".join(str(error).split())[:300]
+                why = one_line(error)
                 raise ValueError(
                     f"{self._path}:{number}: not a codelength: {why}. Delete this line: it is measured again."
                 ) from None

@@ -1,5 +1,6 @@
 """Small inputs that once failed, in the shared folder: each read as its users would, with the right outcome."""
 
+import ast
 import contextlib
 import dataclasses
 import io
@@ -207,8 +208,6 @@ def test_every_case_has_a_test(shared):
 
 def runpy_value(script: pathlib.Path, name: str) -> str:
     """A constant that a script which cannot be run any more assigns."""
-    import ast
-
     for node in ast.parse(script.read_text()).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == name:
             return ast.literal_eval(node.value)

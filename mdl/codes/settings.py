@@ -43,11 +43,6 @@ def check_range(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{field.name}={value!r}: {within[0]} to {within[1]} is wanted")
 
 
-def has_range(field: dataclasses.Field) -> bool:
-    """Whether a field says within which range its values are."""
-    return field.metadata.get(_RANGE) is not None
-
-
 def code(coder: Coder, kind: type, settings: Any | None) -> Any:
     """Codes the fields of a dataclass in order.
 

@@ -103,7 +103,7 @@ def _score_batch(config, params, batch, height, spans, start, prefix_slots, cach
         for a, (_, completion) in enumerate(row.requests):
             targets[r, : len(completion), a], counted[r, : len(completion), a] = completion, True
     positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
-    scores = _score(config)(params, spread(config, cache, height, slots), tokens, positions, last, at, targets)
+    scores, _ = _score(config)(params, spread(config, cache, height, slots), tokens, positions, last, at, targets)
     sums = np.where(counted, np.asarray(scores, np.float64), 0.0).sum(axis=1)  # [B, answers]
     if not np.isfinite(sums[: len(batch)]).all():
         raise FloatingPointError("a model's log-likelihoods are not finite; a smaller learning rate may help")
@@ -124,8 +124,8 @@ def _score_shared(config, params, batch, height, spans, start, prefix_slots, cac
         first[r, 0, : len(row.requests)] = [completion[0] for _, completion in row.requests]
     positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
     spread_cache = spread(config, cache, height, slots)
-    run = _continue(config)
-    begun, filled = run(params, spread_cache, tokens, positions, lengths - 1, lengths[:, None] - 1, first)
+    begin, go_on = _score(config, kept=True), _score(config)
+    begun, filled = begin(params, spread_cache, tokens, positions, lengths - 1, lengths[:, None] - 1, first)
     sums = np.asarray(begun, np.float64)[:, 0]  # [B, answers]
     positions = start + lengths[:, None] + np.arange(spans, dtype=np.int32)
     for a in range(most):
@@ -139,7 +139,7 @@ def _score_shared(config, params, batch, height, spans, start, prefix_slots, cac
                 last[r] = max(size - 1, 0)
         if counted.any():
             at = np.broadcast_to(np.arange(spans, dtype=np.int32), tokens.shape)
-            scores, _ = run(params, filled, tokens, positions, last, at, targets)
+            scores, _ = go_on(params, filled, tokens, positions, last, at, targets)
             sums[:, a] += np.where(counted, np.asarray(scores, np.float64)[..., 0], 0.0).sum(axis=1)
     for r, row in enumerate(batch):
         for a, (i, _) in enumerate(row.requests):
@@ -149,29 +149,19 @@ def _score_shared(config, params, batch, height, spans, start, prefix_slots, cac
 
 
 @functools.lru_cache(maxsize=16)
-def _continue(config: ModelConfig) -> Callable:
-    """As `_score`, which also returns the cache with the tokens in it."""
+def _score(config: ModelConfig, kept: bool = False) -> Callable:
+    """(params, cache, tokens [B, T], positions [B, T], last [B], at [B, M], targets [B, M, K]) -> (log p, cache).
+
+    log p is [B, M, K]. The cache, with the tokens in it, is None unless it is `kept`.
+    """
 
     @jax.jit
     def score(params, cache, tokens, positions, last, at, targets):
         model = transformer.bind(config, params)
         hidden, cache = model(tokens, positions, cache, last)
         hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B, M, D]
-        return jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)), targets, axis=-1), cache
-
-    return score
-
-
-@functools.lru_cache(maxsize=16)
-def _score(config: ModelConfig) -> Callable:
-    """(params, cache, tokens [B, T], positions [B, T], last [B], at [B, M], targets [B, M, K]) -> log p [B, M, K]."""
-
-    @jax.jit
-    def score(params, cache, tokens, positions, last, at, targets):
-        model = transformer.bind(config, params)
-        hidden, _ = model(tokens, positions, cache, last)
-        hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B, M, D]
-        return jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)), targets, axis=-1)
+        scores = jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)), targets, axis=-1)
+        return scores, cache if kept else None
 
     return score
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mdl.tasks.final_numbers import CURRENCY, MARK, SIGN, final_number
 from mdl.tasks.metrics import Corpus, MacroF1, Mean, Metric, log_likelihood
-from mdl.tasks.texts import composed, one_line, tokenizer, whole_word, words
+from mdl.tasks.texts import composed, first_line, tokenizer, whole_word, words
 
 GENERATED = ("exact_match", "numeric_match", "accuracy", "bleu", "chrf", "f1")
 CHOSEN = ("label_likelihood", "macro_f1", "multiple_choice")
@@ -154,7 +154,7 @@ def _own(name: str) -> Mean:
             "folder on PYTHONPATH"
         ) from None
     except Exception as error:  # noqa: BLE001 (anything may go wrong in somebody's module)
-        raise ValueError(f"metric={name!r}: {module} fails: {type(error).__name__}: {one_line(error)}") from error
+        raise ValueError(f"metric={name!r}: {module} fails: {type(error).__name__}: {first_line(error)}") from error
     if not callable(function):
         raise ValueError(f"metric={name!r}: {module} has no function {attribute!r}; it takes (completion, reference)")
 
@@ -164,7 +164,7 @@ def _own(name: str) -> Mean:
         except Exception as error:  # noqa: BLE001 (anything may go wrong in somebody's function)
             raise ValueError(
                 f"metric={name!r} failed on completion {output[:80]!r}, reference {example.reference[:80]!r}: "
-                f"{type(error).__name__}: {one_line(error)}; it must return a number"
+                f"{type(error).__name__}: {first_line(error)}; it must return a number"
             ) from error
         if not np.isfinite(value):
             raise ValueError(f"metric={name!r} returned {value} for completion {output[:80]!r}; it must be finite")

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import logging
 
-from mdl.tasks.texts import check_whole, one_line, parsed
+from mdl.tasks.texts import check_whole, first_line, parsed
 
 EXAMPLES = Path(__file__).parent / "examples"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -166,7 +166,7 @@ def _decoded(path: Path, encoding: str) -> str:
             f"{encoding} (as {guess} it reads {shown!r}); give encoding={guess} or save the file as UTF-8"
         ) from None
     except UnicodeError as error:
-        raise ValueError(f"{path} is not {encoding}: {one_line(error)}; give encoding=utf-8 or another") from None
+        raise ValueError(f"{path} is not {encoding}: {first_line(error)}; give encoding=utf-8 or another") from None
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -192,7 +192,7 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
                         "of objects, or an object a line"
                     ) from None
                 raise ValueError(
-                    f"{path}, line {number}: not JSON ({one_line(error)}): {line.strip()[:80]!r}; every line must be "
+                    f"{path}, line {number}: not JSON ({first_line(error)}): {line.strip()[:80]!r}; every line must be "
                     "one object"
                 ) from None
             rows.append(_object(row, f"{path}, line {number}"))
@@ -206,7 +206,7 @@ def _json_list(path: Path, text: str) -> list[dict]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); a list of objects is wanted") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({one_line(error)}); a list of objects is wanted") from None
+        raise ValueError(f"{path}: not JSON ({first_line(error)}); a list of objects is wanted") from None
     return [_object(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
 
 
@@ -269,7 +269,7 @@ def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[s
         hint = "is a quotation mark not closed or not doubled?"
         if "field larger than" in str(error):
             hint = f"at most {MOST_LETTERS:,} characters are read; {hint}"
-        raise ValueError(f"{path}, line {end + 1}: {one_line(error)}; {hint}") from None
+        raise ValueError(f"{path}, line {end + 1}: {first_line(error)}; {hint}") from None
     except TypeError:
         raise ValueError(f"delimiter={delimiter!r} cannot stand between cells; give another") from None
     finally:
@@ -365,4 +365,4 @@ def _plain_rows(rows: Iterable[dict], names: dict) -> list[dict]:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -72,7 +72,7 @@ def check_whole(text: str) -> None:
         ) from None
 
 
-def one_line(value: object) -> str:
+def first_line(value: object) -> str:
     """Returns the first line of what a value says, at most 300 characters, for messages."""
     lines = str(value).strip().splitlines()
     return lines[0][:300] if lines else ""

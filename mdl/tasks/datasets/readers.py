@@ -16,7 +16,7 @@ from typing import Any
 
 from mdl.tasks.datasets.aligned import bitext, decoded, pairs, text_lines
 from mdl.tasks.datasets.sources import source
-from mdl.tasks.texts import check_whole, one_line, parsed
+from mdl.tasks.texts import check_whole, first_line, parsed
 
 _LABELS = ("entailment", "neutral", "contradiction")
 
@@ -87,7 +87,7 @@ def _metamathqa(split: str, files: Files) -> Iterator[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}); fetch the file again") from error
         except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({one_line(error)}); fetch the file again") from error
+            raise ValueError(f"{path}: not JSON ({first_line(error)}); fetch the file again") from error
         if not isinstance(items, list) or not items:
             raise ValueError(f"{path} is not a list of rows (or empty); MetaMathQA is one JSON list: fetch it again")
         for number, item in enumerate(items, 1):
@@ -253,7 +253,7 @@ def _json_lines(path: Path, parse: Callable[[Any, str], dict[str, Any]]) -> Iter
         try:
             row = parsed(line)
         except ValueError as error:
-            shown, why = line.strip()[:80], one_line(error)
+            shown, why = line.strip()[:80], first_line(error)
             raise ValueError(f"{where}: not JSON ({why}): {shown!r}; every line must be one object") from error
         yield parse(row, where)
 
