@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mdl import packing
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
+from mdl.checkpoints.cross_entropy import cross_entropy
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import tokens
+from mdl.packing import Packed
 from mdl.precision import cast, dtype, finite
 
 Tree = Any
-_ACTIVATIONS = 1 << 30  # bytes that the layers may keep for the backward pass
 
 
 def _is_adapter(path: tuple) -> bool:
@@ -106,34 +108,40 @@ def optimiser(name: str) -> optax.GradientTransformation:
     return optax.inject_hyperparams(optax.adamw, static_args="weight_decay")(learning_rate=1.0, weight_decay=0.01)
 
 
-def _pieces(config: ModelConfig, shape: tuple[int, int]) -> int:
-    """Into how many equal parts a batch's rows are split, so that one part's activations are at most `_ACTIVATIONS`."""
-    rows, length = shape
-    row = 4 * length * config.num_layers * (10 * config.hidden_size + 5 * config.intermediate_size)
-    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and rows // n * row <= _ACTIVATIONS)
-    return next(fitting, rows)
-
-
 def plain(trainable: Tree, frozen: Tree, step: jax.Array) -> tuple[Params, float]:
     """The usual way from what is trained to the model's parameters: they are the same. No penalty."""
     del step
     return join(trainable, frozen), 0.0
 
 
-def _weighted_loss(config: ModelConfig, params: Params, total, inputs, targets, weights) -> jax.Array:
+def _loss(config: ModelConfig, params: Params, batch: Packed, anew: bool) -> jax.Array:
+    """Σ weight × loss of a piece [R, T], nats."""
     model = transformer.bind(config, params)
-    logits = model.logits(model(inputs)[0])
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    return (losses * weights).sum() / total
+    hidden, _ = model(batch.inputs, batch.positions, remat=anew)
+    return cross_entropy(model.head, hidden, batch.targets, batch.weights)
+
+
+def _over_pieces(function: Callable, batch: Packed):
+    """Σ of a function of a piece [R, T] and its number over the pieces in use."""
+    if len(batch.inputs) == 1:
+        return function(batch.piece(0), 0)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, batch.piece(0), 0))
+    add = lambda i, total: jax.tree.map(jnp.add, total, function(batch.piece(i), i))
+    return jax.lax.fori_loop(0, batch.pieces, add, zeros)
+
+
+def _total(weights: np.ndarray) -> np.float32:
+    return np.float32(max(weights.sum(dtype=np.float64), 1.0))
 
 
 @functools.lru_cache(maxsize=4)
 def _gradient(config: ModelConfig) -> Callable:
-    @jax.jit
-    def gradient(params, inputs, targets, weights):
-        total, kind = jnp.maximum(weights.sum(), 1.0), dtype(params)
-        loss = lambda masters: _weighted_loss(config, cast(masters, kind), total, inputs, targets, weights)
-        return jax.grad(loss)(cast(params, jnp.float32))
+    @functools.partial(jax.jit, static_argnums=3)
+    def gradient(params, total, batch, anew):
+        kind = dtype(params)
+        masters = cast(params, jnp.float32)
+        slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew) / total)
+        return _over_pieces(lambda piece, _: slope(masters, piece), batch)
 
     return gradient
 
@@ -144,35 +152,24 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
     Args:
         inputs, targets, weights: as for `Learner.update`.
     """
-    return jax.device_get(_gradient(config)(params, inputs, targets, weights))
+    return jax.device_get(
+        _gradient(config)(params, _total(weights), *packing.pack(config, inputs, targets, weights)[:2])
+    )
 
 
 @functools.lru_cache(maxsize=32)
 def _update(
     config: ModelConfig, optimiser: optax.GradientTransformation, prepare: Callable, kind: jax.typing.DTypeLike
 ) -> tuple:
-    def loss(trainable, frozen, step, total, inputs, targets, weights):
+    def loss(trainable, frozen, step, total, piece, number, anew):
         params, penalty = prepare(trainable, frozen, step)
-        return _weighted_loss(config, cast(params, kind), total, inputs, targets, weights) + penalty
+        return _loss(config, cast(params, kind), piece, anew) / total + jnp.where(number == 0, penalty, 0.0)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 2))
-    def update(trainable, frozen, state, step, *batch):
-        pieces = _pieces(config, batch[0].shape)
-        total = jnp.maximum(batch[2].sum(), 1.0)
-
-        def add(so_far, piece):
-            return jax.tree.map(jnp.add, so_far, jax.value_and_grad(loss)(trainable, frozen, step, total, *piece)), None
-
-        if pieces == 1:
-            value, gradients = jax.value_and_grad(loss)(trainable, frozen, step, total, *batch)
-        else:
-            if prepare is not plain:
-                raise ValueError(
-                    f"a batch of shape {batch[0].shape} is too large for this method; give it a smaller one"
-                )
-            parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
-            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
-            (value, gradients), _ = jax.lax.scan(add, zero, parts)
+    @functools.partial(jax.jit, donate_argnums=(0, 2), static_argnums=6)
+    def update(trainable, frozen, state, step, total, batch, anew):
+        slope = jax.value_and_grad(loss)
+        one = lambda piece, number: slope(trainable, frozen, step, total, piece, number, anew)
+        value, gradients = _over_pieces(one, batch)
         changes, state = optimiser.update(gradients, state, trainable)
         return optax.apply_updates(trainable, changes), state, value
 
@@ -247,7 +244,7 @@ class Learner:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
-        batch = (inputs, targets, weights)
+        batch = _total(weights), *packing.pack(self.config, inputs, targets, weights)[:2]
         self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, step, *batch)
         self.steps += 1
         return loss

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mdl import training
+from mdl import packing, training
 from mdl.checkpoints import checkpoint, transformer
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
@@ -78,14 +78,17 @@ def test_weights_of_zero_are_no_examples():
     assert _equal(one.params, two.params)
 
 
-def test_a_batch_in_parts_is_the_same_step(monkeypatch):
+@pytest.mark.parametrize("least, pieces", [({"_TOKENS": 16, "_CACHE": 1}, 2), ({"_ACTIVATIONS": 1}, 2)])
+def test_a_batch_in_parts_is_the_same_step(monkeypatch, least, pieces):
+    """Of fewer tokens, or for lack of memory; then activations are computed anew, too."""
     whole = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     loss = float(whole.update(*BATCH))
-    monkeypatch.setattr(training, "_ACTIVATIONS", 1)
-    training._update.cache_clear()
+    for name, value in least.items():
+        monkeypatch.setattr(packing, name, value)
+    packed, anew, _ = packing.pack(STORIES.config, *BATCH)
+    assert packed.pieces == pieces and anew == ("_ACTIVATIONS" in least)
     parts = Learner(STORIES.config, STORIES.params, optimiser("adam"), 1e-3)
     assert float(parts.update(*BATCH)) == pytest.approx(loss, rel=1e-5)
-    training._update.cache_clear()
     leaves = [jax.tree.leaves(params) for params in (STORIES.params, whole.params, parts.params)]
     assert max(np.abs(new - old).max() for old, new, _ in zip(*leaves, strict=True)) > 5e-4
     apart = np.concatenate([np.ravel(np.abs(a - b)) for _, a, b in zip(*leaves, strict=True)])
@@ -177,14 +180,15 @@ def test_a_penalty_is_part_of_the_loss_and_sees_the_step():
     assert float(learner.trainable["scale"]) == pytest.approx(1.25, abs=0.02)
 
 
-def test_a_batch_in_parts_would_count_a_penalty_twice_and_is_refused(monkeypatch):
-    frozen = {"params": STORIES.params, "strength": np.float32(1), "target": np.float32(1)}
-    monkeypatch.setattr(training, "_ACTIVATIONS", 1)
-    training._update.cache_clear()
-    learner = Learner(STORIES.config, ({"scale": jnp.ones(())}, frozen), optimiser("adam"), 1e-2, prepare=_scaled)
-    with pytest.raises(ValueError, match=r"a batch of shape \(2, 16\) is too large for this method"):
-        learner.update(*BATCH)
-    training._update.cache_clear()
+def test_a_batch_in_parts_counts_a_penalty_once(monkeypatch):
+    frozen = {"params": STORIES.params, "strength": np.float32(10), "target": np.float32(2)}
+    losses = []
+    for least in (packing._TOKENS, 16):
+        monkeypatch.setattr(packing, "_TOKENS", least)
+        monkeypatch.setattr(packing, "_CACHE", 1)
+        learner = Learner(STORIES.config, ({"scale": jnp.ones(())}, frozen), optimiser("adam"), 1e-2, prepare=_scaled)
+        losses.append([float(learner.update(*BATCH)) for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_learning_rates_and_warmups_share_one_compiled_step():

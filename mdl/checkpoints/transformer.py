@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mdl.checkpoints.attention import attend, read_and_write
 from mdl.checkpoints.config import Layer, ModelConfig, Rope
+from mdl.checkpoints.cross_entropy import Head
 
 Params = dict[str, Any]  # nested dictionary of arrays: a pytree that flattens fast
 # A layer: keys [B, K, H, S] and values [B, K, S, H], laid out as they are multiplied. A layer with a window has no more
@@ -56,8 +58,30 @@ class Linear(nnx.Module):
             y += self.bias[...]
         if self.scale:
             a, b = (factor[...].astype(x.dtype) for factor in (self.lora_a, self.lora_b))  # else all is promoted
-            y += (x @ a) @ b * self.scale
+            y += _low_rank(x, a, b) * self.scale
         return y
+
+
+@jax.custom_vjp
+def _low_rank(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """x A B. Its gradients are written so that only what has the rank as a dimension is ever transposed."""
+    return (x @ a) @ b
+
+
+def _low_rank_forward(x, a, b):
+    inner = x @ a
+    return inner @ b, (x, a, b, inner)
+
+
+def _low_rank_backward(kept, slope):
+    x, a, b, inner = kept
+    to_inner = slope @ b.T
+    flat = lambda y: y.reshape(-1, y.shape[-1])
+    to_a, to_b = (flat(to_inner).T @ flat(x)).T, flat(inner).T @ flat(slope)
+    return to_inner @ a.T, to_a, to_b
+
+
+_low_rank.defvjp(_low_rank_forward, _low_rank_backward)
 
 
 class Norm(nnx.Module):
@@ -90,120 +114,6 @@ def rotate(x: jax.Array, positions: jax.Array, rope: Rope) -> jax.Array:
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1).astype(x.dtype)
 
 
-def _cap(scores: jax.Array, cap: float | None) -> jax.Array:
-    return scores if cap is None else cap * jnp.tanh(scores / cap)
-
-
-def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    scale: float | None = None,
-    window: int | None = None,
-    softcap: float | None = None,
-) -> jax.Array:
-    """Causal attention over whole sequences: q [B, T, N, H], k and v [B, T, K, H] to [B, T, N, H].
-
-    The same function as `jax.nn.dot_product_attention(…, is_causal=True)`; laid out and normalised after the second
-    product so that XLA's CPU backend runs it 5 times faster forward and 1.5 times faster backward.
-
-    Args:
-        scale: of the scores; H ** -0.5 by default.
-        window: how many positions are seen, the own one among them; all by default.
-        softcap: c in c tanh(score / c).
-    """
-    length, groups = q.shape[1], q.shape[2] // k.shape[2]
-    q = q.transpose(0, 2, 1, 3) * (q.shape[-1] ** -0.5 if scale is None else scale)  # [B, N, T, H]
-    k, v = (jnp.repeat(x.transpose(0, 2, 1, 3), groups, axis=1) for x in (k, v))
-    scores = _cap(jnp.einsum("bnth,bnsh->bnts", q, k, preferred_element_type=jnp.float32), softcap)
-    distance = jnp.arange(length)[:, None] - jnp.arange(length)
-    seen = (distance >= 0) & (distance < (length if window is None else window))
-    scores += jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min)[None, None]
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    weights = jax.lax.optimization_barrier(weights)  # else it is computed twice
-    out = jnp.einsum("bnts,bnsh->bnth", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    out /= weights.sum(axis=-1)[..., None]
-    return out.astype(v.dtype).transpose(0, 2, 1, 3)
-
-
-def attend_cached(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    distance: jax.Array,
-    scale: float | None = None,
-    window: int | None = None,
-    softcap: float | None = None,
-) -> jax.Array:
-    """Attention to the slots of a cache: q [B, T, N, H], k [B, K, H, S], v [B, K, S, H].
-
-    The same function as `jax.nn.dot_product_attention` with that mask. Laid out as two batched matrix products without
-    a transposition, which one-token steps on a CPU, bound by memory, take a third of the time for.
-
-    Args:
-        distance: [B, T, S], positions from a slot's token to the query's; negative where there is nothing to see.
-        scale, window, softcap: as in `attend`.
-    """
-    batch, length, heads, size = q.shape
-    groups = heads // k.shape[1]
-    q = q.reshape(batch, length, -1, groups, size).transpose(0, 2, 1, 3, 4)  # [B, K, T, G, H]
-    q = q.reshape(batch, -1, length * groups, size) * (size**-0.5 if scale is None else scale)
-    seen = distance >= 0
-    if window is not None:
-        seen &= distance < window
-    mask = jnp.where(jnp.repeat(seen, groups, axis=1), 0.0, jnp.finfo(jnp.float32).min)
-    scores = _cap(jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32), softcap) + mask[:, None]
-    weights = jax.nn.softmax(scores).astype(v.dtype)
-    out = jnp.einsum("bkqs,bksh->bkqh", weights, v, preferred_element_type=jnp.float32).astype(v.dtype)
-    return out.reshape(batch, -1, length, groups, size).transpose(0, 2, 1, 3, 4).reshape(batch, length, heads, size)
-
-
-def read_and_write(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    positions: jax.Array,
-    last: jax.Array,
-    cache: tuple[jax.Array, jax.Array],
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Attention of new tokens to a layer's cache and to each other, and the cache with them in it.
-
-    Args:
-        q: [B, T, N, H]; k, v: [B, T, K, H].
-        positions: [B, T], consecutive in a row.
-        last: [B], the column of each row's last token; columns behind it are padding.
-        cache, scale, window, softcap: of the layer.
-    """
-    keys, values = cache
-    length, slots = q.shape[1], keys.shape[-1]
-    rows = jnp.arange(q.shape[0])[:, None]
-    how = {"scale": scale, "window": window, "softcap": softcap}
-    if window is None:
-        cache = keys.at[rows, :, :, positions].set(k), values.at[rows, :, positions].set(v)
-        return attend_cached(q, *cache, positions[:, :, None] - jnp.arange(slots), **how), cache
-    column = jnp.arange(length)
-    kept = (column <= last[:, None]) & (column > last[:, None] - slots)  # of several in one slot, the latest
-    places = jnp.where(kept, positions % slots, slots)  # a slot that does not exist is dropped
-    cache = (
-        keys.at[rows, :, :, places].set(k, mode="drop"),
-        values.at[rows, :, places].set(v, mode="drop"),
-    )
-    if length == 1:
-        back = (positions[:, :, None] - jnp.arange(slots)) % slots
-        return attend_cached(q, *cache, jnp.where(back <= positions[:, :, None], back, -1), **how), cache
-    # Writing may overwrite what the first of the new tokens still see: they look at the old cache and at themselves.
-    before = positions[:, :1] - 1
-    held = before - (before - jnp.arange(slots)) % slots  # [B, S], the position in each slot; negative where none is
-    old = jnp.where(held[:, None] >= 0, positions[:, :, None] - held[:, None], -1)
-    distance = jnp.concatenate([old, positions[:, :, None] - positions[:, None]], axis=-1)
-    keys = jnp.concatenate([keys, k.transpose(0, 2, 3, 1)], axis=-1)
-    values = jnp.concatenate([values, v.transpose(0, 2, 1, 3)], axis=2)
-    return attend_cached(q, keys, values, distance, **how), cache
-
-
 class Attention(nnx.Module):
     """Causal grouped-query attention with an optional cache."""
 
@@ -232,7 +142,7 @@ class Attention(nnx.Module):
             q, k = rotate(q, positions, layer.rope), rotate(k, positions, layer.rope)
         how = {"scale": config.attention_scale, "window": layer.window, "softcap": config.attention_softcap}
         if cache is None:
-            out = attend(q, k, v, **how)
+            out = attend(q, k, v, positions, **how)
         else:
             out, cache = read_and_write(q, k, v, positions, last, cache, **how)
         return self.o_proj(out.reshape(*x.shape[:2], -1)), cache
@@ -278,7 +188,8 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs)
 
     def __call__(self, x, positions, last, cache):
-        attended, cache = self.self_attn(self.attn_norm(x) if self.config.pre_norm else x, positions, last, cache)
+        seen = self.attn_norm(x) if self.config.pre_norm else x
+        attended, cache = self.self_attn(seen, positions, last, cache)
         if self.config.post_norm:
             attended = self.attn_post_norm(attended)
         y = x if self.config.parallel else x + attended
@@ -304,14 +215,16 @@ class Transformer(nnx.Module):
         if not config.tie_embeddings:
             self.lm_head = nnx.Param(init(rngs.params(), shape[::-1], jnp.float32))
 
-    def __call__(self, tokens, positions=None, cache=None, last=None):
+    def __call__(self, tokens, positions=None, cache=None, last=None, remat=False):
         """Runs the layers.
 
         Args:
             tokens: [B, T] int32.
-            positions: [B, T] int32, consecutive in a row; 0 .. T-1 when absent. Rows may differ when there is a cache.
+            positions: [B, T] int32, 0 .. T-1 when absent. With a cache they are consecutive in a row; without, a row
+                may hold several sequences, one behind the other, each from 0 on: see `attention.attend`.
             cache: from `empty_cache`; the tokens are written into it.
             last: [B] int32, the column of each row's last token, with a cache; all columns are tokens when absent.
+            remat: compute each layer anew in the backward pass, which then keeps what goes into layers only.
 
         Returns:
             [B, T, D] normalised hidden states, and the new cache (None when there was none).
@@ -327,14 +240,22 @@ class Transformer(nnx.Module):
             x += self.embed_positions[...][positions]
         caches = []
         for i, block in enumerate(self.layers):
-            x, layer = block(x, positions, last, None if cache is None else cache[i])
+            if remat:
+                x, layer = jax.checkpoint(lambda x, block=block: block(x, positions, last, None))(x)
+            else:
+                x, layer = block(x, positions, last, None if cache is None else cache[i])
             caches.append(layer)
         return self.norm(x), None if cache is None else caches
 
+    @property
+    def head(self) -> Head:
+        """What maps hidden states to scores; see `cross_entropy` for many positions."""
+        matrix = self.embed_tokens if self.config.tie_embeddings else self.lm_head
+        return Head(matrix[...], self.config.tie_embeddings, self.config.logit_softcap)
+
     def logits(self, hidden):
         """[..., D] hidden states to [..., V] float32 scores."""
-        head = self.embed_tokens[...].T if self.config.tie_embeddings else self.lm_head[...]
-        return _cap(jnp.matmul(hidden, head, preferred_element_type=jnp.float32), self.config.logit_softcap)
+        return self.head(hidden)
 
 
 def empty_cache(config: ModelConfig, batch: int, slots: int, dtype=jnp.float32) -> Cache:

@@ -13,6 +13,7 @@ from mdl.checkpoints import transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Cache, Params
+from mdl.packing import bucket
 
 _CHUNK = 16  # tokens between two looks at the stop strings
 _PREFIX_CHUNK = 512  # prefix tokens run at once: bounds the memory of attention
@@ -186,15 +187,6 @@ def _new_text(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> str:
     """What the new tokens add to the prompt's text: a tokenizer may drop the first space of a text of its own."""
     before, after = tokenizer.decode(prompt), tokenizer.decode(prompt + new)
     return after[len(os.path.commonprefix([before, after])) :]
-
-
-def bucket(size: int, unit: int) -> int:
-    """The least of unit x {1, 2, 3, 4, 6, 8, 12, 16, 24, …} that holds `size`: few shapes, little padding."""
-    power = unit
-    while power < size:
-        power *= 2
-    three_quarters = power // 4 * 3
-    return three_quarters if three_quarters >= size and three_quarters % unit == 0 else power
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))

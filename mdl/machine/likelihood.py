@@ -12,7 +12,8 @@ import numpy as np
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
-from mdl.machine.generation import bucket, run_prefix, spread
+from mdl.machine.generation import run_prefix, spread
+from mdl.packing import bucket
 
 _TOKENS, _SLOTS = 16, 64  # units of the bucketed shapes
 _LOGITS = 1 << 26  # most scores over the vocabulary that are held at a time

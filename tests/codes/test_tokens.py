@@ -53,13 +53,14 @@ def test_maximum_lengths_survive_and_a_full_sequence_needs_no_end(length):
     assert (ended > expected + 0.1) == (length == 127)
 
 
-def test_codelength_is_invariant_to_padding_and_batch_layout():
+def test_codelength_is_invariant_to_padding_and_batch_layout(monkeypatch):
     rng = np.random.default_rng(1)
     items = [rng.integers(3, 40, size).tolist() for size in (1, 50, 7, 0, 31, 32, 33, 64, 5)]
     rules = {"bos": 1, "eos": EOS, "max_tokens": 127}
     alone = np.concatenate([tokens.log_likelihoods(CONFIG, PARAMS, [item], **rules) for item in items])
-    for batch_size in (2, 3, 9):
-        together = tokens.log_likelihoods(CONFIG, PARAMS, items, batch_size=batch_size, **rules)
+    for side_by_side in (2, 3, 9):
+        monkeypatch.setattr(tokens, "_SIDE_BY_SIDE", side_by_side)
+        together = tokens.log_likelihoods(CONFIG, PARAMS, items, **rules)
         np.testing.assert_allclose(together, alone, rtol=1e-5)
     coded = []
     for batch in ([0, 1, 2], [3, 4, 5, 6, 7, 8]):

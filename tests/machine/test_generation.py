@@ -11,6 +11,7 @@ from tiny import plain_tokenizer, tiny_config
 from mdl.checkpoints import huggingface, load, transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.machine import generation
+from mdl.packing import bucket
 
 TEXT = "Once upon a time there was a girl named Lily who loved to play in the park with her big red ball"
 
@@ -184,7 +185,7 @@ def test_senseless_arguments_are_refused(stories):
 
 
 def test_bucket_holds_the_size_with_little_waste():
-    sizes = [generation.bucket(n, 32) for n in range(1, 2000)]
+    sizes = [bucket(n, 32) for n in range(1, 2000)]
     assert all(n <= size <= max(32, 1.5 * n + 32) for n, size in enumerate(sizes, 1))
     assert sorted(set(sizes)) == [32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
 
