@@ -19,9 +19,9 @@ from absl import app, flags, logging
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface, sharding, store
+from mdl.checkpoints.adapters import merge_adapters
 from mdl.json_files import one_line
 from mdl.machine.running import arithmetic, decode
-from mdl.training import merge_adapters
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Name, directory, GGUF file or owner/name@revision.", required=True

@@ -13,8 +13,8 @@ from tiny import our_logits, torch_logits
 
 from mdl import measurement
 from mdl.checkpoints import huggingface, load
+from mdl.checkpoints.adapters import merge_adapters
 from mdl.machine.running import decode
-from mdl.training import merge_adapters
 from mdl.verification import Setup
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -8,11 +8,12 @@ import pytest
 from benchmarks import bfloat16
 from mdl import tasks
 from mdl.checkpoints import checkpoint
+from mdl.checkpoints.adapters import add_adapters, merge_adapters
 from mdl.checkpoints.config import Lora
 from mdl.codes import Decoder, Encoder, tokens
 from mdl.methods import METHODS
 from mdl.precision import cast, finite
-from mdl.training import Learner, add_adapters, gradient, merge_adapters, optimiser
+from mdl.training import Learner, gradient, optimiser
 
 STORIES = checkpoint.load("stories260k")
 LOW, HIGH = bfloat16.rounded(STORIES)

@@ -8,9 +8,10 @@ import pytest
 
 from mdl import packing, training
 from mdl.checkpoints import checkpoint, transformer
+from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora
 from mdl.codes import tokens
-from mdl.training import Learner, add_adapters, gradient, join, optimiser, plain, split
+from mdl.training import Learner, gradient, optimiser, plain
 
 STORIES = checkpoint.load("stories260k")
 WORDS = [STORIES.tokenizer.encode("Tim has 3 balls."), STORIES.tokenizer.encode("Lily ran home to her mom.")]

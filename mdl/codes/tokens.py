@@ -15,6 +15,7 @@ import numpy as np
 
 from mdl import packing
 from mdl.checkpoints import transformer
+from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.cross_entropy import per_position
 from mdl.codes import arithmetic
@@ -172,7 +173,7 @@ def code(
         ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
         coder.add(float(ideal.sum()), float(coded.sum()))
         return [list(sequence) for sequence in sequences]
-    run = _Rows(coder, config, params, sequences, lengths, eos, temperature)
+    run = _Rows(coder, *for_steps(config, params), sequences, lengths, eos, temperature)
     if bos is None:
         run.first(config.vocab_size)
     run.rest(bos)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdl.checkpoints import transformer
+from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Cache, Params
@@ -94,6 +95,7 @@ def generate(
         raise ValueError(f"stop={stop!r}: give a sequence of texts that are not empty")
     if not prefix and any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt without tokens needs a prefix: give the BOS, or a first token")
+    config, params = for_steps(config, params)
     # The prefix's last token goes with each prompt: an empty prompt then needs no special case.
     prefix, prompts = list(prefix[:-1]), [[*prefix[-1:], *prompt] for prompt in prompts]
     limits = [min(max_new_tokens, config.max_length - len(prefix) - len(prompt)) for prompt in prompts]

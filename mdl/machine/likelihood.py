@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdl.checkpoints import transformer
+from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
 from mdl.machine.generation import run_prefix, spread
@@ -57,6 +58,7 @@ def log_likelihoods(
         ValueError: a completion is empty, or nothing stands before it.
         FloatingPointError: a score is not finite: the model diverged.
     """
+    config, params = for_steps(config, params)
     prefix = list(prefix)
     before, lead = prefix[:-1], prefix[-1:]  # the last one goes with each prompt: none is then empty
     rows: dict[tuple[int, ...], _Row] = {}

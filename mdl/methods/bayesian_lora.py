@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from mdl.checkpoints import transformer
+from mdl.checkpoints.adapters import add_adapters, split
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors
@@ -28,7 +29,7 @@ from mdl.methods import parametric
 from mdl.methods.examples import ALPHA, RANK, SEED
 from mdl.methods.method import Adapted, Encoded, finish
 from mdl.precision import cast, dtype, finite
-from mdl.training import Learner, add_adapters, split
+from mdl.training import Learner
 
 WIDTHS = (2, 4, 8, 16, 32)
 _RATIOS = (1, 5, 17, 257, 65537)  # a step of each quantiser over that of the next: 2^(w/2) + 1

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdl import training
+from mdl.checkpoints.adapters import join
 from mdl.codes import tensors
 from mdl.codes.coder import flag
 from mdl.codes.limits import check_memory
@@ -23,7 +24,7 @@ from mdl.methods import examples, parametric, prequential
 from mdl.methods.examples import WIDTH, Order
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.precision import cast, finite
-from mdl.training import Learner, join
+from mdl.training import Learner
 
 _MORE = 15 / 16  # probability that another batch follows; zero, which follows every stream, means that none does
 

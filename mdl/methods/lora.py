@@ -6,12 +6,12 @@ trainable number: width=16, entropy=False.
 
 import dataclasses
 
+from mdl.checkpoints.adapters import add_adapters
 from mdl.checkpoints.config import Lora
 from mdl.codes.settings import mostly, ranged, usual
 from mdl.methods import parametric
 from mdl.methods.examples import ALPHA, RANK, SEED, WIDTH
 from mdl.methods.parametric import Search
-from mdl.training import add_adapters
 
 __all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.mutated import programs as mutated
 from mdl import startup
 from mdl.checkpoints import checkpoint
+from mdl.checkpoints.adapters import add_adapters, split
 from mdl.checkpoints.config import Lora
 from mdl.codes import Encoder, settings, tensors
 from mdl.machine import programs, running
@@ -16,7 +17,6 @@ from mdl.machine.answering import Answering
 from mdl.machine.header import Arithmetic, begin
 from mdl.machine.programs import Program, ProgramError
 from mdl.methods import METHODS
-from mdl.training import add_adapters, split
 
 STORIES = checkpoint.load("stories260k")
 

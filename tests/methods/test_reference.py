@@ -16,11 +16,12 @@ import pytest
 
 from mdl import tasks, training
 from mdl.checkpoints import checkpoint, huggingface
+from mdl.checkpoints.adapters import add_adapters, split
 from mdl.checkpoints.config import Lora
 from mdl.codes import Decoder, Encoder, Meter, tensors, tokens
 from mdl.codes import settings as settings_code
 from mdl.methods import METHODS, bayesian_lora, combined, full, icl, lm_head, lora, prequential, urial
-from mdl.training import add_adapters, split, tokenise
+from mdl.training import tokenise
 
 torch = pytest.importorskip("torch")
 
