@@ -1,6 +1,7 @@
 """What a process does before it computes: threads, memory, logging, and a compilation cache on disk."""
 
 import ctypes
+import importlib.util
 import logging as standard_logging
 import os
 import pathlib
@@ -16,6 +17,10 @@ from jax._src import xla_bridge  # nothing public says whether a backend was mad
 _MOST_TOLD = 16  # differences that an error names
 _THREADS = "NPROC"  # what XLA's CPU client reads when it makes its thread pool
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
+_NVIDIA = ("jax_cuda12_plugin", "jax_cuda13_plugin")  # modules, of which one is there where jax may use such a device
+# Kernels whose sums have one order, the same in each process: a program's last bits depend on it. Autotuning would
+# choose kernels by the time that they happen to take.
+_REPEATABLE = {"xla_gpu_deterministic_ops": "true", "xla_gpu_autotune_level": "0"}
 _INSTRUCTIONS = (  # as XLA's flag xla_cpu_max_isa names them, in order, with the processor's own names
     ("SSE4_2", "sse4_2"),
     ("AVX", "avx"),
@@ -35,6 +40,9 @@ def start(threads: int | None = None) -> None:
     weight. So it is part of a program, which is decoded with as many threads as it was encoded with, whatever the
     number of cores. The compilation cache is `~/.cache/mdl/xla`, or where JAX_COMPILATION_CACHE_DIR says.
 
+    On an NVIDIA device XLA is told to choose kernels that compute the same bits in each process, unless XLA_FLAGS says
+    otherwise by itself; processes that are started from this one inherit it.
+
     Args:
         threads: threads of the CPU backend; by default as many as there are cores, or what NPROC says.
 
@@ -52,11 +60,25 @@ def start(threads: int | None = None) -> None:
             f"this process computes with {_threads_given()} threads, and {wanted} are wanted; run it in a new process"
         )
     os.environ[_THREADS] = str(wanted)
+    if any(importlib.util.find_spec(name) for name in _NVIDIA):
+        _ask_for_repeatable_kernels()
     _keep_freed_memory()
     if not jax.config.jax_compilation_cache_dir:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(base / "mdl" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _ask_for_repeatable_kernels() -> None:
+    given = os.environ.get("XLA_FLAGS", "")
+    missing = [f"--{name}={value}" for name, value in _REPEATABLE.items() if f"--{name}" not in given]
+    if missing and xla_bridge.backends_are_initialized() and jax.default_backend() == "gpu":
+        logging.warning(
+            "the device was in use before XLA could be told %s: another process may decode programs to other models; "
+            "set XLA_FLAGS to that",
+            " ".join(missing),
+        )
+    os.environ["XLA_FLAGS"] = " ".join([*given.split(), *missing])
 
 
 def threads() -> int:
@@ -74,12 +96,18 @@ def environment() -> dict[str, str]:
     found = {
         "device": first.platform if first.platform == "cpu" else first.device_kind,
         "devices": str(jax.device_count()),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "xla_flags": _flags(first.platform),
         "system": f"{platform.system()} {platform.machine()}",
     }
     if first.platform == "cpu":
         found |= {"cpu": _cpu_model(), "instruction_set": _instruction_set()}
     return found | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _flags(platform: str) -> str:
+    """XLA_FLAGS without those of devices that do not compute."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return " ".join(flag for flag in flags if platform == "gpu" or not flag.startswith("--xla_gpu_"))
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -66,9 +66,9 @@ def generate(
     """Completes each prompt.
 
     A completion ends before one of the tokenizer's end tokens, before the first stop string, after `max_new_tokens`, or
-    where the model's `max_length` is reached. The prefix is run once, whatever the number of prompts. Prompts of like
-    length go together and are padded on the right; shapes are bucketed: few programs are compiled, and they are kept
-    for the next call.
+    where the model's `max_length` is reached. The prefix is run once, whatever the number of prompts. They are taken
+    by length, the shortest first, and once half of the rows are done others take their place; prompts are padded on
+    the right and shapes are bucketed: few programs are compiled, and they are kept for the next call.
 
     Args:
         config: the model's shape, with adapters if `params` has them.
@@ -80,7 +80,7 @@ def generate(
         stop: texts that end a completion; they are not part of it.
         sampling: how tokens are drawn; absent, the most probable one is taken at every step.
         batch_size: prompts decoded together.
-        progress: called with (prompts done, prompts in all) after each batch.
+        progress: called with (prompts done, prompts in all) now and then.
 
     Returns:
         One text a prompt, in the order of `prompts`; "" where the prompt leaves no room in `max_length`.
@@ -99,72 +99,126 @@ def generate(
     # The prefix's last token goes with each prompt: an empty prompt then needs no special case.
     prefix, prompts = list(prefix[:-1]), [[*prefix[-1:], *prompt] for prompt in prompts]
     limits = [min(max_new_tokens, config.max_length - len(prefix) - len(prompt)) for prompt in prompts]
-    texts = [""] * len(prompts)
     order = sorted((i for i in range(len(prompts)) if limits[i] > 0), key=lambda i: (len(prompts[i]), i))
-    done = len(prompts) - len(order)
     if not order:
-        return texts
-    batch = _Batch(config, params, tokenizer, prefix, stop, sampling, bucket(min(batch_size, len(order)), 1))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        completed = batch.complete([prompts[i] for i in rows], [limits[i] for i in rows], rows)
-        for i, text in zip(rows, completed, strict=True):
-            texts[i] = text
-        done += len(rows)
+        return [""] * len(prompts)
+    waiting = [_Request(i, prompts[i], limits[i]) for i in order]
+    rows = _Rows(config, params, tokenizer, prefix, stop, sampling, bucket(min(batch_size, len(order)), 1))
+    texts, done = [""] * len(prompts), len(prompts) - len(order)
+    while waiting or rows.busy:
+        rows.fill(waiting)
+        for request in rows.step():
+            texts[request.number] = request.text
+            done += 1
         if progress is not None:
             progress(done, len(prompts))
     return texts
 
 
-class _Batch:
-    """Completes one batch after another behind the same prefix, each padded to the same number of rows."""
+@dataclasses.dataclass
+class _Request:
+    """A prompt's place in the caller's list, and what has become of it."""
+
+    number: int
+    prompt: list[int]
+    limit: int
+    new: list[int] = dataclasses.field(default_factory=list)
+    text: str = ""
+
+
+class _Rows:
+    """Prompts that are completed side by side behind a prefix. A row that is done takes another prompt.
+
+    Attributes:
+        busy: rows that are at work.
+    """
 
     def __init__(self, config, params, tokenizer, prefix, stop, sampling, rows):
         self.config, self.params, self.tokenizer = config, params, tokenizer
-        self.stop, self.sampling, self.rows = stop, sampling, rows
+        self.stop, self.sampling = stop, sampling
         self.start = len(prefix)
-        self.prefix_slots, self.prefix = run_prefix(config, params, prefix)
-        self.ends = np.array(tokenizer.end_ids or [-1], np.int32)
+        self._prefix_slots, self._prefix = run_prefix(config, params, prefix)
+        self._end_ids = frozenset(tokenizer.end_ids)
+        self._ends = np.array(tokenizer.end_ids or [-1], np.int32)
+        self._requests: list[_Request | None] = [None] * rows
+        self._half = -(-rows // 2)  # rows that are filled at once: one shape
+        self._slots = 0
+        self._cache = None
+        self._token, self._position, self._draws = (np.zeros(rows, np.int32) for _ in range(3))
 
-    def complete(self, prompts: list[list[int]], limits: list[int], numbers: list[int]) -> list[str]:
-        """Texts for prompts with these limits and places in the caller's list."""
-        rows, start = self.rows, self.start
-        width = bucket(max(map(len, prompts)), _TOKENS)
-        needed = (self.prefix_slots, start + width, start + len(prompts[-1]) + max(limits))
-        slots = bucket(max(needed), _SLOTS)
-        tokens, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)], lengths[row] = prompt, len(prompt)
-        cache = spread(self.config, self.prefix, rows, slots)
+    @property
+    def busy(self) -> int:
+        """Rows that are at work."""
+        return sum(request is not None for request in self._requests)
+
+    def fill(self, waiting: list[_Request]) -> None:
+        """Gives prompts, from the start of those that wait, to rows that are free, once half of the rows are."""
+        while waiting and len(self._requests) - self.busy >= self._half:
+            free = [row for row, request in enumerate(self._requests) if request is None][: self._half]
+            given, waiting[:] = waiting[: len(free)], waiting[len(free) :]
+            self._begin(free[: len(given)], given)
+
+    def _begin(self, places: list[int], given: list[_Request]) -> None:
+        """Runs prompts and puts what comes of them into these rows."""
+        count, start = self._half, self.start
+        width = bucket(max(len(request.prompt) for request in given), _TOKENS)
+        room = max(start + len(request.prompt) + request.limit for request in given)
+        slots = bucket(max(self._prefix_slots, start + width, room, self._slots), _SLOTS)
+        tokens, lengths, draws = np.zeros((count, width), np.int32), np.ones(count, np.int32), np.zeros(count, np.int32)
+        for row, request in enumerate(given):
+            tokens[row, : len(request.prompt)], lengths[row] = request.prompt, len(request.prompt)
+            draws[row] = request.number
+            self._requests[places[row]] = request
         positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
-        draws = np.zeros(rows, np.int32)
-        draws[: len(numbers)] = numbers
+        cache = spread(self.config, self._prefix, count, slots)
         cache, token = _extend(self.config, self.sampling)(self.params, cache, tokens, positions, lengths - 1, draws)
-
-        position = start + lengths
-        new = [[] for _ in prompts]
-        texts = ["" for _ in prompts]
-        finished = np.arange(rows) >= len(prompts)
-        ends = set(self.ends.tolist())
-        made = 0
-        while not finished.all():
-            steps = min(_CHUNK, max(limits) - made)
-            cache, token, position, chunk = _decode(self.config, self.sampling)(
-                self.params, cache, token, position, finished, draws, self.ends, steps
+        if self._cache is None:
+            self._cache = transformer.empty_cache(
+                self.config, len(self._requests), slots, self.params["embed_tokens"].dtype
             )
-            made += steps
-            chunk = np.asarray(chunk)
-            for row in np.flatnonzero(~finished):
-                ids = chunk[row, : min(steps, limits[row] - len(new[row]))].tolist()
-                if _NOTHING in ids:
-                    raise FloatingPointError("a model's scores are not finite; a smaller learning rate may help")
-                end = next((i for i, token_id in enumerate(ids) if token_id in ends), None)
-                new[row] += ids[:end]
-                text = _new_text(self.tokenizer, prompts[row], new[row])
-                cuts = [at for at in map(text.find, self.stop) if at >= 0]
-                texts[row] = text[: min(cuts)] if cuts else text
-                finished[row] = end is not None or bool(cuts) or len(new[row]) >= limits[row]
-        return texts
+        elif slots > self._slots:
+            self._cache = transformer.grow_cache(self.config, self._cache, slots)
+        self._slots = slots
+        where = np.full(count, len(self._requests), np.int32)  # a row that is not there takes nothing
+        where[: len(places)] = places
+        self._cache = _put(self._cache, cache, where)
+        self._token = np.array(self._token)
+        self._token[places], self._draws[places] = np.asarray(token)[: len(places)], draws[: len(places)]
+        self._position[places] = start + lengths[: len(places)]
+
+    def step(self) -> list[_Request]:
+        """Up to `_CHUNK` tokens more for each row at work; the requests that are done, whose rows are free again."""
+        left = [request.limit - len(request.new) for request in self._requests if request is not None]
+        steps = min(_CHUNK, max(left))
+        free = np.array([request is None for request in self._requests])
+        self._cache, token, position, chunk = _decode(self.config, self.sampling)(
+            self.params, self._cache, self._token, self._position, free, self._draws, self._ends, steps
+        )
+        self._token, self._position = np.array(token), np.array(position)
+        done = []
+        for row, (request, ids) in enumerate(zip(self._requests, np.asarray(chunk).tolist(), strict=True)):
+            if request is not None and self._add(request, ids[:steps]):
+                done.append(request)
+                self._requests[row] = None
+        return done
+
+    def _add(self, request: _Request, ids: list[int]) -> bool:
+        """Adds tokens to a request; whether it is done."""
+        ids = ids[: request.limit - len(request.new)]
+        if _NOTHING in ids:
+            raise FloatingPointError("a model's scores are not finite; a smaller learning rate may help")
+        end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
+        request.new += ids[:end]
+        text = _new_text(self.tokenizer, request.prompt, request.new)
+        cuts = [at for at in map(text.find, self.stop) if at >= 0]
+        request.text = text[: min(cuts)] if cuts else text
+        return end is not None or bool(cuts) or len(request.new) >= request.limit
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(cache: Cache, rows: Cache, places: jax.Array) -> Cache:
+    """A cache with these rows [b] of another at places [b]; those behind the end are left out."""
+    return jax.tree.map(lambda x, y: x.at[places].set(y, mode="drop"), cache, rows)
 
 
 def run_prefix(config: ModelConfig, params: Params, prefix: Sequence[int]) -> tuple[int, Cache]:

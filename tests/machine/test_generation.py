@@ -274,3 +274,19 @@ def test_draws_depend_on_the_seed_and_not_on_batches():
 def test_sampling_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         generation.Sampling(**wrong)
+
+
+def test_rows_that_are_done_take_the_prompts_that_wait(monkeypatch, stories, prompts):
+    """Few rows for many prompts that end at many lengths: each completion is the one of its prompt alone."""
+    steps, told, decode = [], [], generation._decode
+    monkeypatch.setattr(generation, "_decode", lambda *how: lambda *x: (steps.append(int(x[-1])), decode(*how)(*x))[1])
+    rules = {"max_new_tokens": 64, "stop": ["w", "."]}
+    report = lambda *done: told.append(done)
+    together = complete(stories, prompts, batch_size=4, progress=report, **rules)
+    used, waves = sum(steps), -(-len(prompts) // 4)
+    assert together == [complete(stories, [prompt], **rules)[0] for prompt in prompts]
+    assert len(set(map(len, together))) > 5
+    steps.clear()
+    complete(stories, prompts, batch_size=4, max_new_tokens=64)
+    assert used < sum(steps) <= 64 * waves + 64
+    assert told[-1] == (20, 20) and told == sorted(told)
