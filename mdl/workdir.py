@@ -25,61 +25,17 @@ from absl import logging
 import mdl
 from mdl import results, scope
 from mdl.files import PARTIAL, told, write_then_rename
+from mdl.frontier import settled
 from mdl.machine import programs
 from mdl.machine.programs import ProgramError
+from mdl.pending import PENDING, Pending
 
-PENDING = ".pending.json"
 _MOST_BYTES = 1 << 28  # of a JSON file here
 
 
 def versions() -> dict[str, Any]:
     """What else a point has to be of, to be of the present."""
     return {"package": mdl.__version__, "format": programs.VERSION}
-
-
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A program that lies encoded on disk and is not verified yet.
-
-    Attributes:
-        program: name of its file in `programs/`.
-        key, search: of its point, and of the search that found it.
-        fingerprint: of the checkpoint.
-        evaluation: its digest.
-        settings, examples, tokens, header_bits, payload_bits, method: as in `methods.Encoded` and its program.
-        adapted: digest of the model that it has to decode to.
-        too_long: test examples that it cannot answer; see `results.Result`.
-        seconds: of encoding.
-        environment: where it was encoded.
-        package, format: versions.
-    """
-
-    program: str
-    key: str
-    search: str
-    fingerprint: str
-    evaluation: str
-    settings: dict[str, Any]
-    examples: int
-    tokens: int
-    header_bits: float
-    payload_bits: float
-    method: str
-    adapted: str
-    too_long: int
-    seconds: float
-    environment: dict[str, str]
-    package: str
-    format: int
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kind = dict if field.name in ("settings", "environment") else field.type
-            if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-                raise ValueError(f"{field.name} is {value!r:.80}")
-        if pathlib.PurePath(self.program).name != self.program:
-            raise ValueError(f"program is {self.program!r:.80}, which is no file's name")
 
 
 class Workdir:
@@ -172,7 +128,7 @@ class Workdir:
         digest, now = scope.identity(parts), versions()
         self._check(parts, digest)
         self._now = (digest, now["package"], now["format"])
-        others = len(self._points) - len(self.points())
+        others = self.left_out()
         if others:
             logging.warning(
                 "%s: %d points of another version of the package or of its format (this is %s, format %s) are left out "
@@ -203,13 +159,24 @@ class Workdir:
                 raise ValueError(f"{self.path} holds points of another evaluation ({point.evaluation}); {remedy}")
 
     def points(self) -> list[results.Result]:
-        """The points of the directory's evaluation and version."""
+        """The points of the directory's evaluation and version; of a verified program no estimate."""
         with self._guard:
-            return [point for point in self._points.values() if _of(point) == self._now]
+            return settled(point for point in self._points.values() if _of(point) == self._now)
 
     def left_out(self) -> int:
         """How many points are of another evaluation or version."""
-        return len(self._points) - len(self.points())
+        with self._guard:
+            return sum(_of(point) != self._now for point in self._points.values())
+
+    def has(self, key: str) -> bool:
+        """Whether a point is in the record."""
+        with self._guard:
+            return key in self._points
+
+    def is_taken(self, key: str) -> bool:
+        """Whether a point is in the record, or was taken on by this process."""
+        with self._guard:
+            return key in self._taken
 
     def add(self, key: str) -> bool:
         """Takes a point on, unless it is in the record or was taken on already; says whether it did."""
@@ -233,7 +200,7 @@ class Workdir:
         Args:
             key: identifies it.
             about: `method`, `checkpoint`, `stage`, `seconds` of encoding; where it `failed`, why; in `unmade` a text
-                for each point that could not be made.
+                for each point that could not be made; in `points` the keys of those that it came by.
         """
         with self._guard:
             self._searches[key] = {**about, "evaluation": self.evaluation, **versions()}
@@ -264,6 +231,12 @@ class Workdir:
         with self._guard:
             wanted = self._now
             return [dict(s) for s in self._searches.values() if (s["evaluation"], s["package"], s["format"]) == wanted]
+
+    def found(self, key: str) -> set[str]:
+        """Keys of the points that a search came by, recorded by it or before it; none where it was not run."""
+        with self._guard:
+            points = self._searches.get(key, {}).get("points", [])
+            return {point for point in points if isinstance(point, str)} if isinstance(points, list) else set()
 
     def is_done(self, key: str) -> bool:
         """Whether a search need not be run: it did not fail, and all its programs are verified or lie on disk."""
