@@ -150,8 +150,7 @@ def test_searches_that_are_estimates_stay_so_and_scripts_are_always_verified(tmp
     assert [point.source for point in record.points()] == ["verified"]
 
 
-@pytest.mark.parametrize("where", ["_estimate", "_write", "submit"])
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("where, beside", [("_estimate", True), ("_write", True), ("_write", False), ("submit", False)])
 def test_a_kill_at_every_phase_loses_and_doubles_nothing(tmp_path, setup, whole, scored, monkeypatch, where, beside):
     scored.update(CHOSEN)
     kind = Here if where == "submit" else encoding.Encoding
