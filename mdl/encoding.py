@@ -20,7 +20,7 @@ from mdl.machine import programs
 from mdl.machine.answers import answer
 from mdl.machine.header import begin
 from mdl.machine.running import answers_file
-from mdl.methods import METHODS, Encoded
+from mdl.methods import METHODS, Encoded, parametric
 from mdl.pending import Made, Pending
 from mdl.recording import Recorder, disagreement
 from mdl.searches import Search
@@ -69,16 +69,18 @@ class Encoding:
         own = [search for search in searches if search.applies(self.stage)]
         if verify == "all" or self.checkpoint is None:
             self._search_all(own)
-        else:
-            self._search_all([_estimated(search) for search in own if not self.record.is_done(self._key_of(search))])
-            self._encode_chosen(own, choose_on)
+            return
+        written = [search for search in own if search.source == "verified"]
+        self._search_all([search for search in own if search.source == "estimated"])
+        self._search_all([_estimated(one) for one in written if not self.record.is_done(self._key_of(one))], keep=True)
+        self._encode_chosen(written, choose_on)
 
-    def _search_all(self, searches: Sequence[Search]) -> None:
-        """Runs the searches that are not done."""
+    def _search_all(self, searches: Sequence[Search], keep: bool = False) -> None:
+        """Runs the searches that are not done; `keep` as for `_search`."""
         todo = {key: one for one in searches if not self.record.is_done(key := self._key_of(one))}
         logging.info("%s (%s): %d searches to do", self.name or "no model", self.stage, len(todo))
         for number, (key, search) in enumerate(todo.items(), start=1):
-            self._try(key, search, f"search {number} of {len(todo)}", None)
+            self._try(key, search, f"search {number} of {len(todo)}", keep=keep and _sends_weights(search))
 
     def _encode_chosen(self, searches: Sequence[Search], choose_on: str) -> None:
         """Encodes the programs that were only estimated and may belong to the frontier."""
@@ -88,17 +90,40 @@ class Encoding:
         chosen = [p for p in worth_encoding(points, upper, choose_on=choose_on) if p.source == "estimated"]
         todo = []
         for search in searches:
-            if search.source == "verified":
-                found = self.record.found(self._key_of(_estimated(search)))
-                own = {self._key(p.method, p.settings, "verified"): p for p in chosen if p.key in found}
-                own = {key: p for key, p in own.items() if not self.record.is_taken(key)}
-                chosen = [p for p in chosen if p.key not in found]  # what two searches find is encoded once
-                todo += [(search, own)] if own else []
+            found = self.record.found(self._key_of(_estimated(search)))
+            own = {self._key(p.method, p.settings, "verified"): p for p in chosen if p.key in found}
+            own = {key: p for key, p in own.items() if not self.record.is_taken(key)}
+            chosen = [p for p in chosen if p.key not in found]  # what two searches find is encoded once
+            todo += [(search, own)] if own else []
         count = sum(len(own) for _, own in todo)
-        logging.info("%s (%s): %d of %d points to encode", self.name, self.stage, count, len(points))
+        logging.info("%s (%s): %d of %d points to write", self.name, self.stage, count, len(points))
         for number, (search, own) in enumerate(todo, start=1):
-            told = f"search {number} of {len(todo)} again, for {len(own)} programs"
-            self._try(self._key_of(search, "frontier"), search, told, own)
+            search_key = self._key_of(search, "frontier")
+            wanted = {key: p for key, p in own.items() if not self._take_kept(key, search.method)}
+            if wanted:
+                told = f"search {number} of {len(todo)} again, for {len(wanted)} programs"
+                self._try(search_key, search, told, wanted)
+            else:
+                self.record.record_search(search_key, self._about(search) | {"seconds": 0.0})
+        for point in points:
+            key = self._key(point.method, point.settings, "verified")
+            self.record.drop_kept(self._path(key, point.method).name)
+
+    def _take_kept(self, key: str, method: str) -> bool:
+        """Has a program verified that was written with its estimate, if it was."""
+        pending = self.record.kept(self._path(key, method).name)
+        if pending is None or startup.differences(pending.environment, startup.environment()):
+            self.record.drop_kept(self._path(key, method).name)
+            return False
+        self.record.choose(pending)
+        if self.record.add(key):
+            self._submit(pending)
+        return True
+
+    def _about(self, search: Search) -> dict[str, Any]:
+        """What is recorded of a search that was run, without its seconds."""
+        about = {"method": search.method, "checkpoint": self.name, "stage": self.stage}
+        return {**about, "unmade": [], "points": []}
 
     def _key_of(self, search: Search, *more: str) -> str:
         return scope.digest(self.fingerprint, self.scope, dataclasses.asdict(search), *more)
@@ -106,15 +131,21 @@ class Encoding:
     def _key(self, method: str, settings: dict[str, Any], source: str) -> str:
         return scope.digest(self.fingerprint, self.scope, method, settings, source)
 
-    def _try(self, key: str, search: Search, told: str, wanted: Mapping[str, results.Result] | None) -> None:
-        """Runs one search and records that it was run; one that fails ends no sweep."""
+    def _try(
+        self,
+        key: str,
+        search: Search,
+        told: str,
+        wanted: Mapping[str, results.Result] | None = None,
+        keep: bool = False,
+    ) -> None:
+        """Runs one search and records that it was run; one that fails ends no sweep. Arguments as for `_search`."""
         told = f"{self.stage}, {told}: {search.method}"
         logging.info("%s", told)
-        lists = {"unmade": [], "points": []}
-        about = {"method": search.method, "checkpoint": self.name, "stage": self.stage, **lists}
+        about = self._about(search)
         started = time.monotonic()
         try:
-            about["seconds"] = round(self._search(key, search, wanted, **lists), 3)
+            about["seconds"] = round(self._search(key, search, wanted, keep, about["unmade"], about["points"]), 3)
         except _FAILURES as error:
             self._check()  # what ends it is raised again
             about["failed"] = f"{one_line(error, 500) or type(error).__name__} ({search.settings | search.search})"
@@ -145,6 +176,7 @@ class Encoding:
         search_key: str,
         search: Search,
         wanted: Mapping[str, results.Result] | None,
+        keep: bool,
         unmade: list[str],
         points: list[str],
     ) -> float:
@@ -152,6 +184,7 @@ class Encoding:
 
         Args:
             wanted: key -> estimate of the points that are wanted; None for all.
+            keep: of estimates, write the files as well, for when they are chosen.
             unmade: gets what could not be made.
             points: gets the keys of all points on the way.
         """
@@ -164,7 +197,7 @@ class Encoding:
             unmade += map(str, METHODS[search.method].unmade(self.checkpoint, self.task, settings, yielded))
             for text in unmade:
                 logging.warning("%s %s, not made: %s", self.stage, search.method, text)
-        coder = Encoder() if search.source == "verified" else Meter()
+        coder = Encoder() if keep or search.source == "verified" else Meter()
         left = None if wanted is None else set(wanted)
         started = time.monotonic()
         begin(coder, search.method, self.checkpoint, self.setup.arithmetic(), self.task.answering)
@@ -175,8 +208,16 @@ class Encoding:
             points.append(key)
             if (left is None or key in left) and self._is_new(key, search, encoded):
                 if search.source == "verified":
-                    self._write(key, search_key, encoded, seconds, wanted and wanted[key].bits["total"])
+                    pending = self._write(key, search_key, encoded, seconds)
+                    if wanted is not None and (told := disagreement(wanted[key].bits["total"], _file_bits(encoded))):
+                        logging.warning("%s: %s", pending.program, told)
+                    self.record.write_pending(pending)  # last: what it names is there, whole
+                    self._submit(pending)
                 else:
+                    if keep:
+                        file = dataclasses.replace(search, source="verified")
+                        own = self._key(search.method, encoded.settings, file.source), self._key_of(file, "frontier")
+                        self.record.write_pending(self._write(*own, encoded, seconds), kept=True)
                     self._estimate(key, encoded, seconds)
             self._check()
             started = time.monotonic() - seconds  # scoring is not encoding
@@ -231,8 +272,8 @@ class Encoding:
             self._too_long[around] = found
         return self._too_long[around]
 
-    def _path(self, key: str, encoded: Encoded) -> pathlib.Path:
-        name = f"{self.name or 'no-model'}-{encoded.program.method}-{key}.program"
+    def _path(self, key: str, method: str) -> pathlib.Path:
+        name = f"{self.name or 'no-model'}-{method}-{key}.program"
         return self.record.path / "programs" / name
 
     def _estimate(self, key: str, encoded: Encoded, seconds: float) -> None:
@@ -242,15 +283,15 @@ class Encoding:
             raise FloatingPointError("the codelength is not finite; a smaller learning rate may help")
         how = {"rows": self.setup.batch_size, "progress": _report}
         answers = answer(encoded.adapted, self.checkpoint.tokenizer, self.task.answering, inputs, **how)
-        path = self._path(key, encoded).with_suffix(".answers.jsonl")
+        path = self._path(key, encoded.program.method).with_suffix(".answers.jsonl")
         write_then_rename(path, answers_file(inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = 8 * -(-encoded.program.coded_bits // 8)
         self.recorder.record(Made(**self._made(key, encoded, seconds)), bits, "estimated", answers, spent, path)
 
-    def _write(self, key: str, search: str, encoded: Encoded, seconds: float, estimated: float | None) -> None:
-        """Writes a program, of which the length was perhaps estimated, and has it verified."""
-        path, program = self._path(key, encoded), encoded.program
+    def _write(self, key: str, search: str, encoded: Encoded, seconds: float) -> Pending:
+        """Writes a program and its sidecar; returns what is to be recorded beside them."""
+        path, program = self._path(key, encoded.program.method), encoded.program
         pending = Pending(
             **self._made(key, encoded, seconds),
             program=path.name,
@@ -272,15 +313,21 @@ class Encoding:
             "environment": pending.environment,
         }
         programs.write(path, program, about)
-        self.record.write_pending(pending)  # last: what it names is there, whole
-        if estimated is not None and (told := disagreement(estimated, 8 * len(program.data))):
-            logging.warning("%s: %s", path.name, told)
-        self._submit(pending)
+        return pending
 
     def _submit(self, pending: Pending) -> None:
         """Has a program that lies on disk verified, now or in the second phase."""
         if self.pool:
             self.recorder.submit(self.pool, self.setup, pending)
+
+
+def _sends_weights(search: Search) -> bool:
+    """Whether a file costs next to nothing beside the training that an estimate takes as well."""
+    return issubclass(getattr(METHODS[search.method], "Search", object), parametric.Training)
+
+
+def _file_bits(encoded: Encoded) -> float:
+    return 8.0 * len(encoded.program.data)
 
 
 def _estimated(search: Search) -> Search:

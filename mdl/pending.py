@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 PENDING = ".pending.json"
+KEPT = ".kept.json"  # of a program that was written with its estimate, and waits to be chosen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from mdl.files import PARTIAL, told, write_then_rename
 from mdl.frontier import settled
 from mdl.machine import programs
 from mdl.machine.programs import ProgramError
-from mdl.pending import PENDING, Pending
+from mdl.pending import KEPT, PENDING, Pending
 
 _MOST_BYTES = 1 << 28  # of a JSON file here
 
@@ -192,7 +192,7 @@ class Workdir:
             results.append(self.results_path, result)
             self._points[result.key] = result
             if result.program:
-                self._pending_path(pathlib.PurePath(result.program).name).unlink(missing_ok=True)
+                self._beside(pathlib.PurePath(result.program).name, PENDING).unlink(missing_ok=True)
 
     def record_search(self, key: str, about: dict[str, Any]) -> None:
         """Records that a search was run.
@@ -247,15 +247,30 @@ class Workdir:
             waiting = {pending.key for pending in self.pending()} if about.get("unverified") else set()
             return set(about.get("unverified", ())) <= waiting
 
-    def write_pending(self, pending: Pending) -> None:
-        """Records that a program lies on disk, whole, and waits to be verified."""
+    def write_pending(self, pending: Pending, kept: bool = False) -> None:
+        """Records that a program lies on disk, whole, and waits to be verified; or, `kept`, to be chosen or not."""
         content = json.dumps(dataclasses.asdict(pending), indent=1, sort_keys=True) + "\n"
-        write_then_rename(self._pending_path(pending.program), content.encode())
+        write_then_rename(self._beside(pending.program, KEPT if kept else PENDING), content.encode())
+
+    def kept(self, program: str) -> Pending | None:
+        """What was recorded of a program that waits to be chosen; None where there is none, or it is damaged."""
+        pending = _read_pending(self._beside(program, KEPT))
+        return pending if pending is not None and self.is_whole(pending) else None
+
+    def choose(self, pending: Pending) -> None:
+        """A program that was kept waits to be verified from now on."""
+        self._beside(pending.program, KEPT).replace(self._beside(pending.program, PENDING))
+
+    def drop_kept(self, program: str) -> None:
+        """Removes a program that waits to be chosen, if it does."""
+        if self._beside(program, KEPT).exists():
+            for ending in ("", programs.SIDECAR, KEPT):
+                self._beside(program, ending).unlink(missing_ok=True)
 
     def drop_pending(self, pending: Pending, why: str) -> None:
         """The program is not verified as it lies there: its search is run again, the next time that it may be."""
         with self._guard:
-            self._pending_path(pending.program).unlink(missing_ok=True)
+            self._beside(pending.program, PENDING).unlink(missing_ok=True)
             self.record_unverified(pending.search, pending.key, why)
 
     def pending(self) -> list[Pending]:
@@ -288,8 +303,8 @@ class Workdir:
         except (ProgramError, OSError):
             return False
 
-    def _pending_path(self, program: str) -> pathlib.Path:
-        return self.path / "programs" / (program + PENDING)
+    def _beside(self, program: str, ending: str) -> pathlib.Path:
+        return self.path / "programs" / (program + ending)
 
 
 def _of(point: results.Result) -> tuple[str, str, int]:

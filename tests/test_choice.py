@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 from hypothesis import given, settings
@@ -110,7 +111,8 @@ def test_only_what_is_chosen_becomes_a_file_and_it_is_the_file_of_a_whole_run(
     verified = [point for point in points.values() if point.source == "verified"]
     assert len(verified) == len(CHOSEN) == len(Here.verified)
     assert sorted(_score(CHOSEN, point) for point in verified) == sorted(CHOSEN.values())
-    assert len(list((tmp_path / "programs").glob("*.program"))) == len(CHOSEN) == len(written)
+    assert len(list((tmp_path / "programs").glob("*.program"))) == len(CHOSEN) == len(written) - 1
+    assert not list((tmp_path / "programs").glob("*.kept.json"))
     for about, point in points.items():
         same, data = whole[about]
         assert point.dev_performance == same.dev_performance and point.performance == same.performance
@@ -133,7 +135,8 @@ def test_a_second_run_does_nothing_and_a_new_search_is_chosen_among_all(tmp_path
     assert (tmp_path / "results.jsonl").read_bytes() == before and not written
     record = _measure(tmp_path, setup)
     verified = [point.method for point in record.points() if point.source == "verified"]
-    assert sorted(verified) == ["icl", "lora", "prequential", "zero_shot"] and len(written) == 1
+    assert sorted(verified) == ["icl", "lora", "prequential", "zero_shot"]
+    assert len(written) == 2  # of weights that are sent the file is written with the estimate
 
 
 def test_what_is_within_its_interval_is_a_file_too(tmp_path, setup, monkeypatch):
@@ -148,6 +151,35 @@ def test_searches_that_are_estimates_stay_so_and_scripts_are_always_verified(tmp
     scripts = Setup("", results.NO_MODEL, 0, setup.task, dev=12, test=10)
     record = _measure(tmp_path / "b", scripts, [Search("script"), *SEARCHES])
     assert [point.source for point in record.points()] == ["verified"]
+
+
+@pytest.mark.parametrize("damage", [None, "file", "note", "elsewhere"])
+def test_weights_are_trained_once_unless_what_was_kept_cannot_be_used(tmp_path, setup, scored, monkeypatch, damage):
+    scored.update(CHOSEN)
+    trained, choose, real = [], encoding.worth_encoding, METHODS["lora"].encode
+    monkeypatch.setattr(METHODS["lora"], "encode", lambda *a: trained.append(1) or real(*a))
+
+    def damaged(points, upper, **how):
+        kept = sorted((tmp_path / "programs").glob("*.kept.json"))
+        assert len(kept) == 2
+        for path in kept:
+            note = json.loads(path.read_text())
+            if damage == "file":
+                (path.parent / note["program"]).write_bytes(b"x")
+            elif damage == "note":
+                path.write_text("{")
+            elif damage == "elsewhere":
+                path.write_text(json.dumps({**note, "environment": {"cpu": "another"}}))
+        return choose(points, upper, **how)
+
+    monkeypatch.setattr(encoding, "worth_encoding", damaged)
+    record = _measure(tmp_path, setup, [SEARCHES[0], SEARCHES[3]])
+    points = {point.settings["width"]: point for point in record.points() if point.method == "lora"}
+    assert {width: point.source for width, point in points.items()} == {2: "estimated", 8: "verified"}
+    assert len(trained) == (1 if damage is None else 2)
+    (file,) = (tmp_path / "programs").glob("*lora*.program")
+    assert file.name == pathlib.Path(points[8].program).name
+    assert not list((tmp_path / "programs").glob("*.kept.json")) and not record.pending()
 
 
 @pytest.mark.parametrize("where, beside", [("_estimate", True), ("_write", True), ("_write", False), ("submit", False)])
