@@ -56,6 +56,7 @@ def config(
     max_tokens=0,
     probe=None,
     allow_scripts=True,
+    verify="all",
 ):
     """A whole config: a task on checkpoints, searched.
 
@@ -73,6 +74,9 @@ def config(
         probe: settings of `mdl.probing`, to measure the codelength of labels given inputs as well. It is not where
             `examples` is 0, the default.
         allow_scripts: run the searches' scripts, which are the repository's own.
+        verify: "all": every program is written, decoded and scored. "frontier": every point is estimated, by parallel
+            passes and without a file, and then only those programs are written, decoded and scored that are on their
+            checkpoint's frontier on `choose_on`, or within their interval of it; the other points stay `estimated`.
     """
     return ConfigDict(
         {
@@ -88,6 +92,7 @@ def config(
             "source": "",
             "pretrained": "",
             "choose_on": "dev",
+            "verify": verify,
             "allow_scripts": allow_scripts,
             "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint

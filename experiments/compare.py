@@ -12,6 +12,7 @@ from absl import app, flags
 
 from mdl import comparison, results
 from mdl.files import write_then_rename
+from mdl.frontier import settled
 
 _RESULTS = flags.DEFINE_list("results", None, "Files of results, of one task.", required=True)
 _TARGETS = flags.DEFINE_list("targets", None, "Test performances at which bits are compared.")
@@ -23,7 +24,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "A Markdown file to write as well.
 def main(_) -> None:
     """Prints the table; exits with code 1 and one line on wrong input."""
     try:
-        points = [point for path in _RESULTS.value for point in results.read(pathlib.Path(path))]
+        points = settled(point for path in _RESULTS.value for point in results.read(pathlib.Path(path)))
         sizes = [name for name in comparison.SIZES if name not in _APART.value]
         if _BASE.value is None or _TARGETS.value is None:
             for name, seeds in comparison.variants(points, sizes).items():

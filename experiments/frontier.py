@@ -10,7 +10,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import overrides, published
+from experiments import overrides, phases, published
 from mdl import measurement, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
@@ -18,18 +18,25 @@ from mdl.files import told
 from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS, prompt
 from mdl.verification import Setup
+from mdl.workdir import Workdir
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def define_flags(config: str) -> None:
-    """Defines --workdir and --config, with this default."""
+    """Defines the flags of a binary; --config has this default."""
     flags.DEFINE_string("workdir", None, "Where results, programs and pictures go; a second run resumes there.")
     flags.mark_flag_as_required("workdir")
     flags.DEFINE_bool(
         "allow_scripts",
         None,
         "Run programs that are Python scripts, which need no model; by default as the config says.",
+    )
+    flags.DEFINE_enum(
+        "phase", "all", phases.PHASES, "What of a run is done: a job of its own each, in this order, or all of it."
+    )
+    flags.DEFINE_bool(
+        "beside", None, "Verify programs beside the encoder, rather than after it; by default on a CPU only."
     )
     default = str(_ROOT / config)
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
@@ -54,7 +61,8 @@ def run() -> None:
     """Measures and reports; exits with code 1 and one line on wrong input."""
     try:
         given = config_flags.get_override_values(flags.FLAGS["config"])
-        measure(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.allow_scripts, given)
+        asked = flags.FLAGS
+        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside)
     except (ValueError, OSError) as error:
         text = told(error) if isinstance(error, OSError) else error
         print(f"error: {text}", file=sys.stderr)
@@ -65,7 +73,12 @@ def run() -> None:
 
 
 def measure(
-    config: ConfigDict, workdir: str, allow_scripts: bool | None = None, given: Mapping[str, Any] | None = None
+    config: ConfigDict,
+    workdir: str,
+    allow_scripts: bool | None = None,
+    given: Mapping[str, Any] | None = None,
+    phase: str = "all",
+    beside: bool | None = None,
 ) -> None:
     """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
 
@@ -74,8 +87,12 @@ def measure(
         workdir: where to.
         allow_scripts: run scripts; as the config says where None.
         given: fields of the config that flags set.
+        phase: of `phases.PHASES`: all of it, or one part.
+        beside: verify programs beside the encoder; where None, on a CPU only. Else the whole run's encoding phase is a
+            process of its own, and this one never takes hold of a device.
     """
     started = time.monotonic()
+    phases.end_with_caller()
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     _check_used(config, given or {}, allowed)
     startup.start(config.threads)
@@ -101,13 +118,25 @@ def measure(
         logging.info("%d searches for scripts are left out: they are not allowed", len(scripts))
         searches = [search for search in searches if search.method not in MODELLESS]
     measured = measurement.Measurement(workdir, allow_scripts=allowed)
-    record = measured.record
+    record, how = measured.record, (config.get("verify", "all"), config.choose_on)
+    if phase == "report":
+        published.publish(record.load(), config.choose_on)
+        return
+    accelerated = phase != "encode" and phases.accelerated()
+    apart = phase == "all" and (accelerated if beside is None else not beside)
+    if apart:
+        phases.encode_elsewhere()
     with record.hold():
-        measured.measure(setups, searches, verifiers=config.verifiers)
-        points = record.points()
-        if probe and points:
-            _probe([setup for setup in setups if setup.stage != results.NO_MODEL], probe, record.path, points)
-        published.publish(record, config.choose_on)
+        if apart or phase == "verify":
+            measured.verify(setups, 1 if accelerated else config.verifiers)  # one process at a time has the device
+        else:
+            if phase == "encode":
+                measured.encode(setups, searches, *how)
+            else:
+                measured.measure(setups, searches, config.verifiers, *how)
+            _probe([setup for setup in setups if setup.stage != results.NO_MODEL], probe, record)
+        if phase == "all":
+            published.publish(record, config.choose_on)
     logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
 
 
@@ -171,11 +200,11 @@ def _checkpoints(config: ConfigDict) -> list[dict]:
     return found
 
 
-def _probe(
-    setups: Sequence[Setup], settings: probing.Settings, workdir: pathlib.Path, points: Sequence[results.Result]
-) -> list[probing.Codelength]:
-    """Codelengths of labels given inputs on every checkpoint."""
-    record = probing.Record(workdir)
+def _probe(setups: Sequence[Setup], settings: probing.Settings | None, workdir: Workdir) -> None:
+    """Codelengths of labels given inputs on every checkpoint, if they are wanted."""
+    if settings is None:
+        return
+    record, points = probing.Record(workdir.path), workdir.points()
     for setup in setups:
         source, task = checkpoint_files.find(setup.source, setup.stage, setup.seed), setup.load_task()
         # Weights are not read again where everything that the points were measured on is probed.
@@ -184,7 +213,6 @@ def _probe(
         }
         if not measured or not all(record.has(task, fingerprint, settings) for fingerprint in measured):
             record.measure(setup.load_checkpoint(), task, settings)
-    return record.read()
 
 
 def _plain(config: ConfigDict) -> dict:

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from absl import app, flags, logging
 
-from mdl import measurement, startup, tasks
+from mdl import recording, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def main(_) -> None:
         "loss_last_100_steps": float(np.mean(jax.device_get(losses[-100:]))),
         "seconds": round(time.monotonic() - started),
         "device": startup.device(),
-        "versions": measurement.library_versions(),
+        "versions": recording.library_versions(),
     }
     huggingface.save(output, base.config, learner.params, tokenizer)
     write_then_rename(output / "training.json", (json.dumps(record, indent=1) + "\n").encode())

@@ -6,6 +6,7 @@ and reported on the test split. `choose_on="test"` is the paper's way, kept to c
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,6 +17,62 @@ from mdl.results import NO_MODEL, Result
 CHOOSE_ON = ("dev", "test")
 STAGES = (NO_MODEL, "random", "pretrained", "midtrained", "posttrained")
 NO_MODEL_LABEL = "no model"
+ESTIMATE_SHARE, ESTIMATE_BITS = 0.005, 64.0  # how far an estimated length may be from that of the file
+
+
+def settled(results: Iterable[Result]) -> list[Result]:
+    """Each program once: a verified point stands in the place of the estimated one of the same program.
+
+    Args:
+        results: points of any number of tasks and checkpoints.
+
+    Returns:
+        The points in their order, without estimates whose file was made and verified.
+    """
+    results = list(results)
+    verified = {_program(r) for r in results if r.source == "verified"}
+    return [r for r in results if r.source == "verified" or _program(r) not in verified]
+
+
+def _program(r: Result) -> tuple:
+    """What tells two programs of one evaluation apart, whether a file was written or not."""
+    settings = json.dumps(r.settings, sort_keys=True, default=str)
+    return (r.evaluation, r.package, r.format, r.stage, r.checkpoint, r.fingerprint, r.method, settings)
+
+
+def longest(r: Result) -> float:
+    """The most bits that the file of a point can have: its own where it is verified, else what an estimate allows."""
+    total = r.bits["total"]
+    return total if r.source == "verified" else (1 + ESTIMATE_SHARE) * total + ESTIMATE_BITS
+
+
+def worth_encoding(
+    results: Iterable[Result], upper: Callable[[Result], float], *, choose_on: str = "dev"
+) -> list[Result]:
+    """The points of one checkpoint whose programs belong to the frontier, or may well do.
+
+    A point is left out where a shorter one, however long its file turns out (`longest`), scores as much on the split
+    that chooses as the upper end of its own interval. What dominates a point that is left out is, or is dominated by,
+    one that is not: so once all these are verified, the frontier has verified points only.
+
+    Args:
+        results: points conditioned on one checkpoint, scored on the split that chooses.
+        upper: the upper end of a point's interval on that split; asked for only where it decides.
+        choose_on: the split that chooses: "dev", or "test" as the paper does.
+
+    Returns:
+        The points, by increasing bits.total.
+    """
+    field = "dev_performance" if choose_on == "dev" else "performance"
+    waiting = sorted(results, key=lambda r: (r.bits["total"], r.key))
+    files = sorted((longest(r), getattr(r, field)) for r in waiting)
+    found, best, seen = [], -math.inf, 0
+    for r in waiting:
+        while seen < len(files) and files[seen][0] < r.bits["total"]:
+            best, seen = max(best, files[seen][1]), seen + 1
+        if getattr(r, field) > best or upper(r) > best:
+            found.append(r)
+    return found
 
 
 def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:

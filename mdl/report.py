@@ -174,11 +174,24 @@ def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
             if constant is None
             else f"{constant:.{digits}f} on test, the best of those that training examples suggest"
         )
-        lines += [*_cells(rows, left=3), "", f"constant answer: {score}", ""]
+        lines += [*_cells(rows, left=3), "", *_sources(of_task, choose_on), f"constant answer: {score}", ""]
         lines += [f"{task}: task complexity at test {metric}", "", *_complexity(of_task, constant, choose_on), ""]
         lines += _too_long(of_task)
         lines += _leakage(of_task)
     return "\n".join(lines)
+
+
+def _sources(of_task: list[Result], choose_on: str) -> list[str]:
+    """How many points have a file that was decoded and scored, where some have none; a line."""
+    estimated = [r for r in of_task if r.source == "estimated"]
+    if not estimated:
+        return []
+    chosen = {id(r) for group in by_stage(of_task).values() for r in select(group, choose_on=choose_on)}
+    shown = sum(id(r) in chosen for r in estimated)
+    told = (
+        f"{len(of_task) - len(estimated)} verified; {len(estimated)} estimated, without a file (hollow in the picture)"
+    )
+    return [f"points: {told}, {shown} of these on a frontier"]
 
 
 def _complexity(of_task: list[Result], constant: float | None, choose_on: str) -> list[str]:

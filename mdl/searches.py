@@ -3,12 +3,16 @@
 import dataclasses
 import itertools
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdl import results
 from mdl.codes import settings as settings_code
 from mdl.machine import programs
 from mdl.methods import METHODS
+
+# Lists in a method's search that say when to yield a program -> the setting that says of a program which one it is.
+_YIELDED = {"examples": "examples", "epochs": "epochs", "shots": "shots", "widths": "width"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,25 @@ class Search:
         if (self.method in programs.MODELLESS) != (stage == results.NO_MODEL):
             return False
         return not self.stages or stage in self.stages
+
+    def narrowed(self, wanted: Iterable[Mapping[str, Any]]) -> "Search":
+        """This search with fewer programs, those that are left the same bytes.
+
+        Args:
+            wanted: settings of points that it found.
+
+        Returns:
+            The search for these, and for such others as lie between. The largest number of examples stays, since which
+            examples are chosen may depend on it: who stops at the last wanted program never comes to it.
+        """
+        wanted, (_, given) = list(wanted), self.parsed()
+        fewer = {}
+        for field, setting in _YIELDED.items():
+            values = getattr(given, field, None)
+            if isinstance(values, tuple) and values and all(setting in one for one in wanted):
+                most = {max(values)} if field == "examples" else set()
+                fewer[field] = tuple(sorted({one[setting] for one in wanted} | most))
+        return dataclasses.replace(self, search={**self.search, **fewer})
 
     def parsed(self) -> tuple[Any, Any]:
         """The method's `Settings` and `Search`.

@@ -74,6 +74,11 @@ class Setup:
             return None
         return checkpoints.load(self.source, stage=self.stage, seed=self.seed, dtype=self.dtype)
 
+    @property
+    def place(self) -> str:
+        """Where the checkpoint is read from, as JSON: equal texts, equal checkpoints."""
+        return json.dumps([self.source, self.stage, self.seed, self.dtype])
+
     def arithmetic(self) -> Arithmetic:
         """What decides the last bits; part of each program."""
         return Arithmetic(startup.threads(), self.dtype, self.batch_size)

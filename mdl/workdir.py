@@ -25,61 +25,17 @@ from absl import logging
 import mdl
 from mdl import results, scope
 from mdl.files import PARTIAL, told, write_then_rename
+from mdl.frontier import settled
 from mdl.machine import programs
 from mdl.machine.programs import ProgramError
+from mdl.pending import KEPT, PENDING, Pending
 
-PENDING = ".pending.json"
 _MOST_BYTES = 1 << 28  # of a JSON file here
 
 
 def versions() -> dict[str, Any]:
     """What else a point has to be of, to be of the present."""
     return {"package": mdl.__version__, "format": programs.VERSION}
-
-
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A program that lies encoded on disk and is not verified yet.
-
-    Attributes:
-        program: name of its file in `programs/`.
-        key, search: of its point, and of the search that found it.
-        fingerprint: of the checkpoint.
-        evaluation: its digest.
-        settings, examples, tokens, header_bits, payload_bits, method: as in `methods.Encoded` and its program.
-        adapted: digest of the model that it has to decode to.
-        too_long: test examples that it cannot answer; see `results.Result`.
-        seconds: of encoding.
-        environment: where it was encoded.
-        package, format: versions.
-    """
-
-    program: str
-    key: str
-    search: str
-    fingerprint: str
-    evaluation: str
-    settings: dict[str, Any]
-    examples: int
-    tokens: int
-    header_bits: float
-    payload_bits: float
-    method: str
-    adapted: str
-    too_long: int
-    seconds: float
-    environment: dict[str, str]
-    package: str
-    format: int
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            kind = dict if field.name in ("settings", "environment") else field.type
-            if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-                raise ValueError(f"{field.name} is {value!r:.80}")
-        if pathlib.PurePath(self.program).name != self.program:
-            raise ValueError(f"program is {self.program!r:.80}, which is no file's name")
 
 
 class Workdir:
@@ -172,7 +128,7 @@ class Workdir:
         digest, now = scope.identity(parts), versions()
         self._check(parts, digest)
         self._now = (digest, now["package"], now["format"])
-        others = len(self._points) - len(self.points())
+        others = self.left_out()
         if others:
             logging.warning(
                 "%s: %d points of another version of the package or of its format (this is %s, format %s) are left out "
@@ -203,13 +159,24 @@ class Workdir:
                 raise ValueError(f"{self.path} holds points of another evaluation ({point.evaluation}); {remedy}")
 
     def points(self) -> list[results.Result]:
-        """The points of the directory's evaluation and version."""
+        """The points of the directory's evaluation and version; of a verified program no estimate."""
         with self._guard:
-            return [point for point in self._points.values() if _of(point) == self._now]
+            return settled(point for point in self._points.values() if _of(point) == self._now)
 
     def left_out(self) -> int:
         """How many points are of another evaluation or version."""
-        return len(self._points) - len(self.points())
+        with self._guard:
+            return sum(_of(point) != self._now for point in self._points.values())
+
+    def has(self, key: str) -> bool:
+        """Whether a point is in the record."""
+        with self._guard:
+            return key in self._points
+
+    def is_taken(self, key: str) -> bool:
+        """Whether a point is in the record, or was taken on by this process."""
+        with self._guard:
+            return key in self._taken
 
     def add(self, key: str) -> bool:
         """Takes a point on, unless it is in the record or was taken on already; says whether it did."""
@@ -225,7 +192,7 @@ class Workdir:
             results.append(self.results_path, result)
             self._points[result.key] = result
             if result.program:
-                self._pending_path(pathlib.PurePath(result.program).name).unlink(missing_ok=True)
+                self._beside(pathlib.PurePath(result.program).name, PENDING).unlink(missing_ok=True)
 
     def record_search(self, key: str, about: dict[str, Any]) -> None:
         """Records that a search was run.
@@ -233,7 +200,7 @@ class Workdir:
         Args:
             key: identifies it.
             about: `method`, `checkpoint`, `stage`, `seconds` of encoding; where it `failed`, why; in `unmade` a text
-                for each point that could not be made.
+                for each point that could not be made; in `points` the keys of those that it came by.
         """
         with self._guard:
             self._searches[key] = {**about, "evaluation": self.evaluation, **versions()}
@@ -265,6 +232,12 @@ class Workdir:
             wanted = self._now
             return [dict(s) for s in self._searches.values() if (s["evaluation"], s["package"], s["format"]) == wanted]
 
+    def found(self, key: str) -> set[str]:
+        """Keys of the points that a search came by, recorded by it or before it; none where it was not run."""
+        with self._guard:
+            points = self._searches.get(key, {}).get("points", [])
+            return {point for point in points if isinstance(point, str)} if isinstance(points, list) else set()
+
     def is_done(self, key: str) -> bool:
         """Whether a search need not be run: it did not fail, and all its programs are verified or lie on disk."""
         with self._guard:
@@ -274,15 +247,30 @@ class Workdir:
             waiting = {pending.key for pending in self.pending()} if about.get("unverified") else set()
             return set(about.get("unverified", ())) <= waiting
 
-    def write_pending(self, pending: Pending) -> None:
-        """Records that a program lies on disk, whole, and waits to be verified."""
+    def write_pending(self, pending: Pending, kept: bool = False) -> None:
+        """Records that a program lies on disk, whole, and waits to be verified; or, `kept`, to be chosen or not."""
         content = json.dumps(dataclasses.asdict(pending), indent=1, sort_keys=True) + "\n"
-        write_then_rename(self._pending_path(pending.program), content.encode())
+        write_then_rename(self._beside(pending.program, KEPT if kept else PENDING), content.encode())
+
+    def kept(self, program: str) -> Pending | None:
+        """What was recorded of a program that waits to be chosen; None where there is none, or it is damaged."""
+        pending = _read_pending(self._beside(program, KEPT))
+        return pending if pending is not None and self.is_whole(pending) else None
+
+    def choose(self, pending: Pending) -> None:
+        """A program that was kept waits to be verified from now on."""
+        self._beside(pending.program, KEPT).replace(self._beside(pending.program, PENDING))
+
+    def drop_kept(self, program: str) -> None:
+        """Removes a program that waits to be chosen, if it does."""
+        if self._beside(program, KEPT).exists():
+            for ending in ("", programs.SIDECAR, KEPT):
+                self._beside(program, ending).unlink(missing_ok=True)
 
     def drop_pending(self, pending: Pending, why: str) -> None:
         """The program is not verified as it lies there: its search is run again, the next time that it may be."""
         with self._guard:
-            self._pending_path(pending.program).unlink(missing_ok=True)
+            self._beside(pending.program, PENDING).unlink(missing_ok=True)
             self.record_unverified(pending.search, pending.key, why)
 
     def pending(self) -> list[Pending]:
@@ -315,8 +303,8 @@ class Workdir:
         except (ProgramError, OSError):
             return False
 
-    def _pending_path(self, program: str) -> pathlib.Path:
-        return self.path / "programs" / (program + PENDING)
+    def _beside(self, program: str, ending: str) -> pathlib.Path:
+        return self.path / "programs" / (program + ending)
 
 
 def _of(point: results.Result) -> tuple[str, str, int]:

@@ -274,7 +274,7 @@ def test_scripts_are_left_out_where_they_are_not_allowed(tmp_path):
 
 
 def test_the_constant_answer_is_the_best_on_test_so_that_no_target_is_one():
-    from mdl.measurement import _constant
+    from mdl.recording import constant
     from mdl.tasks.metrics import Mean
     from mdl.tasks.task import Example, Task
 
@@ -282,4 +282,4 @@ def test_the_constant_answer_is_the_best_on_test_so_that_no_target_is_one():
     metric = Mean("accuracy", lambda output, example: output == example.reference)
     train, test = rows("aaab"), rows("abbb")  # the most common label of train is not that of test
     task = Task("t", metric, train, test, test, "", 4, output="choose", labels=("a", "b"))
-    assert _constant(task, test) == 0.75
+    assert constant(task, test) == 0.75

@@ -195,6 +195,7 @@ random      zero_shot         verified    2,240  280 B      649 B         8  0.0
 pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.300, 0.320]
             lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.510, 0.530]
 
+points: 5 verified; 1 estimated, without a file (hollow in the picture), 1 of these on a frontier
 constant answer: 0.100 on test, the best of those that training examples suggest
 
 gsm8k: task complexity at test exact match

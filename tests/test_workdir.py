@@ -18,8 +18,9 @@ from experiments import published
 from mdl import measurement, results, scope, workdir
 from mdl.machine import running
 from mdl.measurement import Measurement, Search
+from mdl.methods import METHODS
 from mdl.tasks.opinions import opinions
-from mdl.verification import Setup, Verdict, VerificationError, Verifiers, WorkerEnded
+from mdl.verification import Job, Setup, Verdict, VerificationError, Verifiers, WorkerEnded
 from mdl.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -82,8 +83,8 @@ def _setup(rows, dev=5, test=10, **settings):
 
 
 def _measure(path, setup, files, **search):
-    measured = Measurement(path, allow_scripts=True)
-    measured.measure([setup], [Search("script", search={"files": files, "constant": False, **search})], resamples=10)
+    measured = Measurement(path, allow_scripts=True, resamples=10)
+    measured.measure([setup], [Search("script", search={"files": files, "constant": False, **search})])
     return measured.record
 
 
@@ -197,14 +198,14 @@ def test_a_record_without_an_evaluation_is_of_an_older_version(tmp_path, rows, s
 
 
 def test_failed_searches_are_tried_again_and_end_nothing(tmp_path, rows, scripts, monkeypatch, capsys):
-    path, whole = tmp_path / "w", measurement.METHODS["script"].encode
+    path, whole = tmp_path / "w", METHODS["script"].encode
     failing = lambda *a: (_ for _ in ()).throw(FloatingPointError("trained weights are not finite"))
-    monkeypatch.setattr(measurement.METHODS["script"], "encode", failing)
+    monkeypatch.setattr(METHODS["script"], "encode", failing)
     record = _measure(path, _setup(rows), scripts)
     assert record.points() == []
     with pytest.raises(ValueError, match="no points; no model script failed.*not finite"):
         published.publish(record)
-    monkeypatch.setattr(measurement.METHODS["script"], "encode", whole)
+    monkeypatch.setattr(METHODS["script"], "encode", whole)
     record = _measure(path, _setup(rows), scripts)
     published.publish(record)
     assert len(record.points()) == 2 and "failed" not in capsys.readouterr().out
@@ -232,7 +233,7 @@ class Killed(BaseException):
     "trouble", [Killed(), WorkerEnded("the verifying process ended with code -9")], ids=["kill", "worker"]
 )
 def test_an_encoded_program_is_verified_and_not_made_again(tmp_path, rows, scripts, monkeypatch, trouble):
-    path, whole = tmp_path / "w", measurement.METHODS["script"].encode
+    path, whole = tmp_path / "w", METHODS["script"].encode
     Here.trouble = [trouble]
     try:
         _measure(path, _setup(rows), scripts[:1])
@@ -241,7 +242,7 @@ def test_an_encoded_program_is_verified_and_not_made_again(tmp_path, rows, scrip
     assert _points(path) == [] and len(list((path / "programs").glob("*.program"))) == 1
     assert len(Workdir(path).load().pending()) == 1
     made = []
-    monkeypatch.setattr(measurement.METHODS["script"], "encode", lambda *a: made.append(1) or whole(*a))
+    monkeypatch.setattr(METHODS["script"], "encode", lambda *a: made.append(1) or whole(*a))
     record = _measure(path, _setup(rows), scripts[:1])
     (point,) = record.points()
     assert len(Here.verified) == 1 and point.source == "verified" and point.examples == 0
@@ -357,7 +358,7 @@ def test_a_worker_that_dies_is_replaced_and_one_that_is_killed_stays_dead(tmp_pa
     monkeypatch.setattr(subprocess, "Popen", lambda command, **how: real([sys.executable, str(script)], **how))
     pool, got = Verifiers(tmp_path / "logs"), []
     for name in ("once", "twice", "fine"):
-        job = measurement.Job(Setup("", "none", 0, {}), pathlib.Path(name), pathlib.Path("p"), pathlib.Path("o"))
+        job = Job(Setup("", "none", 0, {}), pathlib.Path(name), pathlib.Path("p"), pathlib.Path("o"))
         pool.submit(
             job, lambda verdict, name=name: got.append(name), lambda e, name=name: got.append((name, str(e)[:30]))
         )
@@ -404,7 +405,7 @@ def test_chats_with_a_base_model_are_left_out_with_a_notice(tmp_path, rows, caps
 
 def test_an_estimate_that_diverged_ends_nothing(tmp_path, rows, monkeypatch):
     setup = dataclasses.replace(_setup(rows, metric="label_likelihood"), source="stories260k", stage="pretrained")
-    Method = measurement.METHODS["zero_shot"]
+    Method = METHODS["zero_shot"]
     whole, made = Method.encode, Measurement(tmp_path / "w")
 
     def diverged(*given):

@@ -1,7 +1,6 @@
 """Runs a program file: decode it with its checkpoint, answer prompts. The counted script is a call of `run`."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -185,10 +184,16 @@ def read_answers(path: str | os.PathLike) -> list[Answer]:
     return [json.loads(line)["answer"] for line in pathlib.Path(path).read_text(encoding="utf-8").split("\n") if line]
 
 
-@functools.lru_cache(maxsize=1)
-def _load(name: str, stage: str | None, seed: int, dtype: str) -> Checkpoint:
-    """The checkpoint in use: programs come checkpoint by checkpoint."""
-    return checkpoints.load(name, stage=stage, seed=seed, dtype=dtype)
+_loaded: dict[tuple, Checkpoint] = {}
+
+
+def _load(*named: Any) -> Checkpoint:
+    """The checkpoint in use, by name, stage, seed and dtype; the one before it is freed first."""
+    if named not in _loaded:
+        _loaded.clear()
+        name, stage, seed, dtype = named
+        _loaded[named] = checkpoints.load(name, stage=stage, seed=seed, dtype=dtype)
+    return _loaded[named]
 
 
 def run(

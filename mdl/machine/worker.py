@@ -18,7 +18,7 @@ from mdl.machine.running import run
 
 def main() -> None:
     """Serves until standard input ends, or the process that started it."""
-    _end_with_parent()
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log
 
@@ -43,7 +43,7 @@ def main() -> None:
             os._exit(1)  # nobody listens
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """The kernel kills this process when its parent ends, where it can be told to (Linux); Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

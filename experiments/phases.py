@@ -1,0 +1,62 @@
+"""The phases of a run: encode, verify, report. Where two processes cannot share a device, each has it to itself.
+
+On a CPU programs are verified beside the encoder. On an accelerator the encoder runs in a process of its own, and once
+it has ended, and its memory is free, the verifying process begins.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import jax
+
+from mdl.machine.worker import end_with_parent
+
+PHASES = ("all", "encode", "verify", "report")
+_PARENT = "MDL_PARENT"  # variable that tells the encoding process which one to end with
+_ASK = "import jax; print(jax.default_backend())"
+
+
+def accelerated() -> bool:
+    """Whether JAX computes on another device than the CPU here; this process takes hold of none to find out.
+
+    Raises:
+        ValueError: the device that JAX is told to use, or finds, cannot be used.
+    """
+    told = jax.config.jax_platforms or ""
+    if told:
+        return told.split(",")[0] != "cpu"
+    plugins = importlib.util.find_spec("jax_plugins") or metadata.entry_points(group="jax_plugins")
+    if not plugins and not importlib.util.find_spec("libtpu"):
+        return False
+    asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True)
+    if asked.returncode:
+        why = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"JAX finds no device that it can use ({why}); JAX_PLATFORMS=cpu computes without one")
+    return asked.stdout.split()[-1] != "cpu"
+
+
+def encode_elsewhere() -> None:
+    """Runs this very command's encoding phase in another process, which ends with this one.
+
+    Raises:
+        SystemExit: it failed, and has said why.
+        ValueError: it was killed.
+    """
+    command = [sys.executable, *sys.orig_argv[1:], "--phase=encode"]
+    code = subprocess.run(command, env={**os.environ, _PARENT: str(os.getpid())}).returncode
+    if code < 0:
+        raise ValueError(f"the encoding process was ended by signal {-code}; the same command goes on from there")
+    if code:
+        sys.exit(code)
+
+
+def end_with_caller() -> None:
+    """In a process of `encode_elsewhere`: it ends when the one that started it does; elsewhere nothing happens."""
+    parent = os.environ.pop(_PARENT, None)
+    if parent is not None:
+        end_with_parent()
+        if os.getppid() != int(parent):
+            sys.exit(1)
