@@ -1,10 +1,12 @@
 """From a file to the device in one pass over memory: weights are checked, cast and transposed block by block.
 
-A block stays in its core's cache from the check to the copy. The copies lie in large pieces of host memory, which cost
-the system few page faults (NumPy asks for huge pages), and are aligned, so that a CPU device takes them as they lie.
+A block stays in its core's cache from the check to the copy. Copies are aligned, so that a CPU device takes them as
+they lie. Their memory is the system's own, not NumPy's, which asks for huge pages: where a virtual machine has given
+those back to its host, they take long to come (SmolLM2-135M: 1 s of system time instead of 0.2 s).
 """
 
 import math
+import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,13 +14,13 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 _ALIGNMENT = 64  # bytes: XLA's, of arrays that its CPU device uses in place
-_PIECE = 64 << 20  # bytes: more than glibc keeps for itself when it is freed
+_PIECE = 64 << 20  # bytes
 _BLOCK = 1 << 17  # numbers
 _LEAST_ROWS = 64  # of a block: a transposed copy writes whole cache lines
 
 
 class Memory:
-    """Host memory for arrays, taken in large pieces; a piece is given back with the last array that lies in it."""
+    """Host memory for arrays, taken in pieces; a piece is given back with the last array that lies in it."""
 
     def __init__(self):
         self._left = np.empty(0, np.uint8)
@@ -28,8 +30,7 @@ class Memory:
         size = math.prod(shape) * dtype.itemsize
         padded = -(-size // _ALIGNMENT) * _ALIGNMENT
         if padded > self._left.size:
-            piece = np.empty(max(padded, _PIECE) + _ALIGNMENT, np.uint8)
-            self._left = piece[-piece.ctypes.data % _ALIGNMENT :]
+            self._left = np.frombuffer(mmap.mmap(-1, max(padded, _PIECE), flags=mmap.MAP_PRIVATE), np.uint8)
         taken, self._left = self._left[:size], self._left[padded:]
         return taken.view(dtype).reshape(shape)
 

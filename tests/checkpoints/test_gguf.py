@@ -388,3 +388,11 @@ def test_counts_beyond_the_file_are_refused_before_anything_is_made(tmp_path, at
 def test_the_stored_type_is_known(tmp_path):
     assert our_gguf.stored_dtype(gguf_file.read(write(tmp_path / "a.gguf"))) == "float32"
     assert our_gguf.stored_dtype(gguf_file.read(write(tmp_path / "b.gguf", quantise=("q_proj",)))) == "float32"
+
+
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.gguf", dataclasses.replace(CONFIG, vocab_size=300))
+    parsed, original = [], gguf_file.read
+    monkeypatch.setattr(gguf_file, "read", lambda path: (parsed.append(path), original(path))[1])
+    load(path)
+    assert parsed == [path]
