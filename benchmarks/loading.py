@@ -11,6 +11,7 @@ whatever else runs (Linux). A result file holds one entry a checkpoint, by its d
 """
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -110,9 +111,14 @@ def define_flags() -> None:
 
 def main(_) -> None:
     """Compares, and writes the checkpoint's entry of the result file."""
-    directory = pathlib.Path(flags.FLAGS.directory)
+    directory, before = pathlib.Path(flags.FLAGS.directory), os.getloadavg()[0]
     report = compare(str(directory), flags.FLAGS.repeats) | {
         "repeats": flags.FLAGS.repeats,
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": [
+            round(before, 1),
+            round(os.getloadavg()[0], 1),
+        ],  # of all that runs
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": measurement.versions(),
         "time": time.strftime("%Y-%m-%d"),
