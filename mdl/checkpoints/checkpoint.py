@@ -1,7 +1,9 @@
 """A checkpoint: what a program's length is conditioned on."""
 
+import contextlib
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import math
@@ -9,12 +11,13 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl.checkpoints import families, gguf, hub, huggingface, store, transformer
+from mdl.checkpoints import families, gguf, gguf_file, hub, huggingface, store, transformer
 from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -71,6 +74,19 @@ class Source:
     stored_dtype: Callable[[], str]
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the garbage collector from looking again and again through vocabularies that stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> Source:
     """Finds a checkpoint and reads its config and tokenizer; arguments and errors as for `load`."""
     if stage is not None and stage not in STAGES:
@@ -103,8 +119,9 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
         stream = functools.partial(huggingface.stream, path, config)
         dtype = functools.partial(huggingface.stored_dtype, path)
     elif path.suffix == ".gguf":
-        config, tokenizer = gguf.load_config(path)
-        stream, dtype = functools.partial(gguf.stream, path, config), functools.partial(gguf.stored_dtype, path)
+        file = gguf_file.read(path)
+        config, tokenizer = gguf.load_config(file)
+        stream, dtype = functools.partial(gguf.stream, file, config), functools.partial(gguf.stored_dtype, file)
     else:
         raise ValueError(f"{path}: neither a directory nor a .gguf file; give a directory in Hugging Face layout")
     tokenizer = tokenizer.within(config.vocab_size, str(path))
@@ -140,6 +157,7 @@ def _initialised(
             yield path, array if place is None else jax.device_put(array, place(path, array.shape))
 
 
+@_uncollected()
 def load(
     source: str | os.PathLike,
     stage: str | None = None,
@@ -164,22 +182,55 @@ def load(
         ValueError: the source or the stage is unknown, or the files cannot be read.
     """
     found = find(source, stage, seed)
-    params = huggingface.unflatten(found.config, found.stream(dtype=dtype, place=place, allow_nan=allow_nan))
-    fingerprint = _fingerprint(found.config, params, found.tokenizer)
+    stream = found.stream(dtype=dtype, place=place, allow_nan=allow_nan)
+    arrays, fingerprint = _digested(found.config, found.tokenizer, stream)
+    params = huggingface.unflatten(found.config, arrays.items())
     return Checkpoint(found.name, found.stage, found.config, params, found.tokenizer, fingerprint)
 
 
-def _fingerprint(config: ModelConfig, params: Params, tokenizer: Tokenizer) -> str:
-    """Tensors go by their names in files, and config fields at their defaults are left out: neither changes later."""
+def _digested(
+    config: ModelConfig, tokenizer: Tokenizer, stream: Iterator[tuple[Path, jax.Array]]
+) -> tuple[dict[Path, jax.Array], str]:
+    """What a stream gives, and the fingerprint: a thread digests arrays while the next ones are read.
+
+    Tensors go by their names in files, and config fields at their defaults are left out: neither changes later.
+    """
+    arrays: dict[Path, jax.Array] = {}
+    parts: list[tuple[str, Path]] = []  # in the order of the digest
+    with ThreadPoolExecutor(1) as thread:
+        digest = thread.submit(_config_digest, config, tokenizer)
+        updates: list[Future] = []
+        for path, array in stream:
+            parts = parts or _parts(config)  # not before the first: reading checks that the config fits the file
+            arrays[path] = array
+            while len(updates) < len(parts) and parts[len(updates)][1] in arrays:
+                name, ready = parts[len(updates)]
+                updates.append(thread.submit(_update, digest, name, arrays[ready]))
+    for update in updates:
+        update.result()  # raises what it raised
+    return arrays, digest.result().hexdigest()[:16]
+
+
+def _parts(config: ModelConfig) -> list[tuple[str, Path]]:
+    """Name and path of each parameter."""
+    shapes = [(path, leaf.shape) for path, leaf in huggingface.flat(transformer.shapes(config))]
+    return [
+        (f"{tensor.name} {part}", path)
+        for tensor in families.tensors(config, shapes)
+        for part, path in enumerate(tensor.paths)
+    ]
+
+
+def _config_digest(config: ModelConfig, tokenizer: Tokenizer) -> "hashlib._Hash":
     fields = {field.name: (getattr(config, field.name), field.default) for field in dataclasses.fields(config)}
     shape = {name: value for name, (value, default) in fields.items() if value != default and name != "huggingface"}
     shape["layers"] = [dataclasses.asdict(layer) for layer in config.layers]
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     digest.update(tokenizer.fingerprint().encode())
-    arrays = dict(huggingface.flat(params))
-    for tensor in families.tensors(config, [(path, leaf.shape) for path, leaf in arrays.items()]):
-        for part, path in enumerate(tensor.paths):
-            array = np.asarray(arrays[path])
-            digest.update(f"{tensor.name} {part} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8))
-    return digest.hexdigest()[:16]
+    return digest
+
+
+def _update(digest: Future, name: str, array: jax.Array) -> None:
+    stored = np.asarray(array)
+    digest.result().update(f"{name} {stored.dtype} {stored.shape}".encode())
+    digest.result().update(np.ascontiguousarray(stored).view(np.uint8))

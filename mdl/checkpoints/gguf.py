@@ -102,14 +102,14 @@ def load(
     Raises:
         ValueError: the file is broken, or asks for what is not implemented.
     """
-    config, tokenizer = load_config(path)
-    params = unflatten(config, stream(path, config, dtype=dtype, place=place, allow_nan=allow_nan))
+    file = gguf_file.read(path)
+    config, tokenizer = load_config(file)
+    params = unflatten(config, stream(file, config, dtype=dtype, place=place, allow_nan=allow_nan))
     return config, params, tokenizer
 
 
-def stream(path: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tuple[Path, jax.Array]]:
+def stream(file: gguf_file.File, config: ModelConfig, **how) -> Iterator[tuple[Path, jax.Array]]:
     """Path and array of each parameter, read when asked for; `how` as for `huggingface.read_params`."""
-    file = gguf_file.read(path)
     _, _, blocks, shifted = _ARCHITECTURES[file.fields["general.architecture"]]
     names = {_huggingface_name(name, blocks): name for name in file.tensors}
     stored = {theirs: file.tensors[name].shape for theirs, name in names.items()}
@@ -124,18 +124,17 @@ def stream(path: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tupl
             return _halves(array, config.num_kv_heads)
         return array
 
-    return huggingface.read_params(config, stored, read, str(path), **how)
+    return huggingface.read_params(config, stored, read, str(file.path), **how)
 
 
-def load_config(path: str | os.PathLike) -> tuple[ModelConfig, Tokenizer]:
-    """Reads config and tokenizer of a GGUF file."""
-    file = gguf_file.read(path)
-    return _config(file), Tokenizer.from_gguf(file.fields, str(path))
+def load_config(file: gguf_file.File) -> tuple[ModelConfig, Tokenizer]:
+    """Config and tokenizer of a GGUF file."""
+    return _config(file), Tokenizer.from_gguf(file.fields, str(file.path))
 
 
-def stored_dtype(path: str | os.PathLike) -> str:
+def stored_dtype(file: gguf_file.File) -> str:
     """The type that holds the weights without loss: bfloat16 or float16 where all matrices have it, else float32."""
-    kinds = {tensor.kind.name for tensor in gguf_file.read(path).tensors.values() if len(tensor.shape) > 1}
+    kinds = {tensor.kind.name for tensor in file.tensors.values() if len(tensor.shape) > 1}
     return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
 
 

@@ -98,7 +98,7 @@ class _Cursor:
     """A place in a file, behind which nothing was read yet."""
 
     def __init__(self, data: np.ndarray):
-        self._data, self._at = data, 0
+        self._data, self._at = memoryview(data), 0  # whose slices are made faster than an array's
 
     def contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if self._take(4) != b"GGUF":
@@ -122,15 +122,17 @@ class _Cursor:
             raise _Broken(f"it ends before {what} announced at byte {self._at}")
 
     def _take(self, size: int) -> bytes:
-        self._expect(size, f"{size:,} bytes")
-        self._at += size
-        return self._data[self._at - size : self._at].tobytes()
+        start, end = self._at, self._at + size
+        if end > len(self._data):
+            self._expect(size, f"{size:,} bytes")
+        self._at = end
+        return self._data[start:end].tobytes()
 
     def _number(self, form: str) -> Any:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _text(self) -> str:
-        return self._take(self._number("<Q")).decode("utf-8")
+        return self._take(int.from_bytes(self._take(8), "little")).decode("utf-8")
 
     def _name(self) -> str:
         name = self._text()

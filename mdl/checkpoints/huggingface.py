@@ -1,6 +1,5 @@
 """Hugging Face checkpoints in and out: `config.json` and safetensors, without torch."""
 
-import contextlib
 import json
 import math
 import os
@@ -11,18 +10,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes  # noqa: F401 (registers bfloat16 with NumPy, which safetensors needs)
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from mdl.checkpoints import families, transformer
+from mdl.checkpoints import copying, families, safetensors_file, transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
-from mdl.json_files import Kind, check_fields, is_file_name, one_line, read_object
+from mdl.json_files import Kind, check_fields, is_file_name, read_object
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
 Path = tuple[str | int, ...]  # keys of the nested dictionary of parameters
 Placement = Callable[[Path, tuple[int, ...]], jax.sharding.Sharding]
 _MOST_INDEX = 1 << 27  # bytes
@@ -76,25 +72,28 @@ def read_params(
         stored, inner = {alias: stored[name] for alias, name in aliases.items()}, read
         read = lambda name: inner(aliases[name])
     _check_tensors(config, wanted, stored, source)
-    for tensor in wanted:
-        if all(map(skip, tensor.paths)):
-            continue
-        array = read(tensor.name)
-        if not allow_nan and not np.isfinite(array).all():
-            raise ValueError(
-                f"{source}: {tensor.name} has weights that are not finite; "
-                "copy or download it again, or pass allow_nan=True"
-            )
-        tied = tensor.paths[0] == ("embed_tokens",) and config.tie_embeddings and head in stored
-        if tied and not np.array_equal(read(head), array, equal_nan=allow_nan):
-            raise ValueError(
-                f"{source}: {head} differs from {tensor.name}, though tie_word_embeddings is true; set it to false in "
-                "config.json to use both, or remove the tensor that is not meant"
-            )
-        for path, piece in zip(tensor.paths, tensor.split(array), strict=True):
-            piece = np.ascontiguousarray(piece, dtype)
-            where = None if place is None else place(path, piece.shape)
-            yield path, jax.device_put(piece, where, may_alias=False)  # `piece` may be a view of the file
+    memory = copying.Memory()
+    with copying.threads() as workers:
+        for tensor in wanted:
+            if all(map(skip, tensor.paths)):
+                continue
+            array, pieces = read(tensor.name), []
+            for piece in tensor.split(array):
+                pieces.append(memory.empty(piece.shape, jnp.dtype(dtype)))
+                if not copying.copy(piece, pieces[-1], workers, allow_nan):
+                    raise ValueError(
+                        f"{source}: {tensor.name} has weights that are not finite; "
+                        "copy or download it again, or pass allow_nan=True"
+                    )
+            tied = tensor.paths[0] == ("embed_tokens",) and config.tie_embeddings and head in stored
+            if tied and not np.array_equal(read(head), array, equal_nan=allow_nan):
+                raise ValueError(
+                    f"{source}: {head} differs from {tensor.name}, though tie_word_embeddings is true; set it to "
+                    "false in config.json to use both, or remove the tensor that is not meant"
+                )
+            for path, piece in zip(tensor.paths, pieces, strict=True):
+                where = None if place is None else place(path, piece.shape)
+                yield path, jax.device_put(piece, where, may_alias=True)  # nothing else writes to `piece`
 
 
 def flat(params: Params) -> Iterator[tuple[Path, Any]]:
@@ -162,50 +161,30 @@ def load(
 def stream(directory: str | os.PathLike, config: ModelConfig, **how) -> Iterator[tuple[Path, jax.Array]]:
     """Path and array of each parameter, read when asked for; `how` as for `read_params`.
 
-    A file is opened anew for each tensor: what was mapped for one is given back before the next.
+    Files stay mapped; what was read of them for one tensor is given back before the next.
     """
-    where, stored, types = {}, {}, {}
-    for path in _weight_files(pathlib.Path(directory)):
-        for name, (shape, kind) in _table(path).items():
+    where: dict[str, safetensors_file.File] = {}
+    files = [safetensors_file.read(path) for path in _weight_files(pathlib.Path(directory))]
+    for file in files:
+        for name in file.tensors:
             if name in where:
-                raise ValueError(f"{path}: {name} is in {where[name].name} too; keep one of the two")
-            where[name], stored[name], types[name] = path, shape, kind
+                raise ValueError(f"{file.path}: {name} is in {where[name].path.name} too; keep one of the two")
+            where[name] = file
 
     def read(name: str) -> np.ndarray:
-        if types[name] not in _FLOATS:
-            raise ValueError(
-                f"{where[name]}: {name} has type {types[name]}, quantised weights are not implemented; "
-                f"save it as one of {', '.join(_FLOATS)}"
-            )
-        with _open(where[name]) as file:
-            return file.get_tensor(name)
+        for file in files:
+            file.release()
+        return where[name].read(name)
 
-    return read_params(config, stored, read, str(directory), **how)
+    shapes = {name: file.tensors[name].shape for name, file in where.items()}
+    return read_params(config, shapes, read, str(directory), **how)
 
 
 def stored_dtype(directory: str | os.PathLike) -> str:
     """The type that holds the weights without loss: bfloat16 or float16 where all matrices have it, else float32."""
-    tables = [_table(path).values() for path in _weight_files(pathlib.Path(directory))]
-    kinds = {kind for table in tables for shape, kind in table if len(shape) == 2}
+    files = [safetensors_file.read(path) for path in _weight_files(pathlib.Path(directory))]
+    kinds = {tensor.kind for file in files for tensor in file.tensors.values() if len(tensor.shape) == 2}
     return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
-
-
-def _table(path: pathlib.Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and type of each tensor of a file; the library checks that they fill it without gap or overlap."""
-    with _open(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        return {name: (tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()}
-
-
-@contextlib.contextmanager
-def _open(path: pathlib.Path):
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            yield file
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as safetensors ({one_line(error)}); copy or download it again"
-        ) from None
 
 
 def save(

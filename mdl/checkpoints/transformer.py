@@ -4,6 +4,7 @@ Dimensions in comments: B batch, T time, S cache slots, V vocabulary, D model, F
 H head.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -282,15 +283,30 @@ def _slots(layer: Layer, slots: int) -> int:
     return slots if layer.window is None else min(slots, layer.window)
 
 
+class _OneKey:
+    """Stands for `nnx.Rngs` where nothing is drawn: its traced counters take time that grows with the depth squared."""
+
+    def __init__(self):
+        self._key = jax.random.key(0)
+
+    def params(self) -> jax.Array:
+        return self._key
+
+    lora = params
+
+
 @functools.lru_cache(maxsize=64)
 def _structure(config: ModelConfig):
     """Graph definition and abstract state of a config, without allocating anything."""
-    return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: Transformer(config, _OneKey())))
 
 
 def shapes(config: ModelConfig) -> Params:
-    """Nested dictionary of `jax.ShapeDtypeStruct`, one a parameter."""
-    return nnx.to_pure_dict(_structure(config)[1])
+    """Nested dictionary of `jax.ShapeDtypeStruct`, one a parameter; layers of one kind are looked at once."""
+    kinds = tuple(dict.fromkeys(config.layers))
+    state = nnx.to_pure_dict(_structure(dataclasses.replace(config, layers=kinds))[1])
+    each = [state["layers"][kinds.index(layer)] for layer in config.layers]
+    return state | {"layers": {i: jax.tree.map(lambda leaf: leaf, layer) for i, layer in enumerate(each)}}
 
 
 def initialise(config: ModelConfig, seed: int) -> Params:

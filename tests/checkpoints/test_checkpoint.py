@@ -1,12 +1,14 @@
 """Names, stages and fingerprints of checkpoints."""
 
+import gc
 import json
 
 import jax
 import numpy as np
 import pytest
+from tiny import torch_model
 
-from mdl.checkpoints import EMBEDDED, huggingface, load
+from mdl.checkpoints import EMBEDDED, checkpoint, huggingface, load
 
 
 def test_embedded_checkpoint_is_the_published_one(shared):
@@ -30,6 +32,49 @@ def test_random_stage_keeps_config_and_tokenizer_only(tmp_path):
     huggingface.save(tmp_path / "here", trained.config, trained.params, trained.tokenizer)
     (tmp_path / "here" / "model.safetensors").unlink()  # a random checkpoint does not read the weights
     assert load(tmp_path / "here", stage="random").fingerprint == random.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "want"),
+    [
+        ("stories260k", "float32", "332bdfd2c687f811"),
+        ("stories260k", "bfloat16", "468e735410101ac8"),
+        ("stories260k-chat", "float32", "3c3ddcfdd421549b"),
+    ],
+)
+def test_fingerprints_stay(name, dtype, want):
+    """Programs that were written name them."""
+    assert load(name, dtype=dtype).fingerprint == want
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_reading(tmp_path):
+    fields = {"model_type": "gpt_neox", "vocab_size": 512, "hidden_size": 16, "intermediate_size": 32}
+    theirs = torch_model(fields | {"num_hidden_layers": 2, "num_attention_heads": 4})  # q, k, v lie in one tensor
+    theirs.save_pretrained(tmp_path / "neox")
+    config, params = huggingface.load(tmp_path / "neox")
+    leaves = list(huggingface.flat(params))
+    tokenizer = load("stories260k").tokenizer
+    orders = leaves, leaves[::-1], list(huggingface.stream(tmp_path / "neox", config))
+    assert [path for path, _ in orders[2]] != [path for path, _ in leaves]
+    found = [checkpoint._digested(config, tokenizer, iter(order)) for order in orders]
+    assert len({fingerprint for _, fingerprint in found}) == 1
+    assert all(arrays.keys() == dict(leaves).keys() for arrays, _ in found)
+
+
+def test_the_collector_rests_only_while_loading(monkeypatch):
+    seen = []
+    monkeypatch.setattr(checkpoint, "_parts", lambda config: seen.append(gc.isenabled()) or [])
+    load("stories260k")
+    with pytest.raises(ValueError, match="unknown"):
+        load("gpt5")
+    assert seen[0] is False
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        load("stories260k")
+        assert not gc.isenabled()  # as it was
+    finally:
+        gc.enable()
 
 
 def test_fingerprint_sees_one_bit(tmp_path):

@@ -202,7 +202,7 @@ def test_byte_level_tokenizer():
 
 def test_sentencepiece_tokenizer_is_the_embedded_one(tmp_path):
     path = write(tmp_path / "spm.gguf", vocabulary=sentencepiece_fields())
-    ours, embedded = our_gguf.load_config(path)[1], load("stories260k").tokenizer
+    ours, embedded = our_gguf.load_config(gguf_file.read(path))[1], load("stories260k").tokenizer
     assert ours.bos_id == embedded.bos_id == 1
     theirs, mine = (json.loads(t.backend.to_str())["model"]["merges"] for t in (embedded, ours))
     assert mine == theirs
@@ -386,5 +386,13 @@ def test_counts_beyond_the_file_are_refused_before_anything_is_made(tmp_path, at
 
 
 def test_the_stored_type_is_known(tmp_path):
-    assert our_gguf.stored_dtype(write(tmp_path / "a.gguf")) == "float32"
-    assert our_gguf.stored_dtype(write(tmp_path / "b.gguf", quantise=("q_proj",))) == "float32"
+    assert our_gguf.stored_dtype(gguf_file.read(write(tmp_path / "a.gguf"))) == "float32"
+    assert our_gguf.stored_dtype(gguf_file.read(write(tmp_path / "b.gguf", quantise=("q_proj",)))) == "float32"
+
+
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.gguf", dataclasses.replace(CONFIG, vocab_size=300))
+    parsed, original = [], gguf_file.read
+    monkeypatch.setattr(gguf_file, "read", lambda path: (parsed.append(path), original(path))[1])
+    load(path)
+    assert parsed == [path]

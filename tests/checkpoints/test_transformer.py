@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_config
+from flax import nnx
+from tiny import LLAMA, tiny_config
 
-from mdl.checkpoints import huggingface, transformer
+from mdl.checkpoints import families, huggingface, transformer
 from mdl.checkpoints.config import Lora
 
 
@@ -65,3 +66,34 @@ def test_adapters_of_a_bfloat16_model_do_what_they_do_in_float32():
     assert (kernel["lora_b"].dtype, kernel["kernel"].dtype) == (jnp.float32, jnp.bfloat16)
     assert np.isfinite(kernel["lora_b"]).all()
     assert np.abs(kernel["lora_b"]).max() > 0
+
+
+def mixed_config():
+    """Layers of two kinds, in turns, and a head of its own."""
+    fields = LLAMA | {"model_type": "qwen2", "num_hidden_layers": 6, "use_sliding_window": True, "sliding_window": 8}
+    return families.from_huggingface(fields | {"layer_types": ["full_attention", "sliding_attention"] * 3}, "test")
+
+
+@pytest.mark.parametrize("lora", [None, Lora(2, 4.0)])
+@pytest.mark.parametrize("make", [tiny_config, mixed_config])
+def test_shapes_are_those_of_the_model(make, lora):
+    config = dataclasses.replace(make(), lora=lora)
+    want = jax.eval_shape(lambda: nnx.to_pure_dict(nnx.state(transformer.Transformer(config, nnx.Rngs(0)), nnx.Param)))
+    got = transformer.shapes(config)
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(got)] == [(x.shape, x.dtype) for x in jax.tree.leaves(want)]
+    got["layers"][0].clear()  # nobody else's
+    assert jax.tree.structure(transformer.shapes(config)) == jax.tree.structure(want)
+
+
+def test_shapes_take_one_layer_of_a_kind(monkeypatch):
+    built, original = [], transformer.Block
+
+    def counted(config, layer, rngs):
+        built.append(layer)
+        return original(config, layer, rngs)
+
+    monkeypatch.setattr(transformer, "Block", counted)
+    deep = dataclasses.replace(mixed_config(), initializer_range=0.0213)  # no other test has looked at it
+    assert len(transformer.shapes(deep)["layers"]) == 6
+    assert built == list(deep.layers[:2])
