@@ -66,16 +66,25 @@ def _total(weights: np.ndarray) -> np.float32:
     return np.float32(max(weights.sum(dtype=np.float64), 1.0))
 
 
+def _compiled(function: Callable, anew: bool, **how) -> Callable:
+    """A jitted function; where activations are computed anew, a CPU's compiler is to compute them late.
+
+    By itself it puts what may run side by side first, and all activations are there at once again.
+    """
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    late = anew and jax.default_backend() == "cpu"
+    return jax.jit(function, compiler_options=options if late else None, **how)
+
+
 @functools.lru_cache(maxsize=4)
-def _gradient(config: ModelConfig) -> Callable:
-    @functools.partial(jax.jit, static_argnums=3)
-    def gradient(params, total, batch, anew):
+def _gradient(config: ModelConfig, anew: bool) -> Callable:
+    def gradient(params, total, batch):
         kind = dtype(params)
         masters = cast(params, jnp.float32)
         slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew) / total)
         return _over_pieces(lambda piece, _: slope(masters, piece), batch)
 
-    return gradient
+    return _compiled(gradient, anew)
 
 
 def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> Params:
@@ -84,28 +93,38 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
     Args:
         inputs, targets, weights: as for `Learner.update`.
     """
-    return jax.device_get(
-        _gradient(config)(params, _total(weights), *packing.pack(config, inputs, targets, weights)[:2])
-    )
+    batch, anew, _ = packing.pack(config, inputs, targets, weights)
+    return jax.device_get(_gradient(config, anew)(params, _total(weights), batch))
 
 
 @functools.lru_cache(maxsize=32)
 def _update(
-    config: ModelConfig, optimiser: optax.GradientTransformation, prepare: Callable, kind: jax.typing.DTypeLike
-) -> tuple:
-    def loss(trainable, frozen, step, total, piece, number, anew):
+    config: ModelConfig,
+    optimiser: optax.GradientTransformation,
+    prepare: Callable,
+    kind: jax.typing.DTypeLike,
+    anew: bool,
+) -> Callable:
+    """Compiled (trainable, frozen, state, step, total weight, batch) -> (trainable, state, loss)."""
+
+    def loss(trainable, frozen, step, total, piece, number):
         params, penalty = prepare(trainable, frozen, step)
         return _loss(config, cast(params, kind), piece, anew) / total + jnp.where(number == 0, penalty, 0.0)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 2), static_argnums=6)
-    def update(trainable, frozen, state, step, total, batch, anew):
+    def update(trainable, frozen, state, step, total, batch):
         slope = jax.value_and_grad(loss)
-        one = lambda piece, number: slope(trainable, frozen, step, total, piece, number, anew)
-        value, gradients = _over_pieces(one, batch)
+        value, gradients = _over_pieces(
+            lambda piece, number: slope(trainable, frozen, step, total, piece, number), batch
+        )
         changes, state = optimiser.update(gradients, state, trainable)
         return optax.apply_updates(trainable, changes), state, value
 
-    return jax.jit(optimiser.init), update
+    return _compiled(update, anew, donate_argnums=(0, 2))
+
+
+@functools.lru_cache(maxsize=32)
+def _init(optimiser: optax.GradientTransformation) -> Callable:
+    return jax.jit(optimiser.init)
 
 
 class Learner:
@@ -138,8 +157,8 @@ class Learner:
         # Copied, since the step donates it and the checkpoint's own must survive.
         self.trainable = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable)
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
-        init, self._step = _update(config, optimiser, prepare, self.kind)
-        self.state = init(self.trainable)
+        self._made_for = config, optimiser, prepare, self.kind
+        self.state = _init(optimiser)(self.trainable)
 
     @property
     def trained(self) -> Tree:
@@ -176,8 +195,10 @@ class Learner:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
-        batch = _total(weights), *packing.pack(self.config, inputs, targets, weights)[:2]
-        self.trainable, self.state, loss = self._step(self.trainable, self.frozen, self.state, step, *batch)
+        batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
+        self.trainable, self.state, loss = _update(*self._made_for, anew)(
+            self.trainable, self.frozen, self.state, step, _total(weights), batch
+        )
         self.steps += 1
         return loss
 
