@@ -64,7 +64,14 @@ def _settings(spec: Spec) -> prequential.Settings:
 
 
 def prepare(spec: Spec) -> dict[str, Any]:
-    """Writes what both sides read: token ids, and the adapters' A as [inputs, rank]; returns what describes it."""
+    """Writes what both sides read: token ids, and the adapters' A as [inputs, rank]; returns what describes it.
+
+    Raises:
+        ValueError: the sizes do not fit the checkpoint, or our program would hold more examples than the peer's.
+    """
+    blocks = prequential.whole(_settings(spec), (spec.examples,))[0]
+    if blocks != spec.examples:
+        raise ValueError(f"{spec.examples} examples are no whole blocks; {blocks} are")
     checkpoint = _begin(spec)
     if spec.data_dir:
         _fitting(spec, checkpoint)
