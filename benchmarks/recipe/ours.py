@@ -1,5 +1,6 @@
 """Our side of the comparison, phase by phase, through what the package offers to everybody."""
 
+import functools
 import json
 import pathlib
 import time
@@ -59,6 +60,11 @@ def _task(spec: Spec) -> dict[str, Any]:
     return {"name": "gsm8k", "scoring": "paper", "max_new_tokens": spec.answer_tokens, **how}
 
 
+@functools.cache
+def _loaded(spec: Spec) -> tasks.Task:
+    return tasks.load(**_task(spec))
+
+
 def _settings(spec: Spec) -> prequential.Settings:
     return prequential.Settings(learning_rate=spec.rate, rows=spec.rows, batch=spec.batch)
 
@@ -75,7 +81,7 @@ def prepare(spec: Spec) -> dict[str, Any]:
     checkpoint = _begin(spec)
     if spec.data_dir:
         _fitting(spec, checkpoint)
-    task, tokenizer = tasks.load(**_task(spec)), checkpoint.tokenizer
+    task, tokenizer = _loaded(spec), checkpoint.tokenizer
     count = max(spec.examples, spec.sent, *spec.grid)
     chosen = examples.choose(checkpoint, task.train, "given", count, 0, 0)
     form = examples.rules(checkpoint, task.separator, 0)
@@ -126,7 +132,7 @@ def _learner(spec: Spec, checkpoint: Checkpoint) -> training.Learner:
 
 def _batches(spec: Spec, checkpoint: Checkpoint) -> tuple[examples.Rules, list[list[training.Tokenised]]]:
     """How examples are written, and the training pass's batches."""
-    task = tasks.load(**_task(spec))
+    task = _loaded(spec)
     chosen = examples.choose(checkpoint, task.train, "given", spec.examples, 0, 0)
     form = examples.rules(checkpoint, task.separator, 0)
     return form, [chosen[i : i + spec.batch] for i in range(0, len(chosen), spec.batch)]
@@ -167,7 +173,7 @@ def _program(spec: Spec) -> tuple[pathlib.Path, pathlib.Path]:
 
 def encode_phase(spec: Spec) -> Phase:
     """Writing an exact prequential program of all examples; it lies on disk for `decode`."""
-    checkpoint, task = _begin(spec), tasks.load(**_task(spec))
+    checkpoint, task = _begin(spec), _loaded(spec)
     search = prequential.Search(examples=(spec.examples,), epochs=(0,))
 
     def run(_):

@@ -46,7 +46,6 @@ def resident(field: str) -> int:
 def measure(phase: Phase) -> dict[str, Any]:
     """Runs a phase once: `seconds`, `peak_bytes` and what it tells."""
     start = phase.fresh()
-    gc.collect()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak starts anew
     began = time.perf_counter()
