@@ -111,6 +111,8 @@ def test_spreads_and_ratios_of_known_numbers():
     assert told["train_speedup"] == 3.0 and "encode_time" not in told
     assert told["spread"]["train_speedup"] == {"median": 3.0, "min": 2.0, "max": 4.0, "iqr": 1.0}
     assert told["seconds"]["train"]["peer"]["median"] == 4
+    lines = record.table({"stories15m": told}).splitlines()
+    assert "| `train_speedup` | 3.00 [2.00, 4.00] | ≥ 1.3 | – | ≥ 1.6 |" in lines and len(lines) == 8
 
 
 def test_another_computation_is_an_error():

@@ -218,7 +218,10 @@ def _absent(directory: str, data_dir: str) -> str:
 
 def main(_) -> None:
     """Measures, prints and records."""
-    told = flags.FLAGS
+    told, whole = flags.FLAGS, {}
+    path = pathlib.Path(told.result) if told.result else None
+    if path is not None and path.exists():
+        whole = json.loads(path.read_text())
     for name, sizes in SIZES.items():
         why = _absent(told[name].value, told.data_dir)
         if why:
@@ -231,14 +234,10 @@ def main(_) -> None:
                 os.path.abspath(told.data_dir),
                 **sizes | json.loads(told.sizes),
             )
-            found = compare(spec, list(dict.fromkeys(told.phases)), told.alternations, told.sweeps)
-        for ratio in record.RATIOS:
-            if ratio in found:
-                print(f"{name} {ratio}: {found['spread'][ratio]}", flush=True)
-        if told.result:
-            path = pathlib.Path(told.result)
-            whole = json.loads(path.read_text()) if path.exists() else {}
-            write_then_rename(path, (json.dumps({**whole, name: found}, indent=1) + "\n").encode())
+            whole[name] = compare(spec, list(dict.fromkeys(told.phases)), told.alternations, told.sweeps)
+        if path is not None:
+            write_then_rename(path, (json.dumps(whole, indent=1) + "\n").encode())
+    print(record.table(whole))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,16 @@ RATIOS = {  # name -> (side, phase) over (side, phase)
     "frontier_speedup": (("peer", "sweep"), ("ours", "sweep")),
 }
 
+AIMS = {  # of each ratio, checkpoint by checkpoint: at most for times, at least for speedups
+    "encode_time": (1.3, 1.3),
+    "decode_time": (1.3, 1.3),
+    "load_time": (1.0, 1.0),
+    "train_speedup": (1.3, 1.6),
+    "generate_speedup": (2.0, 2.0),
+    "frontier_speedup": (4.0, 2.5),
+}
+CHECKPOINTS = ("stories15m", "smollm2_135m")
+
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, extremes and interquartile range."""
@@ -69,3 +79,16 @@ def equal_share(ours: Sequence[Sequence[int]], peer: Sequence[Sequence[int]]) ->
     """The share of tokens that are equal, place by place."""
     pairs = [pair for a, b in zip(ours, peer, strict=True) for pair in zip(a, b, strict=True)]
     return sum(a == b for a, b in pairs) / len(pairs)
+
+
+def table(whole: Mapping[str, Mapping[str, Any]]) -> str:
+    """A record's ratios in Markdown: median [least, most], and what was aimed at."""
+    lines = ["| | " + " | aim | ".join(CHECKPOINTS) + " | aim |", "|---|---|---|---|---|"]
+    for name, aims in AIMS.items():
+        sign = "≤" if name.endswith("_time") else "≥"
+        cells = [f"`{name}`"]
+        for checkpoint, aim in zip(CHECKPOINTS, aims, strict=True):
+            own = whole.get(checkpoint, {}).get("spread", {}).get(name)
+            cells += ["–" if own is None else "{median:.2f} [{min:.2f}, {max:.2f}]".format(**own), f"{sign} {aim:g}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
