@@ -1,10 +1,12 @@
 """The comparison with the recipe in PyTorch, at toy size: both sides compute the same, and the record has its keys."""
 
+import dataclasses
 import functools
 import pathlib
 
 import pytest
 
+from benchmarks.recipe import __main__ as command
 from benchmarks.recipe import record, worker
 from benchmarks.recipe.spec import Inputs, Spec
 
@@ -46,8 +48,9 @@ def found(sides, tmp_path_factory):
     spec.write()
     assert Spec.read(workdir) == spec
     names = ("prepare", "train", "parity", "encode", "decode", "generate", "load", "sweep")
+    own = {"ours": spec, "peer": dataclasses.replace(spec, threads=1)}  # its threads wait busily, beside XLA's
     return {
-        (side, name): worker.measure(sides[side][name](spec))
+        (side, name): worker.measure(sides[side][name](own[side]))
         for name in names
         for side in ("peer", "ours")
         if name in sides[side]
@@ -119,3 +122,21 @@ def test_another_computation_is_an_error():
     assert record.parity([100.0, 50.0], [100.001, 49.0])["total"] == pytest.approx(1 / 149, rel=1e-2)
     with pytest.raises(ValueError, match="not the same computation"):
         record.parity([100.1, 50.0], [100.0, 50.0])
+
+
+def test_a_phase_that_fails_is_an_error_of_one_line(tmp_path):
+    spec = Spec(str(EMBEDDED), str(tmp_path))
+    spec.write()
+    with pytest.raises(ValueError, match="spec train failed: AttributeError: .*PHASES.*spec-train.log") as raised:
+        command.once("spec", "train", spec)  # no side
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_absent_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_NEEDED", ("json",))
+    assert "no checkpoint in" in command._absent(str(tmp_path), str(tmp_path))
+    assert "--data_dir" in command._absent(str(EMBEDDED), str(tmp_path))
+    (tmp_path / "train.jsonl").touch()
+    assert command._absent(str(EMBEDDED), str(tmp_path)) == ""
+    monkeypatch.setattr(command, "_NEEDED", ("json", "no_such_library"))
+    assert command._absent(str(EMBEDDED), str(tmp_path)).startswith("no no_such_library; pip install")

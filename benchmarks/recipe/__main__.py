@@ -10,10 +10,10 @@ turns of the ratio within one.
 What is counted: wall-clock time of the phase alone. Not counted are starting the process, imports, loading the
 checkpoint (but for `load` and `sweep`), adding adapters, and a first run of the same phase, with which each process of
 `train`, `encode`, `decode` and `generate` begins: it compiles, and it warms allocators. `load` is timed in a new
-process each time, with the files in the page cache. `sweep` is everything after the imports, tracing and reading
-compiled functions from disk included; ours is run once before, untimed, which fills the compilation cache
-(`cold_sweep` says how long that took). Peak memory is the most that was resident during a timed run, libraries and
-checkpoint included, and of a sweep that of the largest process it started on top.
+process each time, with the files in the page cache. `sweep` is everything after the imports, compilation included: the
+cache of compiled functions begins empty and has by then what the other phases needed (a second sweep finds it full).
+Peak memory is the most that was resident during a timed run, libraries and checkpoint included, and of a sweep that of
+the largest process it started on top.
 """
 
 import importlib.util
@@ -150,8 +150,6 @@ def compare(spec: Spec, phases: list[str], alternations: int, sweeps: int) -> di
     runs: dict[str, dict[str, list]] = {}
     extra: dict[str, Any] = {}
     for phase in phases:
-        if phase == "sweep":
-            extra["cold_sweep"] = once("ours", "sweep", spec)["seconds"]
         found = anew(phase, spec, sweeps if phase == "sweep" else alternations) if phase in ANEW else (
             turns(phase, spec, alternations)
         )  # fmt: skip
