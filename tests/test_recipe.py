@@ -69,6 +69,17 @@ def test_both_sides_compute_the_same(found):
     assert record.equal_share(tokens, found["peer", "generate"]["tokens"]) == 1.0
 
 
+def test_the_peer_goes_on_after_an_end_where_none_is_wanted(sides):
+    """The library fills an absent end in from the checkpoint's own; completions would be shorter than ours."""
+    from benchmarks.recipe import peer
+
+    model, prompts = peer.load(str(EMBEDDED)), [[1, 400, 401]]
+    (made,) = peer.generate(model, prompts, 6, [], 1)
+    model.generation_config.eos_token_id = made[1]
+    assert peer.generate(model, prompts, 6, [], 1) == [made] and len(made) == 6
+    assert peer.generate(model, prompts, 6, [made[1]], 1) == [made[: made.index(made[1])]]
+
+
 def test_the_program_is_as_long_as_the_bits(found):
     """As long as the peer's bits, settings and places of answers beside; the model that decodes is the one encoded."""
     told, bits = found["ours", "encode"], sum(found["peer", "train"]["bits"])

@@ -98,6 +98,7 @@ def generate(
 ) -> list[list[int]]:
     """The new tokens of each prompt, without end tokens; so many where `ends` is empty."""
     model.eval()
+    model.generation_config.eos_token_id = ends or None  # else an absent end is filled in from the checkpoint's files
     out = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
