@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from absl import app, flags
 
-from mdl import measurement
+from mdl import recording
 from mdl.files import write_then_rename
 
 PARTS = ("weights", "whole")
@@ -120,7 +120,7 @@ def main(_) -> None:
             round(os.getloadavg()[0], 1),
         ],  # of all that runs
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": measurement.versions(),
+        "versions": recording.library_versions(),
         "time": time.strftime("%Y-%m-%d"),
     }
     print(json.dumps(report, indent=1))

@@ -39,7 +39,7 @@ import optax
 from absl import app, flags
 
 from benchmarks.classifier import Classifier, initial, problem
-from mdl import codelengths, measurement, startup
+from mdl import codelengths, recording, startup
 from mdl.files import write_then_rename
 
 _PREQTORCH = flags.DEFINE_string("preqtorch", None, "Folder that preqtorch was installed into.", required=True)
@@ -174,7 +174,7 @@ def main(_) -> None:
         "device": startup.device(),
         "load_average": round(os.getloadavg()[0], 1),  # other work on the machine shows in the seconds
         "versions": {
-            **{k: v for k, v in measurement.versions().items() if k in ("jax", "jaxlib", "optax", "numpy")},
+            **{k: v for k, v in recording.library_versions().items() if k in ("jax", "jaxlib", "optax", "numpy")},
             "torch": torch.__version__,
             "preqtorch": importlib.metadata.version("preqtorch"),
         },
