@@ -158,8 +158,7 @@ def parity_phase(spec: Spec) -> Phase:
         found = []
         for batch in batches:
             ids = [sequence.tokens for sequence in batch]
-            how = {**form.ends, "batch_size": spec.batch}
-            found.append(float(tokens.codelengths(learner.config, learner.params, ids, **how)[0].sum()))
+            found.append(float(tokens.codelengths(learner.config, learner.params, ids, **form.ends)[0].sum()))
             learner.update(*form.arrays(batch, 0))
         return found
 

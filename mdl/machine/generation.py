@@ -19,7 +19,7 @@ from mdl.packing import bucket
 _CHUNK = 16  # tokens between two looks at the stop strings
 _PREFIX_CHUNK = 512  # prefix tokens run at once: bounds the memory of attention
 _BLOCK = 256  # scores among which the largest is found at once
-_TOKENS, _SLOTS = 32, 128  # units of the bucketed shapes
+_TOKENS, _SLOTS = 32, 64  # units of the bucketed shapes
 _NOTHING = -2  # in place of a token
 
 
@@ -162,8 +162,7 @@ class _Rows:
         """Runs prompts and puts what comes of them into these rows."""
         count, start = self._half, self.start
         width = bucket(max(len(request.prompt) for request in given), _TOKENS)
-        room = max(start + len(request.prompt) + request.limit for request in given)
-        slots = bucket(max(self._prefix_slots, start + width, room, self._slots), _SLOTS)
+        slots = bucket(max(self._prefix_slots, start + width, self._slots), _SLOTS)
         tokens, lengths, draws = np.zeros((count, width), np.int32), np.ones(count, np.int32), np.zeros(count, np.int32)
         for row, request in enumerate(given):
             tokens[row, : len(request.prompt)], lengths[row] = request.prompt, len(request.prompt)
@@ -172,13 +171,7 @@ class _Rows:
         positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
         cache = spread(self.config, self._prefix, count, slots)
         cache, token = _extend(self.config, self.sampling)(self.params, cache, tokens, positions, lengths - 1, draws)
-        if self._cache is None:
-            self._cache = transformer.empty_cache(
-                self.config, len(self._requests), slots, self.params["embed_tokens"].dtype
-            )
-        elif slots > self._slots:
-            self._cache = transformer.grow_cache(self.config, self._cache, slots)
-        self._slots = slots
+        self._grow(slots)
         where = np.full(count, len(self._requests), np.int32)  # a row that is not there takes nothing
         where[: len(places)] = places
         self._cache = _put(self._cache, cache, where)
@@ -186,11 +179,21 @@ class _Rows:
         self._token[places], self._draws[places] = np.asarray(token)[: len(places)], draws[: len(places)]
         self._position[places] = start + lengths[: len(places)]
 
+    def _grow(self, needed: int) -> None:
+        """Makes room for so many tokens, and for few more: a slot that nothing is in costs as much as another."""
+        slots = bucket(needed, _SLOTS)
+        if self._cache is None:
+            kind = self.params["embed_tokens"].dtype
+            self._cache, self._slots = transformer.empty_cache(self.config, len(self._requests), slots, kind), slots
+        elif slots > self._slots:
+            self._cache, self._slots = _grown(self.config, self._cache, slots), slots
+
     def step(self) -> list[_Request]:
         """Up to `_CHUNK` tokens more for each row at work; the requests that are done, whose rows are free again."""
         left = [request.limit - len(request.new) for request in self._requests if request is not None]
         steps = min(_CHUNK, max(left))
         free = np.array([request is None for request in self._requests])
+        self._grow(int(self._position[~free].max()) + steps)
         self._cache, token, position, chunk = _decode(self.config, self.sampling)(
             self.params, self._cache, self._token, self._position, free, self._draws, self._ends, steps
         )
@@ -209,10 +212,18 @@ class _Rows:
             raise FloatingPointError("a model's scores are not finite; a smaller learning rate may help")
         end = next((i for i, token_id in enumerate(ids) if token_id in self._end_ids), None)
         request.new += ids[:end]
+        done = end is not None or len(request.new) >= request.limit
+        if not done and not self.stop:
+            return False
         text = _new_text(self.tokenizer, request.prompt, request.new)
         cuts = [at for at in map(text.find, self.stop) if at >= 0]
         request.text = text[: min(cuts)] if cuts else text
-        return end is not None or bool(cuts) or len(request.new) >= request.limit
+        return done or bool(cuts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _grown(config: ModelConfig, cache: Cache, slots: int) -> Cache:
+    return transformer.grow_cache(config, cache, slots)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
