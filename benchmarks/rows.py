@@ -3,10 +3,11 @@ r"""What coding more examples side by side costs in bits and saves in time: preq
     python -m benchmarks.rows --checkpoint=DIR [--data_dir=gsm8k] [--rows=0,16,32,64] [--examples=64,256] \
         [--result=benchmarks/results/rows.json]
 
-GSM8K, tiny or from `--data_dir`; LoRA or all weights. Each program is encoded and decoded once with compiled functions
+GSM8K, tiny or from `--data_dir`, without the examples that are longer than the context; LoRA or all weights. Each program is encoded and decoded once with compiled functions
 at hand, and the model that it decodes to has to be the one that was encoded.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -15,7 +16,7 @@ from absl import app, flags
 
 from mdl import startup, tasks
 from mdl.checkpoints import load
-from mdl.codes import Decoder, Encoder
+from mdl.codes import Decoder, Encoder, text
 from mdl.files import write_then_rename
 from mdl.methods import prequential
 
@@ -56,6 +57,9 @@ def main(_) -> None:
     how = {"size": "full", "data_dir": told.data_dir} if told.data_dir else {"size": "tiny"}
     task = tasks.load("gsm8k", **how)
     examples = tuple(map(int, told.examples))
+    size = lambda example: sum(map(len, checkpoint.tokenizer.encode_pair(example.prompt, example.completion)))
+    fitting = [e for e in task.train[: 8 * max(examples)] if size(e) <= text.max_tokens(checkpoint)]
+    task = dataclasses.replace(task, train=tuple(fitting))
     rows = []
     for value in map(int, told.rows):
         settings = prequential.Settings(train=told.train, learning_rate=told.learning_rate, rows=value)
