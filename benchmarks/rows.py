@@ -3,8 +3,9 @@ r"""What coding more examples side by side costs in bits and saves in time: preq
     python -m benchmarks.rows --checkpoint=DIR [--data_dir=gsm8k] [--rows=0,16,32,64] [--examples=64,256] \
         [--result=benchmarks/results/rows.json]
 
-GSM8K, tiny or from `--data_dir`, without the examples that are longer than the context; LoRA or all weights. Each program is encoded and decoded once with compiled functions
-at hand, and the model that it decodes to has to be the one that was encoded.
+GSM8K, tiny or from `--data_dir`, without the examples that are longer than the context; LoRA or all weights. Each
+program is encoded and decoded once with compiled functions at hand, and the model that it decodes to has to be the one
+that was encoded.
 """
 
 import dataclasses

@@ -1,3 +1,3 @@
 """Bits of program it takes to make a language model good at a task."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

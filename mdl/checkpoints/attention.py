@@ -46,25 +46,34 @@ def attend(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(form: tuple[int | None, float | None], q, k, v, positions) -> jax.Array:
-    return _in_pieces(functools.partial(_forward, form), q, k, v, positions)[0]
+    return _in_pieces(functools.partial(_forward, form), _row(q), q, k, v, positions)[0]
 
 
 def _attend_forward(form, q, k, v, positions):
-    out, normaliser = _in_pieces(functools.partial(_forward, form), q, k, v, positions)
+    out, normaliser = _in_pieces(functools.partial(_forward, form), _row(q), q, k, v, positions)
     return out, (q, k, v, positions, out, normaliser)
 
 
 def _attend_backward(form, kept, slope):
-    return *_in_pieces(functools.partial(_backward, form), *kept, slope), None
+    return *_in_pieces(functools.partial(_backward, form), _row(kept[0]), *kept, slope), None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _in_pieces(function: Callable, *arrays: jax.Array | None):
-    """A function of arrays [B, …], on a processor so many rows at a time as its cache holds the scores of."""
-    batch, kv_heads, groups, length, _ = arrays[0].shape
-    row = kv_heads * groups * _block(length) * length
+def _row(q: jax.Array) -> int:
+    """Scores of a row that are held at once."""
+    _, kv_heads, groups, length, _ = q.shape
+    return kv_heads * groups * _block(length) * length
+
+
+def _in_pieces(function: Callable, row: int, *arrays: jax.Array | None):
+    """A function of arrays [B, …], on a processor so many rows at a time as its cache holds the scores of.
+
+    Args:
+        row: scores of one row.
+    """
+    batch = len(arrays[0])
     fitting = [n for n in range(1, batch + 1) if batch % n == 0 and n * row <= _SCORES]
     size = max(fitting, default=1)
     if size == batch:
@@ -160,6 +169,14 @@ def attend_cached(
         distance: [B, T, S], positions from a slot's token to the query's; negative where there is nothing to see.
         scale, window, softcap: as in `attend`.
     """
+    if q.shape[1] > 1:
+        row = q.shape[2] * q.shape[1] * k.shape[3]
+        return _in_pieces(functools.partial(_attend_cached, (scale, window, softcap)), row, q, k, v, distance)
+    return _attend_cached((scale, window, softcap), q, k, v, distance)
+
+
+def _attend_cached(form: tuple[float | None, int | None, float | None], q, k, v, distance) -> jax.Array:
+    scale, window, softcap = form
     batch, length, heads, size = q.shape
     groups = heads // k.shape[1]
     q = q.reshape(batch, length, -1, groups, size).transpose(0, 2, 1, 3, 4)  # [B, K, T, G, H]

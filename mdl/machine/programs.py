@@ -18,7 +18,7 @@ from mdl.codes import Decoder
 from mdl.codes.coder import Coder, natural
 from mdl.files import write_then_rename
 
-VERSION = 4
+VERSION = 5
 METHODS = (  # the order is part of the format: append only
     "zero_shot",
     "icl",

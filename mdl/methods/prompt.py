@@ -8,10 +8,10 @@ import hashlib
 import pathlib
 
 from mdl.codes import text
-from mdl.methods.method import Encoded, Prompting, finish
+from mdl.methods.method import Encoded, Prompting, Unmade, finish
 from mdl.methods.prompting import GAP, decode, run
 
-__all__ = ["Search", "Settings", "decode", "digests", "encode", "read"]
+__all__ = ["Search", "Settings", "decode", "digests", "encode", "read", "unmade"]
 
 Settings = Prompting
 
@@ -63,22 +63,31 @@ def digests(files: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(hashlib.sha256(read(path).encode()).hexdigest()[:16] for path in files)
 
 
-def encode(coder, checkpoint, task, settings, search):
-    """Yields a program for each file.
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """Files whose text leaves no room for one of the task's examples in the context."""
+    del settings
+    return [
+        Unmade({"file": path}, f"{size} tokens, and with an example of the task after it there is room for {room}")
+        for path in search.files
+        for _, size, room in [_fit(checkpoint, task, path)]
+        if size > room
+    ]
 
-    Raises:
-        ValueError: a text leaves no room for one of the task's examples in the context.
-    """
+
+def _fit(checkpoint, task, path: str) -> tuple[str, int, int]:
+    """A file's text, how many tokens it has, and for how many there is room."""
     ids = [checkpoint.tokenizer.encode(example.prompt + example.completion) for example in task.train[:8]]
-    room = text.max_tokens(checkpoint) - max(map(len, ids), default=0)
+    words = read(path)
+    room = max(text.max_tokens(checkpoint) - max(map(len, ids), default=0), 0)
+    return words, len(checkpoint.tokenizer.encode(words)), room
+
+
+def encode(coder, checkpoint, task, settings, search):
+    """Yields a program for each file that the context has room for."""
     for path, digest in zip(search.files, digests(search.files), strict=True):
-        words = read(path)
-        size = len(checkpoint.tokenizer.encode(words))
+        words, size, room = _fit(checkpoint, task, path)
         if size > room:
-            raise ValueError(
-                f"prompt file {path}: {size} tokens, and with an example of the task after it {checkpoint.name} has "
-                f"room for {max(room, 0)}; shorten it"
-            )
+            continue
         end = coder.fork()
         adapted, header = run(end, checkpoint, settings, words)
         described = {**dataclasses.asdict(settings), "file": pathlib.Path(path).name, "digest": digest}

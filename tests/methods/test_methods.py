@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -289,15 +290,17 @@ def test_a_prompt_search_needs_files(search, message):
         Measured("prompt", search=search)
 
 
-def test_a_prompt_that_is_too_long_is_named(tmp_path):
+def test_a_prompt_that_is_too_long_is_told_and_ends_nothing_else(tmp_path):
     path = tmp_path / "long.txt"
     path.write_text("very " * 600)
     method = METHODS["prompt"]
-    search = prompt.Search((PROMPT, str(path)))
-    programs = method.encode(Encoder(), STORIES, TINY, method.Settings(), search)
-    next(programs)
-    with pytest.raises(ValueError, match=r"long\.txt: \d+ tokens, and with an example .* stories260k has room for \d+"):
-        next(programs)
+    search = prompt.Search((str(path), PROMPT))
+    programs = list(method.encode(Encoder(), STORIES, TINY, method.Settings(), search))
+    assert [each.settings["file"] for each in programs] == ["prompt.txt"]
+    (left,) = map(str, method.unmade(STORIES, TINY, method.Settings(), search))
+    assert re.fullmatch(
+        rf"file={path}: \d+ tokens, and with an example of the task after it there is room for \d+", left
+    )
 
 
 def test_chat_needs_a_template():
