@@ -195,7 +195,7 @@ def test_a_program_is_described(finished, capsys):
         (None, "no-such-checkpoint", [], "no-such-checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:-3]), "stories260k", [], "truncated or altered"),
         (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\xaa"), "stories260k", [], "altered"),
-        (lambda p: p.write_bytes(b"\x53" + p.read_bytes()[1:]), "stories260k", [], "the file was altered"),
+        (lambda p: p.write_bytes(b"\x54" + p.read_bytes()[1:]), "stories260k", [], "the file was altered"),
         (lambda p: p.unlink(), "stories260k", [], "No such file"),
         (None, "stories260k", ["--prompts=/no/such/file"], "/no/such/file"),
         (None, "stories260k", ["--task=nosuch"], "unknown task 'nosuch'"),

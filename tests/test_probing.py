@@ -169,11 +169,13 @@ def test_a_finished_run_reads_no_weights(tmp_path, monkeypatch):
     load = lambda: loaded.append(1) or STORIES
     setup = types.SimpleNamespace(source="stories260k", stage=None, seed=0, load_task=_task, load_checkpoint=load)
     point = types.SimpleNamespace(checkpoint="stories260k", stage="pretrained", fingerprint=STORIES.fingerprint)
-    assert frontier._probe([setup], SETTINGS, tmp_path, [point]) == [probed]
+    workdir = lambda *points: types.SimpleNamespace(path=tmp_path, points=lambda: points)
+    frontier._probe([setup], SETTINGS, workdir(point))
+    assert probing.Record(tmp_path).read() == [probed]
     assert not loaded
     other = types.SimpleNamespace(checkpoint="stories260k", stage="pretrained", fingerprint="weights that changed")
-    frontier._probe([setup], SETTINGS, tmp_path, [point, other])
-    frontier._probe([setup], SETTINGS, tmp_path, [])
+    frontier._probe([setup], SETTINGS, workdir(point, other))
+    frontier._probe([setup], SETTINGS, workdir())
     assert len(loaded) == 2
 
 
