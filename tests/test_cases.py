@@ -12,13 +12,13 @@ import sys
 import pytest
 
 from experiments import frontier
-from mdl import results
+from mdl import checkpoints, results
 from mdl.checkpoints import load
 from mdl.machine.answers import encode
 from mdl.methods.method import Adapted, Chat
 from mdl.tasks.custom import custom
 
-EMBEDDED = pathlib.Path(load.__code__.co_filename).parent / "embedded/stories260k-chat/model.safetensors"
+EMBEDDED = pathlib.Path(checkpoints.__file__).parent / "embedded/stories260k-chat/model.safetensors"
 
 
 @pytest.fixture
