@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from absl import app, flags
 
-from mdl import recording
+from mdl import recording, startup
 from mdl.files import write_then_rename
 
 PARTS = ("weights", "whole")
@@ -114,7 +114,7 @@ def main(_) -> None:
     directory, before = pathlib.Path(flags.FLAGS.directory), os.getloadavg()[0]
     report = compare(str(directory), flags.FLAGS.repeats) | {
         "repeats": flags.FLAGS.repeats,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": startup.cores(),
         "load_average": [
             round(before, 1),
             round(os.getloadavg()[0], 1),

@@ -87,7 +87,7 @@ def threads() -> int:
 
 
 def _threads_given() -> int:
-    return int(os.environ.get(_THREADS, _cores()))
+    return int(os.environ.get(_THREADS, cores()))
 
 
 def environment() -> dict[str, str]:
@@ -151,7 +151,8 @@ def device() -> str:
     return f"{jax.device_count()} x {first.device_kind}"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
+from mdl.checkpoints.cross_entropy import soft_capped
+
 _BLOCK = 128  # queries that are scored at once, at least
 _MOST_BLOCKS = 8  # in a sequence: each is compiled by itself
 _SCORES = 1 << 19  # at once on a processor, whose cache holds them: a quarter of the time where it does not
@@ -109,7 +111,7 @@ def _scores(form, q, k, positions, queries: slice, keys: slice) -> jax.Array:
     seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
     if positions is not None:
         seen = seen & (distance <= positions[:, None, None, queries, None])
-    return _cap(scores, softcap) + jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min)
+    return soft_capped(scores, softcap) + jnp.where(seen, 0.0, jnp.finfo(jnp.float32).min)
 
 
 def _forward(form, q, k, v, positions) -> tuple[jax.Array, jax.Array]:
@@ -147,10 +149,6 @@ def _backward(form, q, k, v, positions, out, normaliser, slope) -> tuple[jax.Arr
     return jnp.concatenate(to_q, axis=3), to_k.astype(k.dtype), to_v.astype(v.dtype)
 
 
-def _cap(scores: jax.Array, cap: float | None) -> jax.Array:
-    return scores if cap is None else cap * jnp.tanh(scores / cap)
-
-
 def attend_cached(
     q: jax.Array,
     k: jax.Array,
@@ -185,7 +183,9 @@ def _attend_cached(form: tuple[float | None, int | None, float | None], q, k, v,
     if window is not None:
         seen &= distance < window
     mask = jnp.where(jnp.repeat(seen, groups, axis=1), 0.0, jnp.finfo(jnp.float32).min)
-    scores = _cap(jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32), softcap) + mask[:, None]
+    scores = (
+        soft_capped(jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=jnp.float32), softcap) + mask[:, None]
+    )
     weights = jax.nn.softmax(scores).astype(v.dtype)
     out = jnp.einsum("bkqs,bksh->bkqh", weights, v, preferred_element_type=jnp.float32).astype(v.dtype)
     return out.reshape(batch, -1, length, groups, size).transpose(0, 2, 1, 3, 4).reshape(batch, length, heads, size)

@@ -7,11 +7,12 @@ those back to its host, they take long to come (SmolLM2-135M: 1 s of system time
 
 import math
 import mmap
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ml_dtypes import bfloat16
+
+from mdl import startup
 
 _ALIGNMENT = 64  # bytes: XLA's, of arrays that its CPU device uses in place
 _PIECE = 64 << 20  # bytes
@@ -37,7 +38,7 @@ class Memory:
 
 def threads() -> ThreadPoolExecutor:
     """A thread for each core that this process may use."""
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return ThreadPoolExecutor(startup.cores())
 
 
 def copy(source: np.ndarray, target: np.ndarray, workers: ThreadPoolExecutor, allow_nan: bool = False) -> bool:

@@ -18,6 +18,11 @@ _FEWEST, _MOST = 64, 1024  # positions of a tile
 _UPDATED = 4  # times as many where the head is trained, whose gradient is added to once a tile
 
 
+def soft_capped(scores: jax.Array, cap: float | None) -> jax.Array:
+    """c tanh(score / c); the scores as they are where c is None."""
+    return scores if cap is None else cap * jnp.tanh(scores / cap)
+
+
 class Head(NamedTuple):
     """What maps hidden states to scores.
 
@@ -34,8 +39,7 @@ class Head(NamedTuple):
     def __call__(self, hidden: jax.Array) -> jax.Array:
         """[..., D] hidden states to [..., V] float32 scores."""
         matrix = self.matrix.T if self.tied else self.matrix
-        scores = jnp.matmul(hidden, matrix, preferred_element_type=jnp.float32)
-        return scores if self.cap is None else self.cap * jnp.tanh(scores / self.cap)
+        return soft_capped(jnp.matmul(hidden, matrix, preferred_element_type=jnp.float32), self.cap)
 
 
 def cross_entropy(head: Head, hidden: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
@@ -99,17 +103,8 @@ def _size(head: Head) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _cross_entropy(form: tuple[bool, float | None], matrix, hidden, targets, weights) -> jax.Array:
-    head = Head(matrix, *form)
-    tiles = _Tiles(weights != 0, _size(head))
-
-    def step(i, total):
-        places = tiles.places(i)
-        scores = head(hidden.at[places].get(mode="fill", fill_value=0))
-        log_probs = jnp.take_along_axis(scores, targets[places, None], axis=-1)[:, 0]
-        log_probs -= jax.nn.logsumexp(scores, axis=-1)
-        return total - (log_probs * weights.at[places].get(mode="fill", fill_value=0)).sum()
-
-    return jax.lax.fori_loop(0, tiles.count, step, jnp.zeros((), jnp.float32))
+    own = lambda scores, targets: jnp.take_along_axis(jax.nn.log_softmax(scores), targets[:, None], axis=-1)[:, 0]
+    return -(per_position(Head(matrix, *form), hidden, weights != 0, own, targets) * weights).sum()
 
 
 def _forward(form, matrix, hidden, targets, weights):

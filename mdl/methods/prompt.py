@@ -66,26 +66,24 @@ def digests(files: tuple[str, ...]) -> tuple[str, ...]:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """Files whose text leaves no room for one of the task's examples in the context."""
     del settings
-    return [
-        Unmade({"file": path}, f"{size} tokens, and with an example of the task after it there is room for {room}")
-        for path in search.files
-        for _, size, room in [_fit(checkpoint, task, path)]
-        if size > room
-    ]
+    room = _room(checkpoint, task)
+    sizes = {path: len(checkpoint.tokenizer.encode(read(path))) for path in search.files}
+    why = "{} tokens, and with an example of the task after it there is room for {}"
+    return [Unmade({"file": path}, why.format(size, room)) for path, size in sizes.items() if size > room]
 
 
-def _fit(checkpoint, task, path: str) -> tuple[str, int, int]:
-    """A file's text, how many tokens it has, and for how many there is room."""
+def _room(checkpoint, task) -> int:
+    """The most tokens of a text that one of the task's examples fits behind."""
     ids = [checkpoint.tokenizer.encode(example.prompt + example.completion) for example in task.train[:8]]
-    words = read(path)
-    room = max(text.max_tokens(checkpoint) - max(map(len, ids), default=0), 0)
-    return words, len(checkpoint.tokenizer.encode(words)), room
+    return max(text.max_tokens(checkpoint) - max(map(len, ids), default=0), 0)
 
 
 def encode(coder, checkpoint, task, settings, search):
     """Yields a program for each file that the context has room for."""
+    room = _room(checkpoint, task)
     for path, digest in zip(search.files, digests(search.files), strict=True):
-        words, size, room = _fit(checkpoint, task, path)
+        words = read(path)
+        size = len(checkpoint.tokenizer.encode(words))
         if size > room:
             continue
         end = coder.fork()
