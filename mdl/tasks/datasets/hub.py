@@ -5,11 +5,15 @@ sides under `translation` (NLLB, OPUS) or as fields of its own.
 """
 
 import itertools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 PREFIX = "hf:"
+# Arrow's threads give a Parquet file back after its reader is closed, and abort a process that ends meanwhile
+# (apache/arrow#45214). Nothing says when they are done: without a wait 3 of 150 processes that end at once abort here.
+_RELEASE = 0.5  # seconds
 _LANGUAGES = (("eng_Latn", "fra_Latn"), ("en", "fr"), ("eng", "fra"))
 _FILES = "or give files: a folder with train.en and train.fr, or a TSV file with English, a tab and French"
 
@@ -38,6 +42,8 @@ def bitext(source: str, pairs: int) -> list[dict[str, str]]:
         found = list(itertools.islice(rows, pairs))
     except Exception as error:  # noqa: BLE001 (the hub, and the readers of whatever lies there, raise anything)
         raise ValueError(_reason(source, error)) from error
+    finally:
+        time.sleep(_RELEASE)
     if not found:
         raise ValueError(f"{source} has no rows in its training split; name another config, {_FILES}")
     return [_pair(row, f"{source}, row {number}") for number, row in enumerate(found, 1)]
