@@ -23,8 +23,10 @@ from mdl import startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Meter
-from mdl.methods import METHODS, bayesian_lora, blockwise, combined, full, lm_head, lora, prequential
+from mdl.methods import METHODS
+from mdl.methods.data import blockwise, combined, prequential
 from mdl.methods.method import Encoded
+from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
 from mdl.training import Learner
 
 STEPS = 20

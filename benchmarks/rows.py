@@ -19,7 +19,7 @@ from mdl import startup, tasks
 from mdl.checkpoints import load
 from mdl.codes import Decoder, Encoder, text
 from mdl.files import write_then_rename
-from mdl.methods import prequential
+from mdl.methods.data import prequential
 
 
 def define_flags() -> None:

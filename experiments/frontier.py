@@ -16,7 +16,8 @@ from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
 from mdl.files import told
 from mdl.machine.programs import MODELLESS
-from mdl.methods import METHODS, prompt
+from mdl.methods import METHODS
+from mdl.methods.prompts import prompt
 from mdl.verification import Setup
 from mdl.workdir import Workdir
 

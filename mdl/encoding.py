@@ -20,7 +20,8 @@ from mdl.machine import programs
 from mdl.machine.answers import answer
 from mdl.machine.header import begin
 from mdl.machine.running import answers_file
-from mdl.methods import METHODS, Encoded, parametric
+from mdl.methods import METHODS, Encoded
+from mdl.methods.parametric import parametric
 from mdl.pending import Made, Pending
 from mdl.recording import Recorder, disagreement
 from mdl.searches import Search

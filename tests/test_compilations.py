@@ -13,7 +13,8 @@ from mdl import packing, tasks
 from mdl.checkpoints import load
 from mdl.codes import Decoder, Encoder, Meter
 from mdl.machine import generation
-from mdl.methods import METHODS, prequential
+from mdl.methods import METHODS
+from mdl.methods.data import prequential
 from mdl.searches import Search
 from mdl.training import Learner, optimiser
 

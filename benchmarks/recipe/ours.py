@@ -21,7 +21,8 @@ from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder, Encoder, Meter, tokens
 from mdl.machine import answers
 from mdl.machine.generation import generate
-from mdl.methods import METHODS, examples, prequential
+from mdl.methods import METHODS, examples
+from mdl.methods.data import prequential
 from mdl.methods.method import Adapted
 from mdl.tasks.gsm8k import example
 from mdl.workdir import Workdir

@@ -1,20 +1,10 @@
 """Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
 
-from mdl.methods import (
-    bayesian_lora,
-    blockwise,
-    combined,
-    full,
-    icl,
-    lm_head,
-    lora,
-    prequential,
-    prompt,
-    script,
-    urial,
-    zero_shot,
-)
+from mdl.methods import script
+from mdl.methods.data import blockwise, combined, prequential
 from mdl.methods.method import Adapted, Encoded, Method
+from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
+from mdl.methods.prompts import icl, prompt, urial, zero_shot
 
 METHODS: dict[str, Method] = {
     "zero_shot": zero_shot,

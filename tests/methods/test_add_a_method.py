@@ -1,7 +1,7 @@
 """How to add a method, worked through: `norm_scale`, one number that the output norm is multiplied by.
 
-The first part is what `mdl/methods/norm_scale.py` would hold. The second registers it as if it lay there, and checks
-what `BUILD.md`, "Add a method", says of every method.
+The first part is what `mdl/methods/parametric/norm_scale.py` would hold. The second registers it as if it lay there,
+and checks what `BUILD.md`, "Add a method", says of every method.
 """
 
 import dataclasses
@@ -24,11 +24,12 @@ from mdl.machine.header import Arithmetic
 from mdl.machine.programs import ProgramError
 from mdl.measurement import Measurement
 from mdl.measurement import Search as Measured
-from mdl.methods import METHODS, parametric
+from mdl.methods import METHODS
 from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.parametric import parametric
 from mdl.verification import Setup
 
-# mdl/methods/norm_scale.py ------------------------------------------------------------------------------------------
+# mdl/methods/parametric/norm_scale.py ---------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

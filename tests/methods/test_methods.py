@@ -13,20 +13,10 @@ from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
 from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
-from mdl.methods import (
-    METHODS,
-    bayesian_lora,
-    blockwise,
-    combined,
-    full,
-    icl,
-    lm_head,
-    lora,
-    prequential,
-    prompt,
-    script,
-    urial,
-)
+from mdl.methods import METHODS, script
+from mdl.methods.data import blockwise, combined, prequential
+from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
+from mdl.methods.prompts import icl, prompt, urial
 from mdl.tasks.task import Example
 from mdl.training import Learner, tokenise
 

@@ -20,7 +20,10 @@ from mdl.checkpoints.adapters import add_adapters, split
 from mdl.checkpoints.config import Lora
 from mdl.codes import Decoder, Encoder, Meter, tensors, tokens
 from mdl.codes import settings as settings_code
-from mdl.methods import METHODS, bayesian_lora, combined, full, icl, lm_head, lora, prequential, urial
+from mdl.methods import METHODS
+from mdl.methods.data import combined, prequential
+from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
+from mdl.methods.prompts import icl, urial
 from mdl.training import tokenise
 
 torch = pytest.importorskip("torch")

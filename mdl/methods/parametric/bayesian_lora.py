@@ -25,9 +25,9 @@ from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors
 from mdl.codes.settings import mostly, ranged, usual
-from mdl.methods import parametric
 from mdl.methods.examples import ALPHA, RANK, SEED
 from mdl.methods.method import Adapted, Encoded, finish
+from mdl.methods.parametric import parametric
 from mdl.precision import cast, dtype, finite
 from mdl.training import Learner
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from mdl.methods import prompting
 from mdl.methods.method import Prompting
-from mdl.methods.prompting import GAP, check_draws, decode, programs, selections
+from mdl.methods.prompts import prompting
+from mdl.methods.prompts.prompting import GAP, check_draws, decode, programs, selections
 
 __all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 

@@ -20,9 +20,11 @@ from mdl.codes import tensors
 from mdl.codes.coder import flag
 from mdl.codes.limits import check_memory
 from mdl.codes.settings import usual
-from mdl.methods import examples, parametric, prequential
+from mdl.methods import examples
+from mdl.methods.data import prequential
 from mdl.methods.examples import WIDTH, Order
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
+from mdl.methods.parametric import parametric
 from mdl.precision import cast, finite
 from mdl.training import Learner
 

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal
 
 from mdl.codes.settings import usual
-from mdl.methods import parametric
 from mdl.methods.examples import WIDTH
+from mdl.methods.parametric import parametric
 
 unmade = parametric.unmade
 

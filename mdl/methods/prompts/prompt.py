@@ -9,7 +9,7 @@ import pathlib
 
 from mdl.codes import text
 from mdl.methods.method import Encoded, Prompting, Unmade, finish
-from mdl.methods.prompting import GAP, decode, run
+from mdl.methods.prompts.prompting import GAP, decode, run
 
 __all__ = ["Search", "Settings", "decode", "digests", "encode", "read", "unmade"]
 

@@ -7,9 +7,9 @@ import dataclasses
 from typing import Literal
 
 from mdl.codes.settings import usual
-from mdl.methods import parametric
 from mdl.methods.examples import WIDTH
-from mdl.methods.full import begin
+from mdl.methods.parametric import parametric
+from mdl.methods.parametric.full import begin
 
 unmade = parametric.unmade
 

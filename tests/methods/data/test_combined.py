@@ -9,8 +9,9 @@ import pytest
 from mdl import tasks, training
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter, tokens
-from mdl.methods import combined, examples, prequential
-from mdl.methods.combined import Search, Settings
+from mdl.methods import examples
+from mdl.methods.data import combined, prequential
+from mdl.methods.data.combined import Search, Settings
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)

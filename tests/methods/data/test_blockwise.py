@@ -9,8 +9,9 @@ import pytest
 from mdl import batches, tasks, training
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
-from mdl.methods import blockwise, examples
-from mdl.methods.blockwise import Search, Settings
+from mdl.methods import examples
+from mdl.methods.data import blockwise
+from mdl.methods.data.blockwise import Search, Settings
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)

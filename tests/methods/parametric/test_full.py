@@ -9,7 +9,7 @@ import pytest
 from mdl import tasks
 from mdl.checkpoints import checkpoint
 from mdl.codes import Encoder
-from mdl.methods import full, lm_head
+from mdl.methods.parametric import full, lm_head
 from mdl.training import tokenise
 
 STORIES = checkpoint.load("stories260k")

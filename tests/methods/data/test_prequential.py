@@ -10,8 +10,9 @@ import pytest
 from mdl import tasks, training
 from mdl.checkpoints import checkpoint
 from mdl.codes import Decoder, Encoder, Meter
-from mdl.methods import examples, prequential
-from mdl.methods.prequential import Run, Search, Settings
+from mdl.methods import examples
+from mdl.methods.data import prequential
+from mdl.methods.data.prequential import Run, Search, Settings
 
 STORIES = checkpoint.load("stories260k")
 TINY = tasks.load("gsm8k", size="tiny", seed=0)

@@ -9,9 +9,9 @@ import dataclasses
 from mdl.checkpoints.adapters import add_adapters
 from mdl.checkpoints.config import Lora
 from mdl.codes.settings import mostly, ranged, usual
-from mdl.methods import parametric
 from mdl.methods.examples import ALPHA, RANK, SEED, WIDTH
-from mdl.methods.parametric import Search
+from mdl.methods.parametric import parametric
+from mdl.methods.parametric.parametric import Search
 
 __all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 

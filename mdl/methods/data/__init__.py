@@ -1,0 +1,1 @@
+"""Programs that are data: coded examples on which the decoder trains."""

@@ -1,0 +1,1 @@
+"""Programs that are numbers: how far some weights move. The decoder does not train."""

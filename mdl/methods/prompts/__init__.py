@@ -1,0 +1,1 @@
+"""Programs that are texts: what is put before a question. No weight moves."""
