@@ -19,7 +19,7 @@ from mdl import packing
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
-from mdl.checkpoints.cross_entropy import cross_entropy
+from mdl.checkpoints.cross_entropy import read_cross_entropy
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import tokens
@@ -46,11 +46,11 @@ def plain(trainable: Tree, frozen: Tree, step: jax.Array) -> tuple[Params, float
     return join(trainable, frozen), 0.0
 
 
-def _loss(config: ModelConfig, params: Params, batch: Packed, anew: bool) -> jax.Array:
-    """Σ weight × loss of a piece [R, T], nats."""
+def _loss(config: ModelConfig, params: Params, batch: Packed, anew: bool, counts=None, read=None):
+    """Σ weight × loss of a piece [R, T], nats; and what is read of its scores, as `read_cross_entropy` says."""
     model = transformer.bind(config, params)
     hidden, _ = model(batch.inputs, batch.positions, remat=anew)
-    return cross_entropy(model.head, hidden, batch.targets, batch.weights)
+    return read_cross_entropy(model.head, hidden, batch.targets, batch.weights, counts, read)
 
 
 def _over_pieces(function: Callable, batch: Packed):
@@ -81,7 +81,7 @@ def _gradient(config: ModelConfig, anew: bool) -> Callable:
     def gradient(params, total, batch):
         kind = dtype(params)
         masters = cast(params, jnp.float32)
-        slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew) / total)
+        slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew)[0] / total)
         return _over_pieces(lambda piece, _: slope(masters, piece), batch)
 
     return _compiled(gradient, anew)
@@ -104,20 +104,31 @@ def _update(
     prepare: Callable,
     kind: jax.typing.DTypeLike,
     anew: bool,
+    read: Callable | None = None,
 ) -> Callable:
-    """Compiled (trainable, frozen, state, step, total weight, batch) -> (trainable, state, loss)."""
+    """Compiled (trainable, frozen, state, step, total weight, batch, counts) -> (trainable, state, loss, what is read).
 
-    def loss(trainable, frozen, step, total, piece, number):
+    With `read`, as `read_cross_entropy` has it, a tree of [P, R, T] is read of the scores before the step where
+    `counts` [P, R, T]; otherwise None is, and `counts` is None.
+    """
+
+    def loss(trainable, frozen, step, total, piece, number, counts):
         params, penalty = prepare(trainable, frozen, step)
-        return _loss(config, cast(params, kind), piece, anew) / total + jnp.where(number == 0, penalty, 0.0)
+        counts = None if read is None else counts[number]
+        value, found = _loss(config, cast(params, kind), piece, anew, counts, read)
+        return value / total + jnp.where(number == 0, penalty, 0.0), found
 
-    def update(trainable, frozen, state, step, total, batch):
-        slope = jax.value_and_grad(loss)
-        value, gradients = _over_pieces(
-            lambda piece, number: slope(trainable, frozen, step, total, piece, number), batch
-        )
+    def update(trainable, frozen, state, step, total, batch, counts):
+        slope = jax.value_and_grad(loss, has_aux=True)
+
+        def one(piece, number):
+            (value, found), gradients = slope(trainable, frozen, step, total, piece, number, counts)
+            placed = jax.tree.map(lambda x: jnp.zeros((len(batch.inputs), *x.shape), x.dtype).at[number].set(x), found)
+            return value, placed, gradients
+
+        value, found, gradients = _over_pieces(one, batch)
         changes, state = optimiser.update(gradients, state, trainable)
-        return optax.apply_updates(trainable, changes), state, value
+        return optax.apply_updates(trainable, changes), state, value, found
 
     return _compiled(update, anew, donate_argnums=(0, 2))
 
@@ -191,16 +202,40 @@ class Learner:
         Returns:
             The loss before the step, nats a unit of weight.
         """
+        batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
+        return self._step(batch, _total(weights), anew)[0]
+
+    def read_and_update(
+        self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, counts: np.ndarray, read: Callable
+    ) -> tuple[Tree, np.ndarray]:
+        """`update`, which reads the scores before the step on the way.
+
+        Args:
+            inputs, targets, weights: as for `update`.
+            counts: [B, T], not zero where scores are read, which is wherever a weight is not zero.
+            read: as for `read_cross_entropy`.
+
+        Returns:
+            A tree of [B, T] float64 arrays, zeros where nothing is read; and [B, T] bool, where something is.
+        """
+        batch, anew, places = packing.pack(self.config, inputs, targets, counts)
+        there, own = places >= 0, np.zeros(batch.weights.shape, np.float32)
+        own.reshape(-1)[places[there]] = weights[there]
+        _, found = self._step(batch._replace(weights=own), _total(weights), anew, batch.weights != 0, read)
+        laid = lambda x: np.where(there, np.asarray(x, np.float64).reshape(-1)[places], 0.0)
+        return jax.tree.map(laid, found), there
+
+    def _step(self, batch: Packed, total: np.float32, anew: bool, counts=None, read: Callable | None = None):
+        """Runs the compiled step; returns the loss and what was read."""
         if self._rate is not None:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
-        batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
-        self.trainable, self.state, loss = _update(*self._made_for, anew)(
-            self.trainable, self.frozen, self.state, step, _total(weights), batch
+        self.trainable, self.state, loss, found = _update(*self._made_for, anew, read)(
+            self.trainable, self.frozen, self.state, step, total, batch, counts
         )
         self.steps += 1
-        return loss
+        return loss, found
 
 
 def learner(config: ModelConfig, params: Params, settings: Any, name: str = "adam", warmup: int = 0) -> Learner:

@@ -197,7 +197,7 @@ def test_learning_rates_and_warmups_share_one_compiled_step():
         Learner(STORIES.config, STORIES.params, optimiser("adam"), rate, warmup=warmup)
         for rate, warmup in ((1e-3, 0), (3e-4, 0), (1e-2, 5))
     ]
-    step = training._update(STORIES.config, optimiser("adam"), plain, np.dtype("float32"), False)
+    step = training._update(STORIES.config, optimiser("adam"), plain, np.dtype("float32"), False, None)
     learners[0].update(*BATCH)
     compiled = step._cache_size()
     for learner in learners:
@@ -214,3 +214,26 @@ def test_adamw_decays():
         learner.update(*nothing)
         for old, new in zip(jax.tree.leaves(STORIES.params), jax.tree.leaves(learner.params), strict=True):
             np.testing.assert_allclose(new, old * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["stories260k", "stories260k-random"])
+def test_a_step_reads_what_a_pass_before_it_would(stage):
+    """Scores of all positions, prompts included, and the same step as without."""
+    model = checkpoint.load(stage)
+    given = [
+        model.tokenizer.encode(text) for text in ("Once upon a time there was a dog.", "Lily", "She saw a big, red")
+    ]
+    sequences = [training.Tokenised(ids, len(ids) // 2) for ids in given]
+    ends = {"bos": model.tokenizer.bos_id, "eos": model.tokenizer.eos_id, "max_tokens": 64}
+    arrays = training.arrays(sequences, prompt_weight=0.0, **ends)
+    counts, size = tokens.arrays(given, **ends)[2], model.config.vocab_size
+    read, plain_one = (Learner(model.config, model.params, optimiser("adam"), 1e-2) for _ in range(2))
+    for _ in range(2):
+        wanted = tokens.codelengths(model.config, plain_one.params, given, **ends)
+        found, there = read.read_and_update(*arrays, counts, tokens.reader(size))
+        plain_one.update(*arrays)
+        assert (there == (counts > 0)).all()
+        own = tokens.codelengths_of(*found, there, given, size, bos=ends["bos"], eos=ends["eos"])
+        np.testing.assert_allclose(own, wanted, rtol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (read.params, plain_one.params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)

@@ -239,7 +239,7 @@ def load_phase(spec: Spec) -> Phase:
 def _config(spec: Spec):
     """The sweep as a config of a binary; only the frontier is verified where that can be asked for."""
     stage = checkpoints.find(spec.directory).stage
-    rates = {"learning_rate": spec.rates, "rows": spec.rows, "batch": spec.batch}
+    rates = {"learning_rate": spec.rates, "batch": spec.batch}  # rows=0: bits come from the steps, as the peer's do
     lora = {"examples": spec.sent, "batch": spec.batch, "learning_rate": spec.rates[0], "widths": (16,)}
     config = base.config(
         _task(spec),

@@ -50,8 +50,34 @@ def cross_entropy(head: Head, hidden: jax.Array, targets: jax.Array, weights: ja
         targets: [...] int32.
         weights: [...] float32; where one is zero nothing is computed.
     """
-    hidden, targets, weights = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), weights.reshape(-1)
-    return _cross_entropy((head.tied, head.cap), head.matrix, hidden, targets, weights)
+    return read_cross_entropy(head, hidden, targets, weights, None, None)[0]
+
+
+def read_cross_entropy(
+    head: Head,
+    hidden: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    counts: jax.Array | None,
+    function: Callable | None,
+):
+    """`cross_entropy`, and in the same pass what `per_position` gives of the scores and targets where they count.
+
+    Args:
+        head, hidden, targets, weights: as for `cross_entropy`.
+        counts: [...] bool, true wherever a weight is not zero.
+        function: ([t, V] float32 scores, [t] targets) -> a tree of [t] float32 arrays, not differentiated; one object
+            for one function, since it is part of what is compiled.
+
+    Returns:
+        The loss, and the tree of [...] arrays.
+    """
+    shape = targets.shape
+    flat = lambda x: None if x is None else x.reshape(-1)
+    form = head.tied, head.cap, function
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    total, read = _cross_entropy(form, head.matrix, hidden, *map(flat, (targets, weights, counts)))
+    return total, jax.tree.map(lambda x: x.reshape(shape), read)
 
 
 def per_position(head: Head, hidden: jax.Array, counts: jax.Array, function: Callable, *others: jax.Array):
@@ -101,25 +127,41 @@ def _size(head: Head) -> int:
     return min(max(1 << fitting.bit_length() - 1, _FEWEST), _MOST)
 
 
+Form = tuple[bool, float | None, Callable | None]
+
+
+def _own(scores: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(jax.nn.log_softmax(scores), targets[:, None], axis=-1)[:, 0]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _cross_entropy(form: tuple[bool, float | None], matrix, hidden, targets, weights) -> jax.Array:
-    own = lambda scores, targets: jnp.take_along_axis(jax.nn.log_softmax(scores), targets[:, None], axis=-1)[:, 0]
-    return -(per_position(Head(matrix, *form), hidden, weights != 0, own, targets) * weights).sum()
+def _cross_entropy(form: Form, matrix, hidden, targets, weights, counts):
+    *head, function = form
+    head = Head(matrix, *head)
+    total = -(per_position(head, hidden, weights != 0, _own, targets) * weights).sum()
+    return total, None if function is None else per_position(head, hidden, counts, function, targets)
 
 
-def _forward(form, matrix, hidden, targets, weights):
-    """The loss, and its gradients: of the hidden states and, where it is trained, of the head."""
-    trained, matrix, hidden, targets, weights = matrix.perturbed, *(x.value for x in (matrix, hidden, targets, weights))
-    head = Head(matrix, *form)
+def _forward(form, matrix, hidden, targets, weights, counts):
+    """The loss, what is read, and the gradients: of the hidden states and, where it is trained, of the head."""
+    trained = matrix.perturbed
+    matrix, hidden, targets, weights = (x.value for x in (matrix, hidden, targets, weights))
+    *about, function = form
+    head = Head(matrix, *about)
     tiles = _Tiles(weights != 0, _size(head) * (_UPDATED if trained else 1))
     product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    read = None
+    if function is not None:  # what counts and weighs nothing needs no gradient
+        read = per_position(head, hidden, counts.value & (weights == 0), function, targets)
 
     def step(i, carry):
-        total, to_hidden, to_matrix = carry
+        total, to_hidden, to_matrix, read = carry
         places = tiles.places(i)
         x, own = hidden.at[places].get(mode="fill", fill_value=0), targets[places, None]
         weight = weights.at[places].get(mode="fill", fill_value=0)[:, None]
         scores = head(x)
+        if function is not None:
+            read = jax.tree.map(lambda x, y: x.at[places].set(y), read, function(scores, own[:, 0]))
         largest = scores.max(axis=-1, keepdims=True)
         exponentials = jnp.exp(scores - largest)
         sums = exponentials.sum(axis=-1, keepdims=True)
@@ -133,19 +175,19 @@ def _forward(form, matrix, hidden, targets, weights):
         to_hidden = to_hidden.at[places].set(product(slope, matrix if head.tied else matrix.T))
         if trained:
             to_matrix += product(slope.T, x) if head.tied else product(x.T, slope)
-        return total, to_hidden, to_matrix
+        return total, to_hidden, to_matrix, read
 
     nothing = jnp.zeros(matrix.shape, jnp.float32) if trained else None
-    start = jnp.zeros((), jnp.float32), jnp.zeros(hidden.shape, jnp.float32), nothing
-    total, to_hidden, to_matrix = jax.lax.fori_loop(0, tiles.count, step, start)
+    start = jnp.zeros((), jnp.float32), jnp.zeros(hidden.shape, jnp.float32), nothing, read
+    total, to_hidden, to_matrix, read = jax.lax.fori_loop(0, tiles.count, step, start)
     kind = None if to_matrix is None else to_matrix.astype(matrix.dtype)
-    return total, (kind, to_hidden.astype(hidden.dtype))
+    return (total, read), (kind, to_hidden.astype(hidden.dtype))
 
 
 def _backward(form, gradients, slope):
     del form
-    scaled = lambda x: None if x is None else (x * slope).astype(x.dtype)
-    return (*map(scaled, gradients), None, None)
+    scaled = lambda x: None if x is None else (x * slope[0]).astype(x.dtype)
+    return (*map(scaled, gradients), None, None, None)
 
 
 _cross_entropy.defvjp(_forward, _backward, symbolic_zeros=True)

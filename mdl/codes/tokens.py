@@ -155,11 +155,7 @@ def code(
         ValueError: a sequence that is too long, or that contains `eos`; or `rows` take more memory than is possible.
     """
     if sequences is not None:
-        for sequence in sequences:
-            if len(sequence) > max_tokens:
-                raise ValueError(f"a sequence of {len(sequence)} tokens is longer than max_tokens={max_tokens}")
-            if eos is not None and eos in sequence:
-                raise ValueError(f"a sequence contains the end token {eos}, which only ends sequences")
+        check(sequences, eos=eos, max_tokens=max_tokens)
     cache = jax.eval_shape(lambda: transformer.empty_cache(config, rows, max_tokens, _dtype(params)))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache)) + 8 * rows * config.vocab_size
     check_memory(f"batch={rows}", 2 * size, params)  # a cache that grows is there twice
@@ -180,6 +176,15 @@ def code(
     if temperature is not None:
         temperature.update()
     return run.out
+
+
+def check(sequences: Sequence[Sequence[int]], *, eos: int | None, max_tokens: int) -> None:
+    """Raises ValueError where a sequence is too long, or contains `eos`."""
+    for sequence in sequences:
+        if len(sequence) > max_tokens:
+            raise ValueError(f"a sequence of {len(sequence)} tokens is longer than max_tokens={max_tokens}")
+        if eos is not None and eos in sequence:
+            raise ValueError(f"a sequence contains the end token {eos}, which only ends sequences")
 
 
 class _Rows:
@@ -317,17 +322,24 @@ def arrays(
 
 
 @functools.lru_cache(maxsize=16)
-def _score(config: ModelConfig) -> Callable:
-    """Compiled (params, packed) -> log-probabilities of targets and of the blocks that they are in, [P, R, T]."""
+def reader(size: int) -> Callable:
+    """([t, V] scores, [t] targets) -> log-probabilities of targets and of the blocks that they are in; V = size."""
 
     def of_targets(scores, targets):
         log_probs = jax.nn.log_softmax(scores)
         own = jnp.take_along_axis(log_probs, targets[:, None], axis=-1)[:, 0]
-        if not in_blocks(config.vocab_size):
+        if not in_blocks(size):
             return own, own
         block = targets[:, None] // BLOCK * BLOCK + jnp.arange(BLOCK)  # [t, block]
-        within = jnp.take_along_axis(log_probs, jnp.minimum(block, config.vocab_size - 1), axis=-1)
-        return own, jax.nn.logsumexp(within, axis=-1, where=block < config.vocab_size)
+        within = jnp.take_along_axis(log_probs, jnp.minimum(block, size - 1), axis=-1)
+        return own, jax.nn.logsumexp(within, axis=-1, where=block < size)
+
+    return of_targets
+
+
+@functools.lru_cache(maxsize=16)
+def _score(config: ModelConfig) -> Callable:
+    """Compiled (params, packed) -> what `reader` reads, each [P, R, T]."""
 
     @jax.jit
     def score(params, packed):
@@ -336,7 +348,7 @@ def _score(config: ModelConfig) -> Callable:
         def piece(i, found):
             one = packed.piece(i)
             hidden, _ = model(one.inputs, one.positions)
-            own = per_position(model.head, hidden, one.weights > 0, of_targets, one.targets)
+            own = per_position(model.head, hidden, one.weights > 0, reader(config.vocab_size), one.targets)
             return jax.tree.map(lambda x, y: x.at[i].set(y), found, own)
 
         zeros = jnp.zeros(packed.inputs.shape)
@@ -363,19 +375,41 @@ def codelengths(
     Raises:
         FloatingPointError: the model gives no probabilities.
     """
-    size = config.vocab_size
     ideal, coded = np.zeros(len(sequences)), np.zeros(len(sequences))
     for start in range(0, len(sequences), _SIDE_BY_SIDE):
         batch = sequences[start : start + _SIDE_BY_SIDE]
         packed, _, places = packing.pack(config, *arrays(batch, bos=bos, eos=eos, max_tokens=max_tokens))
         found = (np.asarray(x, np.float64).reshape(-1)[places] for x in _score(config)(params, packed))
         there = places >= 0
-        scores, blocks = (np.where(there, x, 0.0) for x in found)  # all positions up to a sequence's last count
-        if not np.isfinite(scores).all():
-            raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
         rows = slice(start, start + len(batch))
-        ideal[rows] = -scores.sum(axis=1) / math.log(2)
-        coded[rows] = np.where(there, coded_bits(scores, blocks, size), 0.0).sum(axis=1)
+        scores, blocks = (np.where(there, x, 0.0) for x in found)  # all positions up to a sequence's last count
+        ideal[rows], coded[rows] = codelengths_of(scores, blocks, there, batch, config.vocab_size, bos=bos, eos=eos)
+    return ideal, coded
+
+
+def codelengths_of(
+    scores: np.ndarray,
+    blocks: np.ndarray,
+    there: np.ndarray,
+    sequences: Sequence[Sequence[int]],
+    size: int,
+    *,
+    bos: int | None,
+    eos: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`codelengths` of n sequences from what `reader` has read of the V = `size` scores of each target.
+
+    Args:
+        scores, blocks: [n, T] float64 natural logarithms.
+        there: [n, T] bool, where there is a target.
+
+    Raises:
+        FloatingPointError: they are not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
+    ideal = -scores.sum(axis=1, where=there) / math.log(2)
+    coded = np.where(there, coded_bits(scores, blocks, size), 0.0).sum(axis=1)
     if bos is None:
         first = np.array([math.log2(size) if eos is not None or len(sequence) else 0.0 for sequence in sequences])
         ideal, coded = ideal + first, coded + first

@@ -18,11 +18,11 @@ from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
-from mdl.codes import Coder, text, tokens
+from mdl.codes import Coder, Meter, text, tokens
 from mdl.codes.coder import byte_string, flag
 from mdl.codes.settings import one_of
 from mdl.methods.method import Example
-from mdl.training import Tokenised, arrays, fitted, gradient
+from mdl.training import Learner, Tokenised, arrays, fitted, gradient
 
 # Ranges of settings that several methods have.
 RANK, ALPHA, RATE = (1, 4096), (1e-6, 1e6), (1e-12, 100.0)
@@ -125,6 +125,36 @@ def code(
     """
     given = None if sequences is None else [sequence.tokens for sequence in sequences]
     read = tokens.code(coder, config, params, given, rows=rows, temperature=temperature, **rules.ends)
+    return _code_boundaries(coder, tokenizer, read, sequences, rules)
+
+
+def measure(
+    coder: Meter, tokenizer: Tokenizer, learner: Learner, sequences: Sequence[Tokenised], rules: Rules, weight: int
+) -> list[Tokenised]:
+    """What `code` measures of examples, and one step of the learner on them, in one pass.
+
+    Args:
+        rules: with an end token.
+        weight: of prompts in the loss, in percent.
+    """
+    given = [sequence.tokens for sequence in sequences]
+    ends, size = {"bos": rules.bos, "eos": rules.eos}, learner.config.vocab_size
+    tokens.check(given, eos=rules.eos, max_tokens=rules.max_tokens)
+    counts = tokens.arrays(given, **rules.ends)[2]
+    found, there = learner.read_and_update(*rules.arrays(sequences, weight), counts, tokens.reader(size))
+    ideal, coded = tokens.codelengths_of(*found, there, given, size, **ends)
+    coder.add(float(ideal.sum()), float(coded.sum()))
+    return _code_boundaries(coder, tokenizer, given, sequences, rules)
+
+
+def _code_boundaries(
+    coder: Coder,
+    tokenizer: Tokenizer,
+    read: Sequence[list[int]],
+    sequences: Sequence[Tokenised] | None,
+    rules: Rules,
+) -> list[Tokenised]:
+    """Codes where each example's prompt ends."""
     new = []
     for i, ids in enumerate(read):
         implied = find_boundary(tokenizer, ids, rules.separator)

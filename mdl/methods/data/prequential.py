@@ -15,7 +15,7 @@ from absl import logging
 
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.codes import Coder, tokens
+from mdl.codes import Coder, Meter, tokens
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag, natural
 from mdl.codes.limits import BATCH, EPOCHS, check_examples
@@ -126,23 +126,20 @@ class Run:
         Args:
             sequences: as many as `block_size` says, or None when decoding.
         """
-        learner, size = self.learner, self.settings.batch
-        rows = block_size(self.settings, len(self.seen))
-        new = examples.code(
-            coder,
-            self.checkpoint.tokenizer,
-            learner.config,
-            learner.params,
-            sequences,
-            self.rules,
-            rows=rows,
-            temperature=self.temperature,
-        )
-        before = len(self.seen)
-        self.seen += new
+        learner, own, before = self.learner, self.settings, len(self.seen)
+        rows, tokenizer = block_size(own, before), self.checkpoint.tokenizer
+        # Of a single batch the step itself can read the bits, which no decoder can wait for.
+        measured = isinstance(coder, Meter) and not own.calibrate and rows == own.batch and self.rules.eos is not None
+        if measured:
+            self.seen += examples.measure(coder, tokenizer, learner, sequences, self.rules, own.prompt_weight)
+        else:
+            how = {"rows": rows, "temperature": self.temperature}
+            self.seen += examples.code(coder, tokenizer, learner.config, learner.params, sequences, self.rules, **how)
         check_examples(len(self.seen), coder.coded)
+        size = own.batch
         for start in range(before, len(self.seen), size):
-            self._learn(self.seen[start : start + size])
+            if not measured:
+                self._learn(self.seen[start : start + size])
             count = start // size + 1
             for k, place in enumerate(self._streams):
                 again = self._random.random() < 1 / count

@@ -9,7 +9,7 @@ import pytest
 
 from mdl import tasks, training
 from mdl.checkpoints import checkpoint
-from mdl.codes import Decoder, Encoder, Meter
+from mdl.codes import Decoder, Encoder, Meter, tokens
 from mdl.methods import examples
 from mdl.methods.data import prequential
 from mdl.methods.data.prequential import Run, Search, Settings
@@ -24,7 +24,7 @@ BATCHES = [CHOSEN[i : i + 4] for i in range(0, 24, 4)]
 @functools.cache
 def _trained(settings):
     """A run over all batches, the batches that it learned from in order, and its bits."""
-    coder, learned = Meter(), []
+    coder, learned = Encoder(), []
     run = Run(coder, STORIES, "Response:", settings)
     learn = run._learn
     run._learn = lambda sequences: (learned.append(BATCHES.index(sequences)), learn(sequences))
@@ -40,7 +40,7 @@ def _same(a, b):
 def _by_hand(order, **rates):
     """A learner that takes steps on these batches, each coded just before it is first seen."""
     learner = training.Learner(STORIES.config, STORIES.params, training.optimiser("adam"), PLAIN.learning_rate, **rates)
-    rules, coder, seen = examples.rules(STORIES, "Response:", 511), Meter(), set()
+    rules, coder, seen = examples.rules(STORIES, "Response:", 511), Encoder(), set()
     for number in order:
         if number not in seen:
             model = (STORIES.tokenizer, learner.config, learner.params)
@@ -56,6 +56,23 @@ def test_without_replay_each_batch_is_coded_and_then_learned_once():
     learner, expected = _by_hand(learned)
     assert _same(run.learner.params, learner.params)
     assert bits - run.header_bits == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("change", [{}, {"replay": 2, "warmup": 3}, {"train": "lora", "prompt_weight": 30}])
+def test_a_meter_reads_the_bits_from_the_steps_themselves(change, monkeypatch):
+    """No pass but the steps is made, and lengths and weights are those of the program."""
+    settings = dataclasses.replace(PLAIN, **change)
+    monkeypatch.setattr(tokens, "codelengths", None)
+    encoder, meter = Encoder(), Meter()
+    written, read = (Run(coder, STORIES, "Response:", settings) for coder in (encoder, meter))
+    for batch in BATCHES:
+        written.block(encoder, batch)
+        read.block(meter, batch)
+        assert meter.bits == pytest.approx(encoder.bits, rel=1e-4)
+        assert meter.coded == pytest.approx(encoder.coded, rel=1e-3)
+    assert read.learner.steps == written.learner.steps and read.seen == written.seen
+    for one, other in zip(*map(jax.tree.leaves, (read.learner.params, written.learner.params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def _streams(settings, batches):
