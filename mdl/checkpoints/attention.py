@@ -3,17 +3,32 @@
 Dimensions in comments: B batch, T time, S cache slots or keys, N heads, K kv-heads, G query heads a kv-head, H head.
 """
 
+import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 
+from mdl.checkpoints import attention_kernels
 from mdl.checkpoints.cross_entropy import soft_capped
 
 _BLOCK = 128  # queries that are scored at once, at least
 _MOST_BLOCKS = 8  # in a sequence: each is compiled by itself
 _SCORES = 1 << 19  # at once on a processor, whose cache holds them: a quarter of the time where it does not
+
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def kernels_of(platform: str):
+    """What is traced meanwhile takes the kernels of this platform, "cpu" for none, not those of where it is traced."""
+    before = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(before)
 
 
 def attend(
@@ -27,9 +42,10 @@ def attend(
 ) -> jax.Array:
     """Causal attention over whole sequences: q [B, T, N, H], k and v [B, T, K, H] to [B, T, N, H].
 
-    The same function as `jax.nn.dot_product_attention(…, is_causal=True)`, which never holds more than a block of
-    queries by all keys before them, forward or backward: the backward pass computes the weights anew from each query's
-    normaliser (Dao et al. 2022, arXiv 2205.14135, appendix B.4).
+    The same function as `jax.nn.dot_product_attention(…, is_causal=True)`, by a kernel of the platform where there is
+    one (`attention_kernels`). Otherwise it never holds more than a block of queries by all keys before them, forward or
+    backward: the backward pass computes the weights anew from each query's normaliser (Dao et al. 2022, arXiv
+    2205.14135, appendix B.4).
 
     Args:
         positions: [B, T] int32, where each column is in its sequence, of which a row may hold several, one behind the
@@ -40,6 +56,9 @@ def attend(
     """
     batch, length, heads, size = q.shape
     q = q * (size**-0.5 if scale is None else scale)
+    kernel = attention_kernels.find(_platform.get() or jax.default_backend(), q, k, window, softcap)
+    if kernel is not None:
+        return kernel(q, k, v, positions)
     q = q.reshape(batch, length, k.shape[2], -1, size).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, H]
     k, v = (x.transpose(0, 2, 1, 3) for x in (k, v))  # [B, K, T, H]
     out = _attend((window, softcap), q, k, v, positions)

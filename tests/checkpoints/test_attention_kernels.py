@@ -1,0 +1,81 @@
+"""An accelerator's kernels are attention: splash attention interpreted here, and each on its device where that is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdl.checkpoints import attention, attention_kernels
+from mdl.checkpoints.attention import attend
+
+
+def _case(length, heads, kv_heads, size, kind=jnp.float32):
+    """Two rows, of which the first holds two sequences; the second ends in the middle of its last."""
+    random = np.random.default_rng(length)
+    draw = lambda heads: jnp.asarray(random.normal(size=(2, length, heads, size)), kind)
+    cuts = np.array([length // 3, length // 2])
+    column = np.arange(length, dtype=np.int32)
+    positions = np.where(column < cuts[:, None], column, column - cuts[:, None])
+    return draw(heads), draw(kv_heads), draw(kv_heads), positions, draw(heads)
+
+
+def _both(kernel, case, **form):
+    """The kernel's value and gradients, and those of the blocks that run anywhere."""
+    q, k, v, positions, slope = case
+    own = lambda *x: (kernel(*x, positions) * slope).sum()
+
+    def blocks(*x):
+        with attention.kernels_of("cpu"):
+            return (attend(*x, positions, scale=1.0, **form) * slope).sum()
+
+    return (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(q, k, v) for f in (own, blocks))
+
+
+@pytest.mark.parametrize("length, heads, kv_heads, window, cap", [(150, 4, 2, None, None), (37, 2, 1, 9, 3.0)])
+def test_splash_attention_and_its_gradients(length, heads, kv_heads, window, cap):
+    kernel = lambda q, k, v, positions: attention_kernels.splash(q, k, v, positions, window, cap, interpret=True)
+    found, wanted = _both(kernel, _case(length, heads, kv_heads, 16), window=window, softcap=cap)
+    assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-4, abs=1e-3)
+    for one, other in zip(found[1], wanted[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=3e-5)
+
+
+def test_a_sequence_alone_is_a_row_of_one():
+    q, k, v, _, _ = _case(20, 2, 2, 8)
+    found = attention_kernels.splash(q, k, v, None, None, None, interpret=True)
+    np.testing.assert_allclose(found, attend(q, k, v, scale=1.0), atol=1e-5)
+
+
+def test_which_kernel_is_taken():
+    find = lambda platform, kind, size=64, cap=None: attention_kernels.find(
+        platform, *(jnp.zeros((1, 4, 2, size), kind),) * 2, None, cap
+    )
+    assert find("cpu", jnp.bfloat16) is None
+    assert find("tpu", jnp.float32) is not None
+    assert find("gpu", jnp.bfloat16) is not None
+    assert find("gpu", jnp.float32) is None  # cuDNN has none for it
+    assert find("gpu", jnp.bfloat16, size=256) is None and find("gpu", jnp.bfloat16, size=12) is None
+    assert find("gpu", jnp.bfloat16, cap=30.0) is None
+
+
+def test_what_is_traced_for_another_platform_takes_its_kernels(monkeypatch):
+    asked = []
+    monkeypatch.setattr(attention_kernels, "find", lambda platform, *_: asked.append(platform))
+    q, k, v, *_ = _case(8, 2, 2, 8)
+    with attention.kernels_of("tpu"):
+        attend(q, k, v)
+    attend(q, k, v)
+    assert asked == ["tpu", jax.default_backend()]
+
+
+@pytest.mark.skipif(jax.default_backend() not in ("tpu", "gpu"), reason="no TPU or GPU is here")
+@pytest.mark.parametrize("window", [None, 40])
+def test_the_kernel_of_the_device_that_is_here(window):
+    case = _case(256, 4, 2, 128, jnp.bfloat16)
+    kernel = attention_kernels.find(jax.default_backend(), *case[:2], window, None)
+    found, wanted = _both(kernel, case, window=window)
+    for one, other in zip(found[1], wanted[1], strict=True):
+        np.testing.assert_allclose(np.float32(one), np.float32(other), atol=0.1)
+    again, _ = _both(kernel, case, window=window)
+    for one, other in zip(found[1], again[1], strict=True):
+        np.testing.assert_array_equal(one, other)
