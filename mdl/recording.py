@@ -69,7 +69,7 @@ class Recorder:
             else:
                 self._workdir.drop_pending(pending, told)
 
-        job = Job(setup, path.resolve(), prompts.resolve(), answers.resolve(), self._allow_scripts)
+        job = Job(setup, path.resolve(), prompts.resolve(), answers.resolve(), self._allow_scripts, pending.seconds)
         pool.submit(job, accept, fail)
 
     def record(

@@ -5,7 +5,9 @@ of inputs, and writes a file of answers.
 """
 
 import dataclasses
+import itertools
 import json
+import math
 import os
 import pathlib
 import queue
@@ -92,6 +94,7 @@ class Job:
         setup: names the checkpoint.
         program, prompts, output: files: the program, what it is asked, where its answers go.
         allow_scripts: whether a program that is a script may run.
+        expected: seconds that it may take; of those that wait the longest is run first, or it would be last and alone.
     """
 
     setup: Setup
@@ -99,6 +102,7 @@ class Job:
     prompts: pathlib.Path
     output: pathlib.Path
     allow_scripts: bool = False
+    expected: float = 0.0
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the machine's `run`."""
@@ -203,7 +207,8 @@ class Verifiers:
 
     def __init__(self, logs: pathlib.Path):
         self._logs = logs
-        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        self._queue: queue.PriorityQueue = queue.PriorityQueue()
+        self._count = itertools.count()  # those of equal length keep their order
         self._workers: list[_Worker] = []
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
@@ -232,7 +237,7 @@ class Verifiers:
             self.start()
         with self._guard:
             self.left += 1
-        self._queue.put((job, then, failed))
+        self._queue.put((-job.expected, next(self._count), (job, then, failed)))
 
     def check(self) -> None:
         """Raises what went wrong beside a verification so far, if anything did."""
@@ -242,7 +247,7 @@ class Verifiers:
     def wait(self) -> None:
         """Waits until all programs that were submitted are verified; then the workers are done."""
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put((math.inf, next(self._count), None))
         for thread in self._threads:
             thread.join()
         self.check()
@@ -255,7 +260,7 @@ class Verifiers:
 
     def _serve(self, worker: _Worker) -> None:
         try:
-            while (item := self._queue.get()) is not None:
+            while (item := self._queue.get()[-1]) is not None:
                 job, then, failed = item
                 try:
                     then(worker.verify(job))

@@ -367,6 +367,29 @@ def test_a_worker_that_dies_is_replaced_and_one_that_is_killed_stays_dead(tmp_pa
     pool.kill()
 
 
+def test_the_longest_program_that_waits_is_verified_first(tmp_path, monkeypatch):
+    """In the order in which they came it would be last and alone, while the other processes have nothing to do."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, os, sys, time\nfor line in sys.stdin:\n"
+        " while 'first' in line and not os.path.exists('all'):\n  time.sleep(0.01)\n"
+        " print(json.dumps({'digest': 'd', 'decode': 0, 'answer': 0}), flush=True)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: real([sys.executable, str(script)], **how))
+    pool, got = Verifiers(tmp_path / "logs"), []
+    for name, seconds in (("first", 1.0), ("short", 2.0), ("long", 9.0), ("too", 2.0)):
+        job = Job(Setup("", "none", 0, {}), *(pathlib.Path(name),) * 3, expected=seconds)
+        pool.submit(job, lambda verdict, name=name: got.append(name), pytest.fail)
+        while name == "first" and not pool._queue.empty():
+            time.sleep(0.01)  # until it is taken
+    (tmp_path / "all").touch()
+    pool.wait()
+    pool.kill()
+    assert got == ["first", "long", "short", "too"]
+
+
 def test_a_terminated_run_says_one_line_and_leaves_no_orphan(tmp_path):
     config = tmp_path / "c.py"
     config.write_text(
