@@ -151,3 +151,20 @@ def test_what_is_absent_is_named(tmp_path, monkeypatch):
     assert command._absent(str(EMBEDDED), str(tmp_path)) == ""
     monkeypatch.setattr(command, "_NEEDED", ("json", "no_such_library"))
     assert command._absent(str(EMBEDDED), str(tmp_path)).startswith("no no_such_library; pip install")
+
+
+def test_a_record_keeps_phases_that_were_not_measured_again_but_no_other_versions():
+    run = lambda seconds: {"seconds": seconds, "peak_bytes": 10}
+    common = dict.fromkeys(record._SAME, "same")
+
+    def made(phase, ours, day):
+        runs = {phase: {"ours": [run(ours)], "peer": [run(6.0)]}}
+        return {**common, **record.summarise(runs), "measured": {phase: day}, "runs": runs}
+
+    train, sweep = made("train", 2.0, "Monday"), made("sweep", 3.0, "Friday")
+    both = record.combine(train, sweep)
+    assert (both["train_speedup"], both["frontier_speedup"]) == (3.0, 2.0)
+    assert both["measured"] == {"train": "Monday", "sweep": "Friday"}
+    assert record.combine(both, made("sweep", 6.0, "Sunday"))["frontier_speedup"] == 1.0
+    other = {**sweep, "versions": "newer"}
+    assert record.combine(train, other) == other == record.combine(None, other)

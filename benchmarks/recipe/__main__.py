@@ -183,7 +183,7 @@ def compare(spec: Spec, phases: list[str], alternations: int, sweeps: int) -> di
         "versions": machine["peer"][0]["versions"],
         "load_average": {"before": load, "after": os.getloadavg()},
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "time": time.strftime("%Y-%m-%d"),
+        "measured": dict.fromkeys(runs, time.strftime("%Y-%m-%d")),
         "runs": kept,
     }
 
@@ -199,7 +199,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("sweeps", 1, "Turns of the sweep.", lower_bound=1)
     flags.DEFINE_multi_enum("phases", [*TURNS, *ANEW], [*TURNS, *ANEW], "What is measured.")
     flags.DEFINE_string("sizes", "{}", "Fields of `spec.Spec` that are other than SIZES has them, as JSON.")
-    flags.DEFINE_string("result", "", "Where the record goes; what it has of other checkpoints stays.")
+    flags.DEFINE_string("result", "", "Where the record goes; what it has of other checkpoints and phases stays.")
 
 
 def _absent(directory: str, data_dir: str) -> str:
@@ -232,7 +232,8 @@ def main(_) -> None:
                 os.path.abspath(told.data_dir),
                 **sizes | json.loads(told.sizes),
             )
-            whole[name] = compare(spec, list(dict.fromkeys(told.phases)), told.alternations, told.sweeps)
+            now = compare(spec, list(dict.fromkeys(told.phases)), told.alternations, told.sweeps)
+            whole[name] = record.combine(whole.get(name), now)
         if path is not None:
             write_then_rename(path, (json.dumps(whole, indent=1) + "\n").encode())
     print(record.table(whole))

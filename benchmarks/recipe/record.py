@@ -61,6 +61,21 @@ def summarise(runs: Runs) -> dict[str, Any]:
     }
 
 
+_SAME = ("about", "sizes", "data", "device", "environment", "versions")  # of what may stand in one record
+
+
+def combine(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's record with the phases that were measured now in place of their like.
+
+    What was measured of other sizes, on another device or with other versions is left out.
+    """
+    if before is None or any(before.get(key) != now[key] for key in _SAME):
+        return dict(now)
+    runs = {**before["runs"], **now["runs"]}
+    measured = {**before["measured"], **now["measured"]}
+    return {**before, **now, **summarise(runs), "measured": measured, "runs": runs}
+
+
 def parity(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
     """How far two sides' bits of each batch are apart, relative to the peer's.
 
