@@ -54,8 +54,9 @@ def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> 
 
 @functools.lru_cache(maxsize=16)
 def _fresh(config: ModelConfig, seed: int) -> Params:
-    """The adapters of a random model: its other weights are never computed, since the compiler drops them."""
-    return jax.jit(lambda: split(transformer.initialise(config, seed))[0])()
+    """The adapters of a random model."""
+    layers = transformer.initialise_layers(config, seed, lambda layer: split(layer)[0])
+    return {**split(transformer.shapes(config))[0], "layers": dict(enumerate(layers))}
 
 
 def merge_adapters(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:

@@ -31,6 +31,11 @@ def kernels_of(platform: str):
         _platform.reset(before)
 
 
+def platform() -> str:
+    """Whose kernels are traced."""
+    return _platform.get() or jax.default_backend()
+
+
 def attend(
     q: jax.Array,
     k: jax.Array,
@@ -56,7 +61,7 @@ def attend(
     """
     batch, length, heads, size = q.shape
     q = q * (size**-0.5 if scale is None else scale)
-    kernel = attention_kernels.find(_platform.get() or jax.default_backend(), q, k, window, softcap)
+    kernel = attention_kernels.find(platform(), q, k, window, softcap)
     if kernel is not None:
         return kernel(q, k, v, positions)
     q = q.reshape(batch, length, k.shape[2], -1, size).transpose(0, 2, 3, 1, 4)  # [B, K, G, T, H]

@@ -6,12 +6,15 @@ H head.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from mdl.checkpoints import attention
 from mdl.checkpoints.attention import attend, read_and_write
 from mdl.checkpoints.config import Layer, ModelConfig, Rope
 from mdl.checkpoints.cross_entropy import Head
@@ -200,6 +203,13 @@ class Block(nnx.Module):
         return x + attended + fed, cache
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run_block(graph: nnx.GraphDef, platform: str, state: nnx.State, x, positions, last, cache):
+    """A block's call, traced once for all blocks of a kind; compiled it is part of what calls it."""
+    del platform  # whose kernels are traced
+    return nnx.merge(graph, state)(x, positions, last, cache)
+
+
 class Transformer(nnx.Module):
     """Token ids to hidden states; `logits` maps those to scores over the vocabulary."""
 
@@ -241,10 +251,10 @@ class Transformer(nnx.Module):
             x += self.embed_positions[...][positions]
         caches = []
         for i, block in enumerate(self.layers):
-            if remat:
-                x, layer = jax.checkpoint(lambda x, block=block: block(x, positions, last, None))(x)
-            else:
-                x, layer = block(x, positions, last, None if cache is None else cache[i])
+            graph, state = nnx.split(block)
+            run = functools.partial(_run_block, graph, attention.platform())
+            run = jax.checkpoint(run) if remat else run
+            x, layer = run(state, x, positions, last, None if cache is None else cache[i])
             caches.append(layer)
         return self.norm(x), None if cache is None else caches
 
@@ -284,12 +294,17 @@ def _slots(layer: Layer, slots: int) -> int:
 
 
 class _OneKey:
-    """Stands for `nnx.Rngs` where nothing is drawn: its traced counters take time that grows with the depth squared."""
+    """Stands for `nnx.Rngs` where nothing is drawn: its traced counters take time that grows with the depth squared.
+
+    Attributes:
+        drawn: how many keys were asked for.
+    """
 
     def __init__(self):
-        self._key = jax.random.key(0)
+        self._key, self.drawn = jax.random.key(0), 0
 
     def params(self) -> jax.Array:
+        self.drawn += 1
         return self._key
 
     lora = params
@@ -317,6 +332,28 @@ def initialise(config: ModelConfig, seed: int) -> Params:
     Not compiled as a whole: that takes ten times as long, and fusion would change the last bits.
     """
     return nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(seed))))
+
+
+def initialise_layers(config: ModelConfig, seed: int, keep: Callable[[Params], Params]) -> list[Params]:
+    """Of each layer of `initialise`, compiled, what `keep` leaves of its parameters; the rest is never computed."""
+    before = 2 if config.learned_positions else 1  # keys that are drawn for embeddings
+    drawn: dict[Layer, int] = {}
+    for layer in dict.fromkeys(config.layers):
+        keys = _OneKey()
+        jax.eval_shape(lambda layer=layer, keys=keys: nnx.state(Block(config, layer, keys)))
+        drawn[layer] = keys.drawn
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def one(layer, count):
+        rngs = nnx.Rngs(seed)
+        rngs.default.count[...] = count
+        return keep(nnx.to_pure_dict(nnx.state(Block(config, layer, rngs))))
+
+    layers = []
+    for layer in config.layers:
+        layers.append(one(layer, np.uint32(before)))
+        before += drawn[layer]
+    return layers
 
 
 def bind(config: ModelConfig, params: Params) -> Transformer:
