@@ -19,10 +19,10 @@ from absl import app, flags
 
 from configs import custom, esnli, flores, gsm8k, ifeval, sst2, stories
 from mdl import tasks
+from mdl.analysis.frontier import bootstrap_interval
 from mdl.codes import Encoder
 from mdl.evaluation import inputs
 from mdl.files import write_then_rename
-from mdl.frontier import bootstrap_interval
 from mdl.machine.scripts import run_script
 from mdl.methods import script
 from mdl.tasks import Example, Task

@@ -9,7 +9,7 @@ import sys
 from absl import app, flags
 
 from experiments.published import publish
-from mdl import frontier
+from mdl.analysis import frontier
 from mdl.files import told
 from mdl.workdir import Workdir
 

@@ -18,10 +18,10 @@ from typing import Any
 from absl import app, flags
 
 from mdl import startup, tasks
+from mdl.analysis.frontier import bootstrap_interval
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
-from mdl.frontier import bootstrap_interval
 from mdl.machine import programs, running
 from mdl.machine.answering import Input
 

@@ -14,9 +14,9 @@ from typing import Any
 from absl import logging
 
 from mdl import results, startup
+from mdl.analysis.frontier import ESTIMATE_BITS, ESTIMATE_SHARE, bootstrap_interval
 from mdl.evaluation import Performance, evaluate, inputs
 from mdl.files import write_then_rename
-from mdl.frontier import ESTIMATE_BITS, ESTIMATE_SHARE, bootstrap_interval
 from mdl.json_files import one_line
 from mdl.machine.running import inputs_file, read_answers
 from mdl.methods import script

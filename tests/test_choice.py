@@ -12,8 +12,8 @@ from test_workdir import Here, Killed
 
 from experiments import published
 from mdl import encoding, measurement, results
+from mdl.analysis.frontier import longest, select_on_dev, settled, worth_encoding
 from mdl.codes import Encoder
-from mdl.frontier import longest, select_on_dev, settled, worth_encoding
 from mdl.measurement import Measurement, Search
 from mdl.methods import METHODS
 from mdl.recording import Recorder, disagreement

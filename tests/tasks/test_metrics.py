@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from mdl.frontier import bootstrap_interval
+from mdl.analysis.frontier import bootstrap_interval
 from mdl.tasks.metrics import Corpus, MacroF1, Mean, log_likelihood
 from mdl.tasks.task import Example, Task
 

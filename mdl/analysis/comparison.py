@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import scipy.stats
 
-from mdl.frontier import by_stage, select
+from mdl.analysis.frontier import by_stage, select
 from mdl.results import Result
 
 SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_results import make_result
 
-from mdl.frontier import (
+from mdl.analysis.frontier import (
     bootstrap_interval,
     by_stage,
     complexities,
