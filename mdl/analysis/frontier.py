@@ -1,20 +1,20 @@
-"""From results to task complexity: Pareto frontiers, intervals, targets.
+"""From results to Pareto frontiers: which programs are chosen, and what their frontier is worth.
 
 Choosing is not free: among many programs the one that scores best on the test split scores there
 partly by luck. So points are chosen on the dev split (non-dominated in bits and dev performance)
-and reported on the test split. `choose_on="test"` is the paper's way, kept to compare with it.
+and reported on the test split. `choose_on="test"` chooses on test, and `choose_on="paper"` does what the
+paper does: it also adds the paper's own script to each length.
 """
 
-import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from mdl.results import NO_MODEL, Result
 
 CHOOSE_ON = ("dev", "test")
+MODES = (*CHOOSE_ON, "paper")  # of an analysis: the paper's way chooses on test and counts its scripts
 STAGES = (NO_MODEL, "random", "pretrained", "midtrained", "posttrained")
 NO_MODEL_LABEL = "no model"
 ESTIMATE_SHARE, ESTIMATE_BITS = 0.005, 64.0  # how far an estimated length may be from that of the file
@@ -63,14 +63,13 @@ def worth_encoding(
     Returns:
         The points, by increasing bits.total.
     """
-    field = "dev_performance" if choose_on == "dev" else "performance"
     waiting = sorted(results, key=lambda r: (r.bits["total"], r.key))
-    files = sorted((longest(r), getattr(r, field)) for r in waiting)
+    files = sorted((longest(r), performance_on(r, choose_on)) for r in waiting)
     found, best, seen = [], -math.inf, 0
     for r in waiting:
         while seen < len(files) and files[seen][0] < r.bits["total"]:
             best, seen = max(best, files[seen][1]), seen + 1
-        if getattr(r, field) > best or upper(r) > best:
+        if performance_on(r, choose_on) > best or upper(r) > best:
             found.append(r)
     return found
 
@@ -119,240 +118,71 @@ def by_stage(results: Iterable[Result]) -> dict[str, list[Result]]:
     return labelled
 
 
-def _non_dominated(results: Iterable[Result], field: str) -> list[Result]:
-    # The key settles exact ties, so that the choice does not depend on the order of the file.
-    def order(r: Result) -> tuple:
-        return (r.bits["total"], -getattr(r, field), r.key)
-
-    frontier, best = [], -math.inf
-    for r in sorted(results, key=order):
-        if getattr(r, field) > best:
-            frontier.append(r)
-            best = getattr(r, field)
-    return frontier
+def length(r: Result, choose_on: str = "dev") -> float | None:
+    """A point's length in bits: of its file, or as the paper counts it; None where the paper gives no script."""
+    return r.bits["paper" if choose_on == "paper" else "total"]
 
 
-def pareto(results: Iterable[Result]) -> list[Result]:
-    """Returns the points that no other beats in bits and test performance: the paper's frontier.
+def performance_on(r: Result, choose_on: str = "dev") -> float | None:
+    """A point's performance on the split that chooses."""
+    return r.dev_performance if choose_on == "dev" else r.performance
+
+
+def select(results: Iterable[Result], *, choose_on: str = "dev") -> list[Result]:
+    """Returns the frontier of one checkpoint: the points that no other beats in bits and in what chooses.
+
+    With "dev" the test split has no say in the choice, so test performance may fall along the selection.
 
     Args:
         results: points conditioned on one checkpoint.
+        choose_on: of `MODES`; points whose method has no script in the paper are not on the paper's frontier.
 
     Returns:
-        The non-dominated points by increasing bits.total and strictly increasing performance; of
-        several equal points one stays.
-    """
-    return _non_dominated(results, "performance")
-
-
-def select_on_dev(results: Iterable[Result]) -> list[Result]:
-    """Returns the points that no other beats in bits and dev performance.
-
-    The test split has no say in the choice, so test performance may fall along the selection.
-
-    Args:
-        results: points conditioned on one checkpoint, each with a dev performance.
-
-    Returns:
-        The selected points by increasing bits.total and strictly increasing dev_performance.
+        The chosen points by increasing bits and strictly increasing performance on the split that chooses; of several
+        equal points one stays.
 
     Raises:
-        ValueError: a point has no dev performance.
+        ValueError: a point has no dev performance, and dev chooses.
     """
+    if choose_on not in MODES:
+        raise ValueError(f"choose_on is {choose_on!r}; use one of {', '.join(MODES)}")
     results = list(results)
-    missing = [r.key for r in results if r.dev_performance is None]
+    missing = [r.key for r in results if performance_on(r, choose_on) is None]
     if missing:
         raise ValueError(
             f"{len(missing)} points have no dev_performance (the first: {missing[0]!r}); score them"
             ' on the dev split, or choose the paper\'s way with choose_on="test"'
         )
-    return _non_dominated(results, "dev_performance")
+
+    # The key settles exact ties, so that the choice does not depend on the order of the file.
+    def order(r: Result) -> tuple:
+        return (length(r, choose_on), -performance_on(r, choose_on), r.key)
+
+    frontier, best = [], -math.inf
+    for r in sorted((r for r in results if length(r, choose_on) is not None), key=order):
+        if performance_on(r, choose_on) > best:
+            frontier.append(r)
+            best = performance_on(r, choose_on)
+    return frontier
 
 
-def select(results: Iterable[Result], *, choose_on: str = "dev") -> list[Result]:
-    """Returns the frontier of one checkpoint.
+def hypervolume(frontier: Sequence[Result], floor: float, most_bits: float, *, choose_on: str = "dev") -> float:
+    """The mean, over log bits from one byte to the most, of how far the frontier's step line is above a floor.
 
-    Args:
-        results: points conditioned on one checkpoint.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
-
-    Returns:
-        The chosen points by increasing bits.total.
-    """
-    if choose_on not in CHOOSE_ON:
-        raise ValueError(f"choose_on is {choose_on!r}; use one of {', '.join(CHOOSE_ON)}")
-    return select_on_dev(results) if choose_on == "dev" else pareto(results)
-
-
-def task_complexity(results: Iterable[Result], target: float, *, choose_on: str = "dev") -> tuple[float, Result] | None:
-    """Returns an upper bound of C(T_target | M) = min { length(P) : P performs T at the target }.
-
-    The programs are those selected by `choose_on`; the target is held against their *test*
-    performance. With "test" this is the least bits among all points at or above the target.
+    The area between the line and the floor in the plane of performance and log bits, over its width: in the unit of
+    the metric, comparable between frontiers of one task that share floor and end. Where the line falls, it falls.
 
     Args:
-        results: points conditioned on one checkpoint M, or points without a model, of which the
-            bound is that of C(T_target).
-        target: performance to reach, in the unit of the metric.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
-
-    Returns:
-        (bits, the point that has them), or None where no selected point reaches the target.
+        frontier: of `select`; shown on test.
+        floor: what is worth nothing, such as what the constant answer scores.
+        most_bits: the right end, more than 8, the same for all frontiers that are compared.
     """
-    for r in select(results, choose_on=choose_on):  # By increasing bits: the first is the least.
-        if r.performance >= target:
-            return r.bits["total"], r
-    return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Complexity:
-    """Task complexity at one target, as far as programs were found.
-
-    Attributes:
-        point: the shortest program found in the group, whose bits.total bounds C(T|M), or C(T) in
-            the group without a model; None where the target is not reached.
-        script: the shortest program found without a model; None where the target is not reached.
-    """
-
-    point: Result | None
-    script: Result | None
-
-    @property
-    def bits(self) -> float | None:
-        """The upper bound by the group's own programs, in bits; None where the target is not reached."""
-        return self.point.bits["total"] if self.point else None
-
-    @property
-    def script_is_shorter(self) -> bool:
-        """Whether a program without a model is shorter than every one of the group that reaches the target."""
-        return self.script is not None and (self.point is None or self.script.bits["total"] < self.bits)
-
-    @property
-    def information(self) -> float | None:
-        """I(T; M) = C(T) - C(T|M) in bits, a difference of two upper bounds and so none itself.
-
-        A program without a model is one given M, too: C(T|M) <= C(T), and the difference is 0 where the program
-        without a model is the shorter one, or the only one. None where C(T) has no bound.
-        """
-        if self.script is None:
-            return None
-        return 0.0 if self.script_is_shorter else self.script.bits["total"] - self.bits
-
-
-def complexities(results: Iterable[Result], target: float, *, choose_on: str = "dev") -> dict[str, Complexity]:
-    """Returns, for each group, the bound of C(T_target | M), that of C(T_target), and I(T_target; M).
-
-    Args:
-        results: points of one task.
-        target: performance to reach, in the unit of the metric.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
-
-    Returns:
-        Label of `by_stage` -> complexity. C(T) is that of `NO_MODEL_LABEL`, if the group is there.
-    """
-    found = {label: task_complexity(group, target, choose_on=choose_on) for label, group in by_stage(results).items()}
-    points = {label: one[1] if one else None for label, one in found.items()}
-    return {label: Complexity(point, points.get(NO_MODEL_LABEL)) for label, point in points.items()}
+    ends = [math.log(max(8.0, length(r, choose_on))) for r in frontier] + [math.log(most_bits)]
+    widths = (max(0.0, min(b, ends[-1]) - a) for a, b in itertools.pairwise(ends))
+    area = sum(w * max(r.performance - floor, 0.0) for w, r in zip(widths, frontier, strict=True))
+    return area / (ends[-1] - math.log(8.0))
 
 
 def constant_answer(results: Iterable[Result]) -> float | None:
     """Returns the best test performance of a constant answer that the points of one task know, or None."""
     return max((r.constant for r in results if r.constant is not None), default=None)
-
-
-def bootstrap_interval(
-    statistics: Sequence[float] | np.ndarray,
-    value: Callable[[np.ndarray], float] | None = None,
-    *,
-    seed: int,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval over examples (Efron 1979): of a mean, or of any function of sums.
-
-    Of scores that are all equal the interval has no width, however few they are.
-
-    Args:
-        statistics: [n] finite scores, or [n, k] what each example adds to k sums.
-        value: the metric for k sums over n examples; the mean of [n] scores where absent.
-        seed: seed of the resampling; equal seeds give equal intervals.
-        level: probability that the interval shall cover, in (0, 1).
-        resamples: number of bootstrap samples.
-
-    Returns:
-        (lo, hi) in the unit of the metric.
-
-    Raises:
-        ValueError: no scores, scores that are not finite, or arguments out of range.
-    """
-    rows = np.asarray(statistics, np.float64)
-    if rows.ndim not in (1, 2) or rows.size == 0 or (value is None and rows.ndim == 2):
-        raise ValueError(f"need a non-empty list of scores, got shape {rows.shape}")
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{int((~np.isfinite(rows)).sum())} of {rows.size} scores not finite")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level {level} must lie in (0, 1) and resamples {resamples} be positive")
-    if value is None:
-        count = len(rows)
-        value = lambda sums: sums[0] / count
-    rows = rows.reshape(len(rows), -1)
-    rng = np.random.default_rng(seed)
-    at_once = max(1, 2**22 // rows.size)  # at most 32 MiB of indices and of rows at a time
-    values = []
-    for i in range(0, resamples, at_once):
-        drawn = rng.integers(len(rows), size=(min(at_once, resamples - i), len(rows)))
-        values += [value(sums) for sums in rows[drawn].sum(axis=1)]
-    lo, hi = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(lo), float(hi)
-
-
-def _round_down(value: float, step: float) -> float:
-    """The greatest multiple of a step (1, 2 or 5 times a power of ten) at or below a value."""
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    multiple = math.floor(value / step)
-    for m in (multiple + 1, multiple):  # 0.3 / 0.1 is a little less than 3.
-        if round(m * step, digits) <= value:
-            return round(m * step, digits)
-    return round((multiple - 1) * step, digits)
-
-
-def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev") -> list[float]:
-    """Round performances at which to read task complexity off the frontiers of one task.
-
-    Multiples of a round step above the worst selected point and up to the best; and for each
-    group that reaches none of them, its best performance rounded down to one digit. What the
-    constant answer reaches says nothing about a model: all targets lie above it.
-
-    Args:
-        results: points of one task, all stages.
-        count: the most multiples there may be, at least 2.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
-
-    Returns:
-        Increasing targets in the unit of the metric; empty where nothing beats the constant answer.
-    """
-    results = list(results)
-    constant = constant_answer(results)
-    frontiers = [select(group, choose_on=choose_on) for group in by_stage(results).values()]
-    values = [r.performance for frontier in frontiers for r in frontier]
-    chosen: set[float] = set()
-    lo = max(min(values, default=0.0), -math.inf if constant is None else constant)
-    hi = max(values, default=lo)
-    if hi > lo:
-        scale = 10.0 ** math.floor(math.log10(hi - lo))
-        for step in (0.5 * scale, scale, 2 * scale, 5 * scale):
-            target, chosen = _round_down(hi, step), set()
-            while target > lo and len(chosen) <= count:
-                chosen.add(target)
-                target = _round_down(target - step / 2, step)
-            if len(chosen) <= count:
-                break
-    for frontier in frontiers:
-        best = max(r.performance for r in frontier)
-        margin = abs(best) if constant is None else best - constant
-        if margin > 0 and not any(t <= best for t in chosen):
-            target = _round_down(best, 10.0 ** math.floor(math.log10(margin)))
-            if constant is None or target > constant:
-                chosen.add(target)
-    return sorted(chosen)

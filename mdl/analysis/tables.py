@@ -13,7 +13,8 @@ import json
 import os
 from collections.abc import Iterable
 
-from mdl.analysis.frontier import NO_MODEL_LABEL, Complexity, by_stage, complexities, constant_answer, select, targets
+from mdl.analysis.complexity import Complexity, complexities, targets
+from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, select
 from mdl.analysis.words import by_task, describe, human_bytes, plain
 from mdl.files import write_then_rename
 from mdl.results import LOUD, NO_MODEL, Result
