@@ -9,13 +9,15 @@ those of every checkpoint.
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from mdl.analysis.complexity import Complexity, complexities, targets
-from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, select
-from mdl.analysis.words import by_task, describe, human_bytes, plain
+from mdl.analysis.complexity import Complexity, complexities, interval_on_test, is_share, targets
+from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
+from mdl.analysis.scores import Scores
+from mdl.analysis.words import by_task, describe, digits_of, human_bytes, plain
 from mdl.files import write_then_rename
 from mdl.results import LOUD, NO_MODEL, Result
 
@@ -69,57 +71,109 @@ def _cells(rows: list[list[str]], left: int) -> list[str]:
     ]
 
 
-def table(results: Iterable[Result], *, choose_on: str = "dev") -> str:
+def table(
+    results: Iterable[Result],
+    *,
+    choose_on: str = "dev",
+    rule: str = "reached",
+    scores: Mapping[str, Scores] | None = None,
+) -> str:
     """Returns, for each task, the frontier of each stage and task complexity at round targets.
 
     Args:
         results: points of any number of tasks and checkpoints.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
+        choose_on: of `frontier.MODES`.
+        rule: of `complexity.RULES`.
+        scores: key -> scores of single examples, where they were kept.
 
     Returns:
         Lines of plain text: the frontiers, with the length of the file and the paper's count; then, a line a target,
         C(T) without a model, C(T|M) and I(T;M) of each checkpoint, in bytes of the file. There `~` is an estimated
         length and `*` one that a script without a model undercuts.
     """
-    lines = []
+    lines, scores = [], scores or {}
     for (task, metric, _), of_task in by_task(results).items():
-        digits = 3 if max(abs(r.performance) for r in of_task) <= 1 else 1  # A share, or a score.
-        how = "dev, reported on test" if choose_on == "dev" else "test, the paper's way"
-        lines += [f"{task} ({metric}): frontiers, chosen on {how}", ""]
-        others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
-        rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
-        for label, group in by_stage(of_task).items():
-            for i, r in enumerate(select(group, choose_on=choose_on)):
-                dev, test, lo, hi = (
-                    "-" if value is None else f"{value:.{digits}f}"
-                    for value in (r.dev_performance, r.performance, *r.interval)
-                )
-                rows.append(
-                    [
-                        "" if i else label,
-                        describe(r, of_task),
-                        r.source,
-                        f"{r.bits['total']:,.0f}",
-                        human_bytes(r.bits["total"]),
-                        "not given" if r.bits["paper"] is None else human_bytes(r.bits["paper"]),
-                        f"{r.examples:,}",
-                        dev,
-                        test,
-                        f"[{lo}, {hi}]",
-                        *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "-" for o in others),
-                    ]
-                )
-        constant = constant_answer(of_task)
-        score = (
-            "not measured"
-            if constant is None
-            else f"{constant:.{digits}f} on test, the best of those that training examples suggest"
-        )
-        lines += [*_cells(rows, left=3), "", *_sources(of_task, choose_on), f"constant answer: {score}", ""]
-        lines += [f"{task}: task complexity at test {metric}", "", *_complexity(of_task, constant, choose_on), ""]
+        lines += [f"{task} ({metric}): frontiers, {_HOW[choose_on]}", ""]
+        lines += [*_cells(frontier_rows(of_task, choose_on=choose_on, scores=scores), left=3), ""]
+        lines += [*_sources(of_task, choose_on), *base_lines(of_task, choose_on), *falls(of_task, choose_on), ""]
+        where = "dev" if choose_on == "dev" else "test"
+        lines += [f"{task}: task complexity at {where} {metric}", ""]
+        lines += [*_complexity(of_task, choose_on, rule, scores), ""]
         lines += _too_long(of_task)
         lines += _leakage(of_task)
     return "\n".join(lines)
+
+
+_HOW = {
+    "dev": "chosen on dev, reported on test",
+    "test": "chosen on test, the paper's way",
+    "paper": "chosen on test, with the paper's scripts in the lengths: the paper's way",
+}
+
+
+def frontier_rows(
+    of_task: Sequence[Result], *, choose_on: str = "dev", scores: Mapping[str, Scores] | None = None
+) -> list[list[str]]:
+    """The frontiers of one task as rows of text, a header first."""
+    digits, scores = digits_of(of_task), scores or {}
+    others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
+    rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
+    for label, group in by_stage(of_task).items():
+        share = is_share(group)
+        for i, r in enumerate(select(group, choose_on=choose_on)):
+            lo, hi = interval_on_test(r, scores.get(r.key), share)
+            rows.append(
+                [
+                    "" if i else label,
+                    describe(r, of_task),
+                    r.source,
+                    f"{length(r, choose_on):,.0f}",
+                    human_bytes(length(r, choose_on)),
+                    "not given" if r.bits["paper"] is None else human_bytes(r.bits["paper"]),
+                    f"{r.examples:,}",
+                    "not measured" if r.dev_performance is None else f"{r.dev_performance:.{digits}f}",
+                    f"{r.performance:.{digits}f}",
+                    f"[{lo:.{digits}f}, {hi:.{digits}f}]",
+                    *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "not measured" for o in others),
+                ]
+            )
+    return rows
+
+
+def base_lines(of_task: Sequence[Result], choose_on: str = "dev") -> list[str]:
+    """What knows nothing of the task, and what knows no model: the constant answer and the best script; two lines."""
+    digits, constant = digits_of(of_task), constant_answer(of_task)
+    lines = [
+        "constant answer: not measured"
+        if constant is None
+        else f"constant answer: {constant:.{digits}f} on test, the best of those that training examples suggest"
+    ]
+    scripts = by_stage(of_task).get(NO_MODEL_LABEL)
+    chosen = select(scripts, choose_on=choose_on) if scripts else []
+    if not chosen:
+        return [*lines, "best script without a model: none measured"]
+    best = chosen[-1]
+    score = f"{best.performance:.{digits}f} on test at {human_bytes(length(best, choose_on))}"
+    return [*lines, f"best script without a model: {score}, {describe(best, list(of_task))}"]
+
+
+def falls(of_task: Sequence[Result], choose_on: str = "dev") -> list[str]:
+    """Where a frontier falls on test, and why that can be; a line for each group in which one does."""
+    lines, digits = [], digits_of(of_task)
+    for label, group in by_stage(of_task).items():
+        frontier = select(group, choose_on=choose_on)
+        steps = [(a, b) for a, b in itertools.pairwise(frontier) if b.performance < a.performance]
+        if steps:
+            a, b = min(steps, key=lambda step: step[1].performance - step[0].performance)
+            fall = f"from {a.performance:.{digits}f} to {b.performance:.{digits}f} at {human_bytes(b.bits['total'])}"
+            why = (
+                "the intervals overlap, so chance explains it"
+                if b.interval[1] >= a.interval[0]
+                else "beyond the intervals, so dev and test differ in more than chance"
+            )
+            told = f"{label}: falls on test at {len(steps)} of {len(frontier)} points, most {fall}"
+            lines.append(f"{told}, where it rises on dev, which chose it: {why}")
+    return lines
 
 
 def _sources(of_task: list[Result], choose_on: str) -> list[str]:
@@ -135,36 +189,59 @@ def _sources(of_task: list[Result], choose_on: str) -> list[str]:
     return [f"points: {told}, {shown} of these on a frontier"]
 
 
-def _complexity(of_task: list[Result], constant: float | None, choose_on: str) -> list[str]:
+def _complexity(of_task: list[Result], choose_on: str, rule: str, scores: Mapping[str, Scores]) -> list[str]:
     """Task complexity of one task, a line a target, and what the cells mean."""
     at = targets(of_task, choose_on=choose_on)
     if not at:
+        constant = constant_answer(of_task)
         return ["no target: no chosen program scores more than " + ("0" if constant is None else "the constant answer")]
+    bounds, information = complexity_rows(of_task, at, choose_on=choose_on, rule=rule, scores=scores)
+    return [*_cells(bounds, left=1), "", *_cells(information, left=1), "", legend(choose_on, rule)]
+
+
+def legend(choose_on: str = "dev", rule: str = "reached") -> str:
+    """What the cells of a table of complexities mean."""
+    where = "dev" if choose_on == "dev" else "test"
+    how = f"on {where}" if rule == "reached" else f"on {where}, with the lower end of the 95 % interval"
+    return (
+        f"upper bounds: no shorter program found that reaches it {how}; P: probability that this one does, by test;\n"
+        "[95 % interval of the least bits]; I(T;M): difference of two bounds; ~ estimated; "
+        "* a script without a model is shorter"
+    )
+
+
+def complexity_rows(
+    of_task: Sequence[Result],
+    at: Sequence[float],
+    *,
+    choose_on: str = "dev",
+    rule: str = "reached",
+    scores: Mapping[str, Scores] | None = None,
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Task complexity and information of one task at some targets, as rows of text, a header first each."""
     models = [label for label in by_stage(of_task) if label != NO_MODEL_LABEL]
-    rows = [["test", "C(T)", *(f"C(T|{label})" for label in models), *(f"I(T;{label})" for label in models)]]
-    for target in at:
-        found = complexities(of_task, target, choose_on=choose_on)
+    where = "dev" if choose_on == "dev" else "test"
+    bounds = [[where, "C(T)", *(f"C(T|{label})" for label in models)]]
+    information = [[where, *(f"I(T;{label})" for label in models)]]
+    several = complexities(of_task, at, choose_on=choose_on, rule=rule, scores=scores)
+    for target, found in zip(at, several, strict=True):
         script = found.get(NO_MODEL_LABEL, Complexity(None, None))
-        rows.append(
-            [
-                f">= {target:g}",
-                _bound(script),
-                *(_bound(found[label]) for label in models),
-                *(_information(found[label]) for label in models),
-            ]
-        )
-    return [
-        *_cells(rows, left=1),
-        "",
-        "upper bounds: no shorter program found; I(T;M): difference of two; "
-        "~ estimated; * a script without a model is shorter",
-    ]
+        bounds.append([f">= {target:g}", bound(script), *(bound(found[label]) for label in models)])
+        information.append([f">= {target:g}", *(_information(found[label]) for label in models)])
+    return bounds, information
 
 
-def _bound(c: Complexity) -> str:
-    """The length of a group's own shortest program, with its marks."""
-    length = "not reached" if c.point is None else _tilde(c.point) + human_bytes(c.bits)
-    return length + "*" * c.script_is_shorter
+def bound(c: Complexity) -> str:
+    """The length of a group's own shortest program, with its marks, how sure it is, and its interval."""
+    if c.point is None:
+        text = "not reached" + "*" * c.script_is_shorter
+    else:
+        text = _tilde(c.point) + human_bytes(c.bits) + "*" * c.script_is_shorter
+        text += "" if c.probability is None else f" P {c.probability:.2f}"
+    if c.interval is None or c.interval == (None, None):
+        return text
+    lo, hi = c.interval
+    return f"{text} [at least {human_bytes(lo)}]" if hi is None else f"{text} [{human_bytes(lo)}, {human_bytes(hi)}]"
 
 
 def _information(c: Complexity) -> str:
@@ -177,6 +254,38 @@ def _information(c: Complexity) -> str:
 def _tilde(*points: Result) -> str:
     """The mark of a length that depends on an estimated one."""
     return "~" * any(r.source == "estimated" for r in points)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text, a header first, as a Markdown table."""
+    clean = lambda row: "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+    return "\n".join([clean(rows[0]), "|" + "---|" * len(rows[0]), *map(clean, rows[1:])]) + "\n"
+
+
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    ">": "$>$",
+    "<": "$<$",
+    "|": "$|$",
+}
+
+
+def latex(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text, a header first, as a LaTeX table for the package booktabs."""
+    clean = lambda row: " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in row) + r" \\"
+    columns = "l" + "r" * (len(rows[0]) - 1)
+    body = "\n".join(map(clean, rows[1:]))
+    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", clean(rows[0]), r"\midrule", body, r"\bottomrule"]
+    return "\n".join([*parts, r"\end{tabular}", ""])
+
+
+def comma_separated(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text, a header first, as CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _too_long(of_task: list[Result]) -> list[str]:

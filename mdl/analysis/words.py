@@ -1,6 +1,6 @@
 """How lengths, methods and points are told in words: what tables, figures and pages share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mdl.results import Result
 
@@ -20,6 +20,11 @@ def by_task(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result
     for r in results:
         tasks.setdefault((r.task, r.metric, r.evaluation), []).append(r)
     return dict(sorted(tasks.items()))
+
+
+def digits_of(points: Sequence[Result]) -> int:
+    """Digits after the point that a score is told with: 3 of a share, 1 of a score."""
+    return 3 if max((abs(r.performance) for r in points), default=0.0) <= 1 else 1
 
 
 def describe(r: Result, among: list[Result]) -> str:

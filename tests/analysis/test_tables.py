@@ -5,7 +5,8 @@ import json
 import pytest
 from test_results import make_result
 
-from mdl.analysis.tables import costs, table, write_csv
+from mdl.analysis.complexity import Complexity
+from mdl.analysis.tables import bound, comma_separated, costs, falls, latex, markdown, table, write_csv
 from mdl.analysis.words import human_bytes
 
 
@@ -116,24 +117,32 @@ def test_the_table_in_full():
 gsm8k (exact match): frontiers, chosen on dev, reported on test
 
 stage       method            source       bits  bytes      paper  examples    dev   test            95 %
-no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.210, 0.230]
-            script lr=0       verified    4,480  560 B  not given         8  0.300  0.330  [0.320, 0.340]
+no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.150, 0.311]
+            script lr=0       verified    4,480  560 B  not given         8  0.300  0.330  [0.246, 0.427]
 random      zero_shot         verified    2,240  280 B      649 B         8  0.020  0.014  [0.004, 0.024]
-pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.300, 0.320]
-            lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.510, 0.530]
+pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.228, 0.406]
+            lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.423, 0.615]
 
 points: 5 verified; 1 estimated, without a file (hollow in the picture), 1 of these on a frontier
 constant answer: 0.100 on test, the best of those that training examples suggest
+best script without a model: 0.330 on test at 560 B, script lr=0
 
-gsm8k: task complexity at test exact match
+gsm8k: task complexity at dev exact match
 
-test           C(T)   C(T|random)  C(T|pretrained)       I(T;random)   I(T;pretrained)
->= 0.2        140 B  not reached*           280 B*              0 B*              0 B*
->= 0.3        560 B  not reached*            280 B              0 B*             280 B
->= 0.4  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
->= 0.5  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
+dev                              C(T)   C(T|random)                 C(T|pretrained)
+>= 0.2    140 B P 0.70 [140 B, 560 B]  not reached*    280 B* P 1.00 [280 B, 280 B]
+>= 0.3  560 B P 0.75 [at least 560 B]  not reached*     280 B P 0.59 [280 B, 10 kB]
+>= 0.4                    not reached   not reached    ~10 kB P 0.99 [10 kB, 10 kB]
+>= 0.5                    not reached   not reached  ~10 kB P 0.66 [10 kB, 11.2 kB]
 
-upper bounds: no shorter program found; I(T;M): difference of two; ~ estimated; * a script without a model is shorter
+dev          I(T;random)   I(T;pretrained)
+>= 0.2              0 B*              0 B*
+>= 0.3              0 B*             280 B
+>= 0.4  C(T) not reached  C(T) not reached
+>= 0.5  C(T) not reached  C(T) not reached
+
+upper bounds: no shorter program found that reaches it on dev; P: probability that this one does, by test;
+[95 % interval of the least bits]; I(T;M): difference of two bounds; ~ estimated; * a script without a model is shorter
 """
     )
     assert table([]) == ""
@@ -143,8 +152,9 @@ def test_a_table_without_programs_without_a_model_says_what_is_missing():
     text = table([make_result(2240, 0.3, 0.3)])
     assert "constant answer: not measured" in text
     rows = [" ".join(line.split()) for line in text.splitlines()]
-    assert "test C(T) C(T|pretrained) I(T;pretrained)" in rows
-    assert ">= 0.3 not reached 280 B C(T) not reached" in rows
+    assert "dev C(T) C(T|pretrained)" in rows and "dev I(T;pretrained)" in rows
+    assert ">= 0.3 not reached 280 B P 0.51 [at least 280 B]" in rows and ">= 0.3 C(T) not reached" in rows
+    assert "best script without a model: none measured" in text
 
 
 def test_a_table_without_a_target_says_so():
@@ -188,3 +198,33 @@ def test_a_point_is_told_by_what_differs_and_not_by_digests():
     lines = [" ".join(line.split()) for line in table(scripts).splitlines()]
     assert any(line.startswith("script file=a.py verified") for line in lines)
     assert "digest" not in table(scripts)
+
+
+def test_a_frontier_that_falls_on_test_is_explained():
+    steady = [make_result(100 * k, p, p, key=str(k)) for k, p in ((1, 0.2), (2, 0.4))]
+    assert falls(steady) == []
+    lucky = make_result(400, 0.395, 0.5, key="3")
+    assert falls([*steady, lucky]) == [
+        "pretrained: falls on test at 1 of 3 points, most from 0.400 to 0.395 at 50 B, where it rises on dev, which "
+        "chose it: the intervals overlap, so chance explains it"
+    ]
+    worse = make_result(400, 0.2, 0.5, key="3")
+    assert "dev and test differ in more than chance" in falls([*steady, worse])[0]
+
+
+def test_a_bound_says_at_least_or_not_reached_and_never_nothing():
+    point = make_result(2240, 0.5)
+    assert bound(Complexity(point, None, "dev", 0.97, (2240, 8000))) == "280 B P 0.97 [280 B, 1 kB]"
+    assert bound(Complexity(point, None, "dev", 0.97, (2240, None))) == "280 B P 0.97 [at least 280 B]"
+    assert bound(Complexity(point, None, "dev", 0.5, None)) == "280 B P 0.50"
+    assert bound(Complexity(None, None, "dev", None, (800, None))) == "not reached [at least 100 B]"
+    assert bound(Complexity(None, point, "dev", None, (None, None))) == "not reached*"
+    estimated = dataclasses.replace(point, source="estimated")
+    assert bound(Complexity(estimated, None, "paper", 0.5)) == "~993 B P 0.50"  # 5,704 bits more
+
+
+def test_rows_in_three_formats():
+    rows = [["task", "C(T|a_b)"], ["x & y", ">= 50 %"]]
+    assert markdown(rows) == "| task | C(T\\|a_b) |\n|---|---|\n| x & y | >= 50 % |\n"
+    assert latex(rows).splitlines()[2:5] == [r"task & C(T$|$a\_b) \\", r"\midrule", r"x \& y & $>$= 50 \% \\"]
+    assert list(csv.reader(comma_separated(rows).splitlines())) == rows
