@@ -238,10 +238,19 @@ def bound(c: Complexity) -> str:
     else:
         text = _tilde(c.point) + human_bytes(c.bits) + "*" * c.script_is_shorter
         text += "" if c.probability is None else f" P {c.probability:.2f}"
-    if c.interval is None or c.interval == (None, None):
-        return text
-    lo, hi = c.interval
-    return f"{text} [at least {human_bytes(lo)}]" if hi is None else f"{text} [{human_bytes(lo)}, {human_bytes(hi)}]"
+    return text + _ends(c.interval)
+
+
+def bits_text(bits: float | None, interval: tuple[float | None, float | None] | None) -> str:
+    """A length in bytes and its interval, or that it was not reached."""
+    return ("not reached" if bits is None else human_bytes(bits)) + _ends(interval)
+
+
+def _ends(interval: tuple[float | None, float | None] | None) -> str:
+    if interval is None or interval == (None, None):
+        return ""
+    lo, hi = interval
+    return f" [at least {human_bytes(lo)}]" if hi is None else f" [{human_bytes(lo)}, {human_bytes(hi)}]"
 
 
 def _information(c: Complexity) -> str:
