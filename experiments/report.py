@@ -16,7 +16,7 @@ import time
 from absl import app, flags
 
 from mdl.analysis import complexity, figures, frontier, published, record, report, tables, words
-from mdl.analysis.comparison import reductions
+from mdl.analysis.comparison import base_of, reductions
 from mdl.files import told, write_then_rename
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "What a task binary filled.")
@@ -113,7 +113,7 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
     for of_task in words.by_task(records.points).values():
         summary += _task(out, _name(of_task), of_task, how, others)
     for of_task in words.by_task(others).values():
-        summary += _task(out, f"{_name(of_task)}_published", of_task, {**how, "choose_on": "test", "scores": {}}, ())
+        summary += _task(out, _name(of_task), of_task, {**how, "choose_on": "test", "scores": {}}, ())
     if others:
         summary += ["## The paper's headline", "", tables.markdown(published.headline(others))]
         _table(out, "published_headline", published.headline(others))
@@ -126,8 +126,10 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
 
 
 def _name(of_task: list) -> str:
-    """A task's name, as files have it."""
-    return re.sub(r"[^\w.-]+", "_", of_task[0].task)
+    """A task's name, as files have it; of published points the family's too."""
+    evaluation = of_task[0].evaluation
+    more = f"_{evaluation}" if evaluation.startswith(published.EVALUATION) else ""
+    return re.sub(r"[^\w.-]+", "_", of_task[0].task + more)
 
 
 def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> list[str]:
@@ -137,16 +139,14 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
         return [f"## {of_task[0].task}", "", "No method of these points has a script in the paper.", ""]
     of_paper = [r for r in overlay if r.task == of_task[0].task]
     drawn = {"choose_on": choose_on, "scores": scores, "overlay": of_paper}
+    title = words.plain(of_task[0].task)
     for kind in _KINDS:
-        title = words.plain(of_task[0].task)
         figures.draw(out / f"{name}_frontier.{kind}", of_task, title, **drawn)
         figures.draw(out / f"{name}_column.{kind}", of_task, title, **drawn, width=3.4)
-    groups = frontier.by_stage(of_task)
-    base = next((label for label in groups if label.startswith("pretrained")), list(groups)[-1])
-    if frontier.select(groups[base], choose_on=choose_on):
-        bars = reductions(of_task, base, choose_on=choose_on, scores=scores)
-        for kind in _KINDS:
-            figures.draw_reductions(out / f"{name}_reductions.{kind}", bars, f"bits for the best of {base}")
+    base = base_of(of_task, choose_on)
+    bars = reductions(of_task, base, choose_on=choose_on, scores=scores)
+    for kind in _KINDS:
+        figures.draw_reductions(out / f"{name}_reductions.{kind}", bars, f"{title}: bits for the best of {base}")
     at = complexity.targets(of_task, choose_on=choose_on)
     found = report.sentences(of_task, choose_on=choose_on, scores=scores)
     lines = [f"## {of_task[0].task}", "", *(f"- {sentence}" for sentence in found), ""]

@@ -16,7 +16,7 @@ import scipy.stats
 from mdl.analysis.complexity import complexities
 from mdl.analysis.frontier import by_stage, length, performance_on, select
 from mdl.analysis.scores import Scores
-from mdl.results import Result
+from mdl.results import NO_MODEL, Result
 
 SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
 SEEDS = ("seed", "order_seed", "draw")
@@ -196,6 +196,22 @@ def reductions(
             Reduction(label, group[0].stage, base, target, most, one.bits, one.interval, performance, best.performance)
         )
     return rows
+
+
+def base_of(points: Iterable[Result], choose_on: str = "dev") -> str:
+    """The label of the group that others are held against: the pre-trained one that reaches most, else any that does.
+
+    Raises:
+        ValueError: no point has a length that the paper gives, where those are wanted.
+    """
+    best = {
+        label: (group[0].stage == "pretrained", group[0].stage != NO_MODEL, performance_on(chosen[-1], choose_on))
+        for label, group in by_stage(points).items()
+        if (chosen := select(group, choose_on=choose_on))
+    }
+    if not best:
+        raise ValueError("no method of these points has a script in the paper")
+    return max(best, key=best.get)
 
 
 def levin(r: Result) -> float | None:

@@ -158,9 +158,13 @@ class Draws:
         own = self.scores[candidates]
         if self.counts is None:
             return rng.binomial(self.n, own, size=(DRAWS, len(own))) / self.n - own
-        weights = rng.multinomial(self.n, np.full(self.n, 1 / self.n), size=DRAWS).astype(np.float64)
+        drawn = rng.integers(self.n, size=(DRAWS, self.n)) + self.n * np.arange(DRAWS)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=DRAWS * self.n).reshape(DRAWS, self.n)
+        if self.share:  # counts of one: whole numbers, which 32 bits add up exactly
+            right = self.counts[:, candidates, 0].astype(np.float32)
+            return (weights.astype(np.float32) @ right) / self.n - own
         counts = self.counts[:, candidates]
-        sums = (weights @ counts.reshape(self.n, -1)).reshape(DRAWS, *counts.shape[1:])
+        sums = (weights.astype(np.float64) @ counts.reshape(self.n, -1)).reshape(DRAWS, *counts.shape[1:])
         return score_files.value(self.metric)(sums) - own
 
     def bits_interval(self, target: float, level: float = LEVEL) -> tuple[float | None, float | None]:
@@ -182,20 +186,20 @@ class Draws:
         low = _first(self._bounds(z, moved)[1] >= target)
         if low is None:
             return None, None
-        # Step down: the critical value is that of the greatest deviation among programs that are still in question.
-        high = len(every)
-        while True:
-            candidates = every[low : min(high + 1, len(every))]
-            if len(candidates) > _MOST_CANDIDATES:
-                critical = float(scipy.stats.norm.isf((1 - level) / len(candidates)))
-            else:
-                drawn = self.deviations(candidates)
-                error = self._error(candidates, drawn)
-                critical = float(np.quantile((drawn / error).max(axis=1), level))
-            found = _first(self._bounds(critical, moved)[0] >= target)
-            if found is None or found >= high:
-                break
-            high = found
+        # Bounded one by one (Bonferroni), the shortest that is shown; what is longer is no candidate.
+        critical = float(scipy.stats.norm.isf((1 - level) / (len(every) - low)))
+        found = _first(self._bounds(critical, moved)[0] >= target)
+        high = len(every) if found is None else found
+        candidates = every[low : high + 1]
+        if len(candidates) <= _MOST_CANDIDATES:
+            drawn = self.deviations(candidates)
+            drawn = drawn / self._error(candidates, drawn)
+            while True:  # Step down: the greatest deviation is of fewer programs the shorter the shown one is.
+                critical = float(np.quantile(drawn[:, : high - low + 1].max(axis=1), level))
+                found = _first(self._bounds(critical, moved)[0] >= target)
+                if found is None or found >= high:
+                    break
+                high = found
         return float(self.lengths[low]), None if high == len(every) else float(self.lengths[high])
 
     def _moved(self, every: np.ndarray) -> np.ndarray:

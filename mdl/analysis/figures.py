@@ -59,12 +59,14 @@ def styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...])
     return {n: known[n] if n in known else others[new.index(n) % len(others)] for n in names}
 
 
-def _bits_axis(axes: Axes, lo: float, hi: float, of: str = "of the file") -> None:
-    """A log axis of bits from lo to hi whose ticks are powers of ten of bytes."""
+def _bits_axis(
+    axes: Axes, lo: float, hi: float, of: str = "of the file", most: int = 10, familiar: bool = True
+) -> None:
+    """A log axis of bits from lo to hi whose ticks are at most so many powers of ten of bytes."""
     axes.set_xscale("log")
     axes.set_xlim(lo, hi)
     ticks = [8 * 10**k for k in range(16) if lo <= 8 * 10**k <= hi]
-    ticks = ticks[:: 1 + len(ticks) // 10]
+    ticks = ticks[:: 1 + len(ticks) // most]
     if len(ticks) < 2:  # All points lie within a decade or so.
         fine = (8 * m * 10**k for k in range(16) for m in (1, 2, 5))
         ticks = [t for t in fine if lo <= t <= hi]
@@ -72,7 +74,7 @@ def _bits_axis(axes: Axes, lo: float, hi: float, of: str = "of the file") -> Non
     axes.xaxis.set_major_formatter(lambda bits, _: human_bytes(bits))
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_xlabel(f"program length (bytes {of})")
-    for name, size in FAMILIAR_SIZES.items():
+    for name, size in FAMILIAR_SIZES.items() if familiar else ():
         if lo < 8 * size < hi:
             axes.axvline(8 * size, color="0.8", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
             axes.text(
@@ -194,9 +196,10 @@ def draw(
         axes.tick_params(labelsize=6)
         axes.xaxis.label.set_size(6)
         axes.yaxis.label.set_size(6)
-    figure.text(0.01, -0.01, caption(results), fontsize=5 if column else 7, color="0.35", va="top", parse_math=False)
+    about = caption(results).replace("; ", ";\n" if column else "; ", 3 if column else 0)
+    figure.supxlabel(about, x=0.01, ha="left", fontsize=5 if column else 7, color="0.35", parse_math=False)
     _legends(axes, stage_handles, markers, choose_on, bool(overlay), 5 if column else 8)
-    _save(figure, path)
+    save(figure, path)
 
 
 MANY = 5000  # points beyond which those off the frontier are drawn as an image, without their intervals
@@ -255,7 +258,7 @@ def _legends(
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a picture in the format of its name; equal figures give equal files."""
     kind = os.fspath(path).rpartition(".")[2]
     kind = kind if kind in _METADATA else "png"
@@ -290,15 +293,16 @@ def draw_reductions(path: str | os.PathLike, reductions: Sequence[Reduction], ti
             height=0.6,
         )
         text = human_bytes(r.bits) if reached else "not reached"
-        axes.text(ONE_BYTE, row, f" {text}", va="center", fontsize=6, color="white" if reached else colour)
-    _bits_axis(axes, ONE_BYTE / 2, 4 * most)
+        ground = {} if reached else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+        axes.text(ONE_BYTE, row, text, va="center", fontsize=6, color="white" if reached else colour, **ground)
+    _bits_axis(axes, ONE_BYTE / 2, 4 * most, most=5, familiar=False)
     axes.set_yticks(range(len(reductions)), [r.label for r in reductions], fontsize=6)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=6)
     axes.xaxis.label.set_size(6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, loc="left", parse_math=False, fontsize=7, pad=14)
-    _save(figure, path)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=7, parse_math=False)
+    save(figure, path)
 
 
 def draw_codelengths(path: str | os.PathLike, codelengths: Sequence) -> None:
@@ -329,4 +333,4 @@ def draw_codelengths(path: str | os.PathLike, codelengths: Sequence) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{codelengths[0].task}: codelength of {what} given {inputs}", loc="left", parse_math=False)
     axes.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)

@@ -36,7 +36,8 @@ FAMILIES = {
         "posttrained": "olmo3-7b-instruct-step400",
     },
 }
-_STAGES = {checkpoint: stage for family in FAMILIES.values() for stage, checkpoint in family.items()}
+_NAMED = {checkpoint: stage for family in FAMILIES.values() for stage, checkpoint in family.items()}
+_PARTS = (("instruct", "posttrained"), ("stage", "midtrained"), ("1025", "midtrained"))  # of other checkpoints' names
 _FIELDS = {
     "method": str,
     "task": str,
@@ -113,7 +114,7 @@ def _result(row: dict, key: str) -> Result:
         metric=metric,
         split="test",
         checkpoint=row["checkpoint"],
-        stage=_STAGES.get(row["checkpoint"], "midtrained" if "stage" in row["checkpoint"] else "pretrained"),
+        stage=_stage(row["checkpoint"]),
         method=row["method"] + MARK,
         settings={name: value for name, value in row["settings"].items() if not isinstance(value, (dict, list))},
         examples=int(row["settings"].get("max_examples") or row["settings"].get("total_samples") or 0),
@@ -133,8 +134,17 @@ def _result(row: dict, key: str) -> Result:
         versions={},
         key=key,
         time="",
-        evaluation=EVALUATION,
+        evaluation=f"{EVALUATION} {_family(row['checkpoint'])}",
     )
+
+
+def _stage(checkpoint: str) -> str:
+    return _NAMED.get(checkpoint) or next((stage for part, stage in _PARTS if part in checkpoint), "pretrained")
+
+
+def _family(checkpoint: str) -> str:
+    """Two families are two models: their checkpoints are not set against each other."""
+    return next((name for name in FAMILIES if checkpoint.startswith(name.lower().partition("-")[0])), checkpoint)
 
 
 def headline(points: Iterable[Result]) -> list[list[str]]:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mdl.analysis import tables
-from mdl.analysis.comparison import reductions
+from mdl.analysis.comparison import base_of, reductions
 from mdl.analysis.complexity import interval_on_test, is_share, targets
 from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, STAGE_COLOURS, caption, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
+from mdl.analysis.published import EVALUATION
 from mdl.analysis.scores import Scores
 from mdl.analysis.words import by_task, digits_of, human_bytes, plain
 from mdl.results import Result
@@ -65,13 +66,12 @@ def sentences(
     best = {label: chosen[-1] for label, group in groups.items() if (chosen := select(group, choose_on=choose_on))}
     if not best:
         return ["No point has a length that the paper gives, so there is nothing to conclude."]
-    models = {label: r for label, r in best.items() if label != NO_MODEL_LABEL} or best
 
     def score(r: Result, label: str) -> str:
         lo, hi = interval_on_test(r, scores.get(r.key), share[label])
         return f"{r.performance:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]"
 
-    base = max(models, key=lambda label: (label.startswith("pretrained"), models[label].performance))
+    base = base_of(of_task, choose_on)
     found = reductions(of_task, base, choose_on=choose_on, scores=scores)
     own = next(r for r in found if r.label == base)
     told = []
@@ -261,7 +261,7 @@ def _task(
     lengths = [max(x, 8.0) for x in (*columns["x"], *(r.bits["total"] for r in same))]
     script = frontiers.get(NO_MODEL_LABEL)
     return {
-        "name": f"{name} ({metric})" + (", published" if evaluation == "published" else ""),
+        "name": f"{name} ({metric})" + (f", {evaluation}" if evaluation.startswith(EVALUATION) else ""),
         "metric": metric,
         "evaluation": evaluation,
         "digits": digits_of(of_task),
