@@ -15,7 +15,7 @@ import time
 
 from absl import app, flags
 
-from mdl.analysis import complexity, figures, frontier, published, record, report, tables, words
+from mdl.analysis import complexity, figures, fits, frontier, published, record, report, tables, words
 from mdl.analysis.comparison import base_of, reductions
 from mdl.files import told, write_then_rename
 
@@ -157,6 +157,9 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
         lines += [tables.markdown(bounds), tables.legend(choose_on, how["rule"]), "", tables.markdown(information)]
     _table(out, f"{name}_stages", report.stage_rows(of_task, choose_on=choose_on, scores=scores))
     _table(out, f"{name}_frontiers", tables.frontier_rows(of_task, choose_on=choose_on, scores=scores))
+    fitted = fits.rows(of_task)
+    if len(fitted) > 1:
+        _table(out, f"{name}_fits", fitted)
     return [*lines, *tables.base_lines(of_task, choose_on), *tables.falls(of_task, choose_on), ""]
 
 

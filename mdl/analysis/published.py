@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 
 from mdl.analysis.frontier import select
-from mdl.analysis.words import human_bytes
+from mdl.analysis.words import human_bytes, ratio_text
 from mdl.json_files import one_line, read_text
 from mdl.results import PAPER_SCRIPT_BITS, Result
 
@@ -166,7 +166,7 @@ def headline(points: Iterable[Result]) -> list[list[str]]:
             told = f"{score} at {_bytes(best)}" + (" (full fine-tuning)" if best.method.startswith("full") else "")
             short = [r for r in select(of("posttrained"), choose_on="test") if r.performance >= best.performance]
             cells = (
-                [_bytes(short[0]), _ratio(best.bits["total"] / short[0].bits["total"])]
+                [_bytes(short[0]), ratio_text(best.bits["total"] / short[0].bits["total"])]
                 if short
                 else ["not reached"] * 2
             )
@@ -181,13 +181,6 @@ def _bytes(r: Result) -> str:
         if size >= scale:
             return f"{size / scale:.{digits}f} {unit}"
     return f"{size:.0f} B"
-
-
-def _ratio(value: float) -> str:
-    if value < 1000:
-        return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def told(published: Published) -> list[str]:

@@ -11,14 +11,14 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mdl.analysis import tables
+from mdl.analysis import fits, tables
 from mdl.analysis.comparison import base_of, reductions
 from mdl.analysis.complexity import interval_on_test, is_share, targets
 from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, STAGE_COLOURS, caption, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
 from mdl.analysis.published import EVALUATION
 from mdl.analysis.scores import Scores
-from mdl.analysis.words import by_task, digits_of, human_bytes, plain
+from mdl.analysis.words import by_task, digits_of, human_bytes, plain, ratio_text
 from mdl.results import Result
 
 _PAGE = pathlib.Path(__file__).resolve().parent / "page"
@@ -37,6 +37,11 @@ _SYMBOLS = {  # plotly's names of matplotlib's markers
     "X": "x", "h": "hexagon", "p": "pentagon", "d": "diamond-tall", ">": "triangle-right", "<": "triangle-left",
     "8": "octagon", "H": "hexagram",
 }  # fmt: skip
+_MOST_FITTED = 5000  # points; beyond, fits are left out of a page
+_FITS = (
+    "Saturates, p: of a logarithm, which never saturates, against a power law that does; small where the curve bends. "
+    "Errors are taken as independent; those on the same test examples are not."
+)
 _MOST_TABLED = 200  # rows of a frontier's table in a page
 
 
@@ -86,7 +91,7 @@ def sentences(
     parts = [
         f"{r.label} does not reach it with any program found"
         if r.bits is None
-        else f"{r.label} reaches it with {tables.bits_text(r.bits, r.interval)}, {r.ratio:.3g} times fewer"
+        else f"{r.label} reaches it with {tables.bits_text(r.bits, r.interval)}, {ratio_text(r.ratio)} times fewer"
         for r in others
     ]
     second = f"Its score on {where}, {own.target:.{digits}f}: " + (
@@ -123,7 +128,7 @@ def stage_rows(
                     f"{base}, {r.target:.{digits}f} at {human_bytes(r.base_bits)}",
                     r.label,
                     tables.bits_text(r.bits, r.interval),
-                    "not reached" if r.ratio is None else f"{r.ratio:.3g}",
+                    "not reached" if r.ratio is None else ratio_text(r.ratio),
                     "not reached" if r.information is None else _signed(r.information),
                     "no program so short"
                     if r.performance is None
@@ -302,6 +307,9 @@ def _tables(of_task: list[Result], choose_on: str, rule: str, scores: Mapping[st
         found.append({"title": "Task complexity", "rows": bounds, "note": tables.legend(choose_on, rule)})
         found.append({"title": "Information of each checkpoint", "rows": information, "note": ""})
     found.append({"title": "Between stages", "rows": stage_rows(of_task, **how), "note": ""})
+    fitted = fits.rows(of_task) if len(of_task) <= _MOST_FITTED else []
+    if len(fitted) > 1:
+        found.append({"title": "Fits, none of which is the truth", "rows": fitted, "note": _FITS})
     found.append({"title": "Hypervolume", "rows": volume_rows(of_task, choose_on), "note": ""})
     rows = tables.frontier_rows(of_task, **how)
     note = " ".join([*tables.base_lines(of_task, choose_on), *tables.falls(of_task, choose_on)])

@@ -14,6 +14,14 @@ def human_bytes(bits: float) -> str:
     return f"{size:.{digits}f}".removesuffix(".0") + f" {units[0]}"
 
 
+def ratio_text(value: float) -> str:
+    """A ratio to two or three digits: `1.1`, `992`, `1.7e7`."""
+    if value < 1000:
+        return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 def by_task(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
     """Points by task, metric and evaluation: those of two are never compared."""
     tasks: dict[tuple[str, str, str], list[Result]] = {}

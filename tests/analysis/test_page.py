@@ -69,7 +69,7 @@ def test_stages_are_held_against_each_other():
     rows = report.stage_rows([r for r in some_points() if r.task == "gsm8k"])
     by = {(row[0].partition(",")[0], row[1]): row for row in rows[1:]}
     assert len(by) == 12
-    assert by["pretrained", "posttrained"][3:5] == ["1e+05", "+1.2 MB"]
+    assert by["pretrained", "posttrained"][3:5] == ["1.0e5", "+1.2 MB"]
     assert by["pretrained", "random"][2:5] == ["not reached", "not reached", "not reached"]
     assert by["random", "pretrained"][5] == "0.350 and 0.250"
     heights = dict(report.volume_rows([r for r in some_points() if r.task == "gsm8k"])[1:])
