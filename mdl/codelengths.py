@@ -164,8 +164,8 @@ class Table:
         """The surplus as the package reprieve estimates it, from held-out losses at measured n (Whitney et al. 2020).
 
         Σ_i (n_i − n_{i−1}) [L(n_i) − ε]_+ with n_0 = 0: every example of a stretch is charged the loss at its *end*, so
-        on a falling curve it is less than `surplus`, by at most Σ_i (n_i − n_{i−1}) (L(n_{i−1}) − L(n_i)). Both agree on
-        a flat curve, and approach one another as measurements lie closer. ε = 0 is its MDL. Its ε sample complexity
+        on a falling curve it is less than `surplus`, by at most Σ_i (n_i − n_{i−1}) (L(n_{i−1}) − L(n_i)). Both agree
+        on a flat curve, and approach one another as measurements lie closer. ε = 0 is its MDL. Its ε sample complexity
         is `sample_complexity` on held-out examples, but for n = 0, which it does not measure.
 
         Raises:
