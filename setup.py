@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["mdl", "mdl.*", "experiments", "experiments.*"]),
     package_data={
+        "mdl.analysis": ["page/*"],
         "mdl.checkpoints": ["embedded/*/*"],
         "mdl.tasks": ["examples/*"],
         "mdl.tasks.datasets": ["checksums.tsv"],
@@ -36,6 +37,7 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
+        "plotly>=6.0",
         "pyarrow>=17",
         "requests>=2.31",
         "sacrebleu>=2.4",
@@ -51,6 +53,7 @@ setup(
         "test": [
             "mdl-frontier[hub,ifeval]",
             "hypothesis>=6.100",
+            "playwright>=1.50",  # drives the Chromium of the system, if there is one
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "ruff==0.17.5",

@@ -27,8 +27,8 @@ import numpy as np
 from absl import app, flags
 
 from mdl import results, startup
+from mdl.analysis.frontier import constant_answer
 from mdl.files import write_then_rename
-from mdl.frontier import constant_answer
 
 ROWS = 300
 _NAMES = ("Tom", "Lily", "Ben", "Mia", "Sam", "Anna", "Max", "Sue", "Tim", "Zoe")

@@ -19,10 +19,11 @@ from absl import app, flags
 
 from configs import custom, esnli, flores, gsm8k, ifeval, sst2, stories
 from mdl import tasks
+from mdl.analysis.intervals import interval
+from mdl.analysis.scores import scale
 from mdl.codes import Encoder
 from mdl.evaluation import inputs
 from mdl.files import write_then_rename
-from mdl.frontier import bootstrap_interval
 from mdl.machine.scripts import run_script
 from mdl.methods import script
 from mdl.tasks import Example, Task
@@ -79,8 +80,8 @@ def load(name: str, folder: pathlib.Path) -> Task | None:
 def row(task: Task, source: str, examples: Sequence[Example]) -> dict[str, Any]:
     """Bytes, score and interval of a script."""
     score = task.score(run_script(source, inputs(task, examples)), examples)
-    interval = bootstrap_interval(score.statistics, task.metric.value, seed=0)
-    return {"bytes": size(source), "score": round(score.value, 4), "interval": [round(end, 4) for end in interval]}
+    ends = interval(score.statistics, task.metric.value, seed=0, scale=scale(task.metric.name))
+    return {"bytes": size(source), "score": round(score.value, 4), "interval": [round(end, 4) for end in ends]}
 
 
 def rows(name: str, task: Task, split: str) -> Iterator[dict[str, Any]]:

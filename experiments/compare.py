@@ -10,9 +10,10 @@ import sys
 
 from absl import app, flags
 
-from mdl import comparison, results
+from mdl import results
+from mdl.analysis import comparison
+from mdl.analysis.frontier import settled
 from mdl.files import write_then_rename
-from mdl.frontier import settled
 
 _RESULTS = flags.DEFINE_list("results", None, "Files of results, of one task.", required=True)
 _TARGETS = flags.DEFINE_list("targets", None, "Test performances at which bits are compared.")

@@ -2,34 +2,41 @@
 
 import sys
 
-from mdl import probing, report
+from mdl import probing
+from mdl.analysis import figures, tables, words
+from mdl.analysis.record import Records
 from mdl.workdir import Workdir
 
 
-def publish(workdir: Workdir, choose_on: str = "dev") -> None:
+def publish(workdir: Workdir, choose_on: str = "dev", rule: str = "reached") -> None:
     """Writes `frontier.csv`, `frontier.png` and what was probed, and prints the tables.
 
     Args:
         workdir: its records, loaded; they may be partial.
-        choose_on: the split that chooses: "dev", or "test" as the paper does.
+        choose_on: of `analysis.frontier.MODES`: the split that chooses.
+        rule: of `analysis.complexity.RULES`: what reaches a target.
 
     Raises:
         ValueError: there are no points.
     """
     points, searches = workdir.points(), workdir.searches()
     if not points:
-        missing = report.missing(searches).splitlines()
+        missing = tables.missing(searches).splitlines()
         why = f"; {missing[0]}" if missing else ": the config names no search that applies to its checkpoints"
         raise ValueError(f"{workdir.path}: no points{why}")
-    report.write_csv(workdir.path / "frontier.csv", points, choose_on=choose_on)
-    report.draw(workdir.path / "frontier.png", points, report.plain(points[0].task), choose_on=choose_on)
-    print(report.table(points, choose_on=choose_on))
+    tables.write_csv(workdir.path / "frontier.csv", points, choose_on=choose_on)
+    scores, faults = Records(tuple(points), dict.fromkeys((r.key for r in points), workdir.path), ()).scores()
+    how = {"choose_on": choose_on, "scores": scores}
+    figures.draw(workdir.path / "frontier.png", points, words.plain(points[0].task), **how)
+    print(tables.table(points, rule=rule, **how))
+    for fault in faults:
+        print(words.plain(fault), file=sys.stderr)
     codelengths = [c for c in probing.Record(workdir.path).read() if workdir.data in ("", c.data)]
     if codelengths:
         probing.write_csv(workdir.path / "probing.csv", codelengths)
-        report.draw_codelengths(workdir.path / "probing.png", codelengths)
+        figures.draw_codelengths(workdir.path / "probing.png", codelengths)
         print(probing.table(codelengths))
-    print(report.costs(points, searches))
+    print(tables.costs(points, searches))
     waiting = len(workdir.pending())
     if waiting:
         print(f"{waiting} programs lie encoded and are not verified yet: the run that made them verifies them")

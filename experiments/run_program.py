@@ -18,10 +18,11 @@ from typing import Any
 from absl import app, flags
 
 from mdl import startup, tasks
+from mdl.analysis.intervals import interval
+from mdl.analysis.scores import scale
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
-from mdl.frontier import bootstrap_interval
 from mdl.machine import programs, running
 from mdl.machine.answering import Input
 
@@ -68,7 +69,8 @@ def _run() -> bytes:
         task = _task()
         examples = (task.test if _SPLIT.value == "test" else task.dev)[: _LIMIT.value]
         (performance,) = evaluate(task, [examples], _answers(inputs(task, examples)))
-        low, high = bootstrap_interval(performance.statistics, task.metric.value, seed=0)
+        how = {"seed": 0, "scale": scale(task.metric.name)}
+        low, high = interval(performance.statistics, task.metric.value, **how)
         score = {
             "task": task.name,
             "metric": task.metric.name,

@@ -11,10 +11,10 @@ import jax
 from absl import logging
 
 from mdl import results, scope, startup
+from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
 from mdl.files import write_then_rename
-from mdl.frontier import worth_encoding
 from mdl.json_files import one_line
 from mdl.machine import programs
 from mdl.machine.answers import answer

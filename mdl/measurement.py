@@ -9,8 +9,8 @@ import jax
 from absl import logging
 
 from mdl import results, scope
+from mdl.analysis.frontier import CHOOSE_ON
 from mdl.encoding import Encoding
-from mdl.frontier import CHOOSE_ON
 from mdl.machine import programs
 from mdl.recording import Recorder
 from mdl.searches import Search, grid

@@ -14,9 +14,11 @@ from typing import Any
 from absl import logging
 
 from mdl import results, startup
+from mdl.analysis.frontier import ESTIMATE_BITS, ESTIMATE_SHARE
+from mdl.analysis.intervals import interval
+from mdl.analysis.scores import scale
 from mdl.evaluation import Performance, evaluate, inputs
 from mdl.files import write_then_rename
-from mdl.frontier import ESTIMATE_BITS, ESTIMATE_SHARE, bootstrap_interval
 from mdl.json_files import one_line
 from mdl.machine.running import inputs_file, read_answers
 from mdl.methods import script
@@ -153,8 +155,9 @@ class Recorder:
         return self._interval(point.key, scores["dev"])[1]
 
     def _interval(self, key: str, statistics: Any) -> tuple[float, float]:
-        how = {"seed": zlib.crc32(key.encode()), "resamples": self._resamples}
-        return bootstrap_interval(statistics, self.task.metric.value, **how)
+        metric = self.task.metric
+        how = {"seed": zlib.crc32(key.encode()), "resamples": self._resamples, "scale": scale(metric.name)}
+        return interval(statistics, metric.value, **how)
 
 
 def scores_file(task: Task, evaluation: str, dev: Performance, test: Performance) -> bytes:

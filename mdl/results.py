@@ -98,6 +98,8 @@ class Result:
         scores: path of what each example adds to the metric, relative to the workdir ("" where it was not kept).
         too_long: test examples that the program cannot answer, since they do not fit its context with
             their answers, or their answers the task's limit; they count as wrong.
+        flops: floating-point operations by what they were spent on: search, encode, decode, answer; empty where
+            they were not counted.
     """
 
     task: str
@@ -134,6 +136,7 @@ class Result:
     evaluation: str = ""
     scores: str = ""
     too_long: int = 0
+    flops: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.
@@ -280,11 +283,11 @@ def _numpy_scalar(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} does not go into a result")
 
 
-class _OlderFormat(ValueError):
+class OlderFormat(ValueError):
     """A record whose lengths do not mean what they mean now."""
 
 
-def _parse(line: bytes) -> Result:
+def parse(line: bytes) -> Result:
     """Returns the record in one line; raises ValueError (of which JSON and UTF-8 errors are)."""
     try:
         record = json.loads(line)
@@ -293,7 +296,7 @@ def _parse(line: bytes) -> Result:
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     if isinstance(record.get("bits"), dict) and "decoder" in record["bits"]:
-        raise _OlderFormat("an older format, whose lengths count a decoder script; measure again in a new workdir")
+        raise OlderFormat("an older format, whose lengths count a decoder script; measure again in a new workdir")
     missing = [name for name in _REQUIRED if name not in record]
     if missing:
         raise ValueError(f"missing {', '.join(missing)}")
@@ -370,8 +373,8 @@ def read(path: str | os.PathLike, *, missing_ok: bool = False) -> list[Result]:
         try:
             if len(line) > MOST_LINE:
                 raise ValueError(f"{len(line)} bytes in a line, and {MOST_LINE} are possible")
-            result = _parse(line)
-        except _OlderFormat as error:
+            result = parse(line)
+        except OlderFormat as error:
             raise ValueError(f"{path}:{number}: {error}") from error
         except ValueError as error:
             raise ValueError(

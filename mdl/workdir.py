@@ -24,8 +24,8 @@ from absl import logging
 
 import mdl
 from mdl import results, scope
+from mdl.analysis.frontier import settled
 from mdl.files import PARTIAL, told, write_then_rename
-from mdl.frontier import settled
 from mdl.machine import programs
 from mdl.machine.programs import ProgramError
 from mdl.pending import KEPT, PENDING, Pending

@@ -12,8 +12,8 @@ from test_workdir import Here, Killed
 
 from experiments import published
 from mdl import encoding, measurement, results
+from mdl.analysis.frontier import longest, select, settled, worth_encoding
 from mdl.codes import Encoder
-from mdl.frontier import longest, select_on_dev, settled, worth_encoding
 from mdl.measurement import Measurement, Search
 from mdl.methods import METHODS
 from mdl.recording import Recorder, disagreement
@@ -274,15 +274,15 @@ def test_once_all_that_is_chosen_is_verified_the_frontier_is(points, drawn):
     ]
     upper = {r.key: r.dev_performance + width / 8 for r, (_, _, width, _) in zip(made, points, strict=True)}
     chosen = {r.key for r in worth_encoding(made, lambda r: upper[r.key])}
-    assert {r.key for r in select_on_dev(made)} <= chosen
+    assert {r.key for r in select(made)} <= chosen
     after = []
     for r in made:
         if r.key in chosen and r.source == "estimated":
             low = max(8.0, (r.bits["total"] - 64) / 1.005)
             r = make_result(drawn.uniform(low, longest(r)), dev=r.dev_performance, key=r.key)
         after.append(r)
-    assert all(r.source == "verified" for r in select_on_dev(after) if r.key in chosen)
-    assert {r.key for r in select_on_dev(after)} <= chosen
+    assert all(r.source == "verified" for r in select(after) if r.key in chosen)
+    assert {r.key for r in select(after)} <= chosen
     for r in made:  # the rule, said the long way
         beaten = [o for o in made if longest(o) < r.bits["total"] and o.dev_performance >= upper[r.key]]
         assert (r.key in chosen) == (not beaten)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from benchmarks.classifier import Classifier, initial, problem
-from mdl.codelengths import Data, Surplus, Table, blockwise, doublings, online
+from mdl.codelengths import Data, Surplus, Table, blockwise, doublings, online, voita_titov, voita_titov_ends
 
 INPUTS, LABELS = problem(examples=150, features=8, classes=4, seed=0)
 PARAMS = initial(features=8, hidden=16, classes=4, seed=1)
@@ -248,3 +248,54 @@ def test_what_makes_no_sense_is_refused(call, message):
 class Diverged(Diary):
     def bits(self, batch):
         return math.nan if self.trained else 1.0
+
+
+def reprieve_by_definition(curve, epsilon):
+    """Its published estimators, row by row of a table of (samples, held-out loss): (SDL, whether exact, epsilon SC)."""
+    total, last, first = 0.0, 0, None
+    for samples, loss in curve:
+        total += (samples - last) * max(loss - epsilon, 0)
+        last = samples
+        if first is None and loss <= epsilon:
+            first = samples
+    return total, curve[-1][1] <= epsilon, first
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 0.7, 2.0])
+def test_reprieves_estimators_on_the_same_table(epsilon):
+    rng = np.random.default_rng(0)
+    numbers_ = [0, *np.cumsum(rng.integers(1, 40, size=12)).tolist()]
+    losses = np.sort(rng.uniform(0.3, 3, size=13))[::-1].tolist()
+    curve = tuple(zip(numbers_, losses, strict=True))
+    table = Table((numbers_[-1],), (100.0,), heldout=curve)
+    total, exact, first = reprieve_by_definition(curve[1:], epsilon)
+    assert table.surplus_reprieve(epsilon) == Surplus(pytest.approx(total), exact)
+    assert table.sample_complexity(epsilon, heldout=True) == (0 if losses[0] <= epsilon else first)
+    ours = table.surplus(epsilon, heldout=True)
+    most = sum((n - m) * (a - b) for (m, a), (n, b) in itertools.pairwise(curve))
+    assert total - 1e-9 <= ours.bits <= total + most and ours.reached == exact
+
+
+def test_reprieves_surplus_is_ours_on_a_flat_curve_and_needs_heldout_losses():
+    flat = Table((50,), (100.0,), heldout=((0, 1.5), (10, 1.5), (50, 1.5)))
+    assert flat.surplus_reprieve(0.5) == flat.surplus(0.5, heldout=True) == Surplus(pytest.approx(50), False)
+    with pytest.raises(ValueError, match="not measured"):
+        Table((50,), (100.0,)).surplus_reprieve(0.5)
+
+
+def test_voita_and_titovs_blocks():
+    assert voita_titov_ends(10_000) == (10, 20, 40, 80, 160, 320, 625, 1250, 2500, 5000, 10_000)
+    assert voita_titov_ends(8) == (1, 2, 4, 8) and voita_titov_ends(1) == (1,)
+    with pytest.raises(ValueError, match="nothing to code"):
+        voita_titov_ends(0)
+
+
+def test_voita_and_titovs_code_is_uniform_first_and_trained_anew_for_each_block():
+    diary = Diary()
+    table = voita_titov(diary, numbers(16), 4, batch=16, epochs=2)
+    assert table.examples == (1, 2, 4, 8, 16)
+    coded = [2.0, 1 / 3, 2 / 5, 4 / 9, 8 / 17]  # log2 4; then by models that saw 1, 2, 4, 8 examples twice
+    assert table.bits == pytest.approx(coded)
+    assert [note for note in diary.notes if note[0] == "fresh"] == [("fresh",)] * 5
+    with pytest.raises(ValueError, match="labels=1"):
+        voita_titov(diary, numbers(16), 1, batch=16, epochs=2)

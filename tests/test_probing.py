@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import frontier
-from mdl import probing, report
+from mdl import probing
+from mdl.analysis import figures
 from mdl.checkpoints import checkpoint
 from mdl.machine.answers import log_likelihoods
 from mdl.methods.method import Adapted
@@ -101,7 +102,7 @@ def test_the_record_resumes(tmp_path, monkeypatch):
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert [float(r["bits"]) for r in rows] == first.bits
     assert float(rows[-1]["uniform_bits"]) == first.uniform
-    report.draw_codelengths(tmp_path / "p.png", [first])
+    figures.draw_codelengths(tmp_path / "p.png", [first])
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

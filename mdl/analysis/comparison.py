@@ -8,13 +8,15 @@ is interpolated is the length of no program, and only ratios are made of it.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
 
-from mdl.frontier import by_stage, select
-from mdl.results import Result
+from mdl.analysis.complexity import complexities
+from mdl.analysis.frontier import by_stage, length, performance_on, select
+from mdl.analysis.scores import Scores
+from mdl.results import NO_MODEL, Result
 
 SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
 SEEDS = ("seed", "order_seed", "draw")
@@ -41,8 +43,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, None, 1)
-    t = float(scipy.stats.t.ppf(0.975, len(values) - 1))
-    half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = error * float(scipy.stats.t.isf(0.025, len(values) - 1))
     return Estimate(mean, (mean - half, mean + half), len(values))
 
 
@@ -120,6 +122,103 @@ def ratios(
         interval = None if log.interval is None else (math.exp(log.interval[0]), math.exp(log.interval[1]))
         ratio = Estimate(math.exp(log.mean), interval, log.seeds)
     return (estimate(programs) if programs else None), ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """What a group needs for the best that another one reaches, and what it does with as much.
+
+    Attributes:
+        label, stage: of the group.
+        base: label of the group that it is held against.
+        target: the best score of the base's frontier on the split that chooses.
+        base_bits: least bits with which the base reaches it.
+        bits: least bits with which the group does; None where no program of it was found that does.
+        interval: of `bits`; see `complexity.Draws.bits_interval`.
+        performance, base_performance: on test, of the programs that are chosen with at most `base_bits`.
+    """
+
+    label: str
+    stage: str
+    base: str
+    target: float
+    base_bits: float
+    bits: float | None
+    interval: tuple[float | None, float | None] | None
+    performance: float | None
+    base_performance: float
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times fewer bits the group needs; None where it does not reach the target."""
+        return None if self.bits is None else self.base_bits / self.bits
+
+    @property
+    def information(self) -> float | None:
+        """I(T; group) - I(T; base) = C(T | base) - C(T | group) in bits, a difference of two bounds, at the target."""
+        return None if self.bits is None else self.base_bits - self.bits
+
+
+def reductions(
+    points: Iterable[Result],
+    base: str,
+    *,
+    choose_on: str = "dev",
+    scores: Mapping[str, Scores] | None = None,
+) -> list[Reduction]:
+    """Holds every group against the best that a base group reaches, the base itself included.
+
+    Args:
+        points: of one task.
+        base: label of `frontier.by_stage`.
+        choose_on: of `frontier.MODES`.
+        scores: key -> scores of single examples, where they were kept.
+
+    Raises:
+        ValueError: there is no such group, or it has no points of a length.
+    """
+    points = list(points)
+    groups = by_stage(points)
+    if base not in groups:
+        raise ValueError(f"base={base!r}: no such group; there are {', '.join(map(repr, groups))}")
+    frontier = select(groups[base], choose_on=choose_on)
+    if not frontier:
+        raise ValueError(f"base={base!r} has no points that the paper gives a script")
+    best = frontier[-1]
+    target, most = performance_on(best, choose_on), length(best, choose_on)
+    found = complexities(points, target, choose_on=choose_on, scores=scores)
+    rows = []
+    for label, group in groups.items():
+        within = [r for r in select(group, choose_on=choose_on) if length(r, choose_on) <= most]
+        performance = within[-1].performance if within else None
+        one = found[label]
+        rows.append(
+            Reduction(label, group[0].stage, base, target, most, one.bits, one.interval, performance, best.performance)
+        )
+    return rows
+
+
+def base_of(points: Iterable[Result], choose_on: str = "dev") -> str:
+    """The label of the group that others are held against: the pre-trained one that reaches most, else any that does.
+
+    Raises:
+        ValueError: no point has a length that the paper gives, where those are wanted.
+    """
+    best = {
+        label: (group[0].stage == "pretrained", group[0].stage != NO_MODEL, performance_on(chosen[-1], choose_on))
+        for label, group in by_stage(points).items()
+        if (chosen := select(group, choose_on=choose_on))
+    }
+    if not best:
+        raise ValueError("no method of these points has a script in the paper")
+    return max(best, key=best.get)
+
+
+def levin(r: Result) -> float | None:
+    """Bits + log2 of the FLOPs that decoding and answering take (Levin 1973), or None where the record has none."""
+    spent = [r.flops.get(name) for name in ("decode", "answer")]
+    total = sum(x for x in spent if x)
+    return r.bits["total"] + math.log2(total) if total else None
 
 
 def table(

@@ -1,15 +1,13 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
 
-import matplotlib.image
 import pytest
-from matplotlib.figure import Figure
 from test_results import make_result
 
-from mdl.report import CONSTANT_COLOUR, _bits_axis, costs, draw, human_bytes, table, write_csv
+from mdl.analysis.complexity import Complexity
+from mdl.analysis.tables import bound, comma_separated, costs, falls, latex, markdown, table, write_csv
+from mdl.analysis.words import human_bytes
 
 
 def some_results():
@@ -102,76 +100,6 @@ def test_csv_frontier_follows_the_split_that_chooses(tmp_path):
             assert [row["on_frontier"] for row in csv.DictReader(f)] == expected
 
 
-def colours_in(path):
-    """The number of pixels of each exact colour, as hexadecimal."""
-    image = (matplotlib.image.imread(path)[..., :3] * 255).round().astype(int).reshape(-1, 3)
-    counts = {}
-    for r, g, b in image[(image < 250).any(axis=1)]:
-        colour = f"#{r:02X}{g:02X}{b:02X}"
-        counts[colour] = counts.get(colour, 0) + 1
-    return counts
-
-
-def test_the_picture_shows_every_stage(tmp_path):
-    path = tmp_path / "out" / "frontier.png"
-    draw(path, some_results(), "title")
-    assert matplotlib.image.imread(path).shape[1] == 1350
-    counts = colours_in(path)
-    assert all(counts.get(c, 0) > 200 for c in ("#7F7F7F", "#0072B2", "#D55E00"))
-    assert "#009E73" not in counts  # No midtrained checkpoint.
-    assert [p.name for p in path.parent.iterdir()] == ["frontier.png"]
-
-
-def test_programs_without_a_model_and_the_constant_answer_are_drawn_beside_the_stages(tmp_path):
-    model = make_result(5e3, 0.4, 0.4)
-    script = [make_result(1e3 * k, 0.1 * k, 0.1 * k, stage="none", key=f"s{k}", constant=0.15) for k in (1, 9)]
-    draw(tmp_path / "without", [model], "")
-    draw(tmp_path / "with", [model, *script], "")
-    without, drawn = colours_in(tmp_path / "without"), colours_in(tmp_path / "with")
-    assert drawn["#000000"] > without["#000000"] + 1000  # a curve of its own, in black as the text is
-    assert drawn["#0072B2"] > 200
-    image = (matplotlib.image.imread(tmp_path / "with")[..., :3] * 255).round().astype(int)
-    line = (image == int(CONSTANT_COLOUR[1:3], 16)).all(axis=-1).sum(axis=1)
-    assert line.max() > 600 and (line > 600).sum() <= 3  # thin, and as wide as the axes
-    assert CONSTANT_COLOUR not in without or without[CONSTANT_COLOUR] < 600
-
-
-def test_estimated_points_are_hollow(tmp_path):
-    ink = {}
-    for source in ("verified", "estimated"):
-        draw(tmp_path / source, [make_result(source=source)], "")
-        ink[source] = colours_in(tmp_path / source)["#0072B2"]
-    assert ink["estimated"] < ink["verified"] - 50
-
-
-def test_drawing_is_deterministic_and_survives_odd_points(tmp_path):
-    zero = dict.fromkeys(("payload", "header", "total", "ideal"), 0) | {"paper": 5704}
-    points = [make_result(1e3 * 10**k, key=str(k), method=f"m{k}", stage=f"s{k}") for k in range(9)]
-    results = [make_result(key="zero")] + points
-    results[0] = dataclasses.replace(results[0], bits=zero)
-    for name in ("a", "b"):
-        draw(tmp_path / name, results, "odd $_ {$ title")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    with pytest.raises(ValueError, match="no results to draw"):
-        draw(tmp_path / "c", [], "")
-    with pytest.raises(ValueError, match="several tasks"):
-        draw(tmp_path / "c", [make_result(), make_result(task="flores")], "")
-
-
-def test_the_axis_counts_the_bytes_of_the_file():
-    axes = Figure().add_subplot()
-    _bits_axis(axes, 8, 8e4)
-    assert axes.get_xlabel() == "program length (bytes of the file)"
-    labels = [axes.xaxis.get_major_formatter()(tick, 0) for tick in axes.xaxis.get_majorticklocs()]
-    assert labels == ["1 B", "10 B", "100 B", "1 kB", "10 kB"]
-
-
-def test_the_report_needs_neither_jax_nor_pyplot():
-    code = "import sys, mdl.report; print('jax' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-
-
 def test_the_table_in_full():
     results = [
         make_result(2240, 0.31, 0.30, key="a", method="lora", settings={"lr": 1e-4, "r": 8}),
@@ -189,24 +117,32 @@ def test_the_table_in_full():
 gsm8k (exact match): frontiers, chosen on dev, reported on test
 
 stage       method            source       bits  bytes      paper  examples    dev   test            95 %
-no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.210, 0.230]
-            script lr=0       verified    4,480  560 B  not given         8  0.300  0.330  [0.320, 0.340]
+no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.150, 0.311]
+            script lr=0       verified    4,480  560 B  not given         8  0.300  0.330  [0.246, 0.427]
 random      zero_shot         verified    2,240  280 B      649 B         8  0.020  0.014  [0.004, 0.024]
-pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.300, 0.320]
-            lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.510, 0.530]
+pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.300  0.310  [0.228, 0.406]
+            lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.423, 0.615]
 
 points: 5 verified; 1 estimated, without a file (hollow in the picture), 1 of these on a frontier
 constant answer: 0.100 on test, the best of those that training examples suggest
+best script without a model: 0.330 on test at 560 B, script lr=0
 
-gsm8k: task complexity at test exact match
+gsm8k: task complexity at dev exact match
 
-test           C(T)   C(T|random)  C(T|pretrained)       I(T;random)   I(T;pretrained)
->= 0.2        140 B  not reached*           280 B*              0 B*              0 B*
->= 0.3        560 B  not reached*            280 B              0 B*             280 B
->= 0.4  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
->= 0.5  not reached   not reached           ~10 kB  C(T) not reached  C(T) not reached
+dev                              C(T)   C(T|random)                 C(T|pretrained)
+>= 0.2    140 B P 0.70 [140 B, 560 B]  not reached*    280 B* P 1.00 [280 B, 280 B]
+>= 0.3  560 B P 0.75 [at least 560 B]  not reached*     280 B P 0.59 [280 B, 10 kB]
+>= 0.4                    not reached   not reached    ~10 kB P 0.99 [10 kB, 10 kB]
+>= 0.5                    not reached   not reached  ~10 kB P 0.66 [10 kB, 11.2 kB]
 
-upper bounds: no shorter program found; I(T;M): difference of two; ~ estimated; * a script without a model is shorter
+dev          I(T;random)   I(T;pretrained)
+>= 0.2              0 B*              0 B*
+>= 0.3              0 B*             280 B
+>= 0.4  C(T) not reached  C(T) not reached
+>= 0.5  C(T) not reached  C(T) not reached
+
+upper bounds: no shorter program found that reaches it on dev; P: probability that this one does, by test;
+[95 % interval of the least bits]; I(T;M): difference of two bounds; ~ estimated; * a script without a model is shorter
 """
     )
     assert table([]) == ""
@@ -216,8 +152,9 @@ def test_a_table_without_programs_without_a_model_says_what_is_missing():
     text = table([make_result(2240, 0.3, 0.3)])
     assert "constant answer: not measured" in text
     rows = [" ".join(line.split()) for line in text.splitlines()]
-    assert "test C(T) C(T|pretrained) I(T;pretrained)" in rows
-    assert ">= 0.3 not reached 280 B C(T) not reached" in rows
+    assert "dev C(T) C(T|pretrained)" in rows and "dev I(T;pretrained)" in rows
+    assert ">= 0.3 not reached 280 B P 0.51 [at least 280 B]" in rows and ">= 0.3 C(T) not reached" in rows
+    assert "best script without a model: none measured" in text
 
 
 def test_a_table_without_a_target_says_so():
@@ -261,3 +198,33 @@ def test_a_point_is_told_by_what_differs_and_not_by_digests():
     lines = [" ".join(line.split()) for line in table(scripts).splitlines()]
     assert any(line.startswith("script file=a.py verified") for line in lines)
     assert "digest" not in table(scripts)
+
+
+def test_a_frontier_that_falls_on_test_is_explained():
+    steady = [make_result(100 * k, p, p, key=str(k)) for k, p in ((1, 0.2), (2, 0.4))]
+    assert falls(steady) == []
+    lucky = make_result(400, 0.395, 0.5, key="3")
+    assert falls([*steady, lucky]) == [
+        "pretrained: falls on test at 1 of 3 points, most from 0.400 to 0.395 at 50 B, where it rises on dev, which "
+        "chose it: the intervals overlap, so chance explains it"
+    ]
+    worse = make_result(400, 0.2, 0.5, key="3")
+    assert "dev and test differ in more than chance" in falls([*steady, worse])[0]
+
+
+def test_a_bound_says_at_least_or_not_reached_and_never_nothing():
+    point = make_result(2240, 0.5)
+    assert bound(Complexity(point, None, "dev", 0.97, (2240, 8000))) == "280 B P 0.97 [280 B, 1 kB]"
+    assert bound(Complexity(point, None, "dev", 0.97, (2240, None))) == "280 B P 0.97 [at least 280 B]"
+    assert bound(Complexity(point, None, "dev", 0.5, None)) == "280 B P 0.50"
+    assert bound(Complexity(None, None, "dev", None, (800, None))) == "not reached [at least 100 B]"
+    assert bound(Complexity(None, point, "dev", None, (None, None))) == "not reached*"
+    estimated = dataclasses.replace(point, source="estimated")
+    assert bound(Complexity(estimated, None, "paper", 0.5)) == "~993 B P 0.50"  # 5,704 bits more
+
+
+def test_rows_in_three_formats():
+    rows = [["task", "C(T|a_b)"], ["x & y", ">= 50 %"]]
+    assert markdown(rows) == "| task | C(T\\|a_b) |\n|---|---|\n| x & y | >= 50 % |\n"
+    assert latex(rows).splitlines()[2:5] == [r"task & C(T$|$a\_b) \\", r"\midrule", r"x \& y & $>$= 50 \% \\"]
+    assert list(csv.reader(comma_separated(rows).splitlines())) == rows

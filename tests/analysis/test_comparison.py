@@ -8,7 +8,8 @@ import sys
 import pytest
 from test_results import make_result
 
-from mdl import comparison, results
+from mdl import results
+from mdl.analysis import comparison
 
 
 def points(variant, seed, curve, **settings):

@@ -1,56 +1,15 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_frontier import points
 from test_results import make_result
 
-from mdl.frontier import (
-    bootstrap_interval,
-    by_stage,
-    complexities,
-    constant_answer,
-    pareto,
-    select,
-    select_on_dev,
-    targets,
-    task_complexity,
-)
-
-# Few distinct values, so that ties are common.
-points = st.lists(st.tuples(st.integers(100, 110), st.integers(0, 8), st.integers(0, 8)), max_size=20).map(
-    lambda triples: [make_result(bits, test / 8, dev / 8, key=str(i)) for i, (bits, test, dev) in enumerate(triples)]
-)
-
-
-def dominated(r, others, field):
-    """Whether another point is no worse in both respects and better in one."""
-    return any(
-        (o.bits["total"], -getattr(o, field)) != (r.bits["total"], -getattr(r, field))
-        and o.bits["total"] <= r.bits["total"]
-        and getattr(o, field) >= getattr(r, field)
-        for o in others
-    )
-
-
-@pytest.mark.parametrize(("choose", "field"), [(pareto, "performance"), (select_on_dev, "dev_performance")])
-@settings(deadline=None)
-@given(results=points)
-def test_a_frontier_is_exactly_what_nothing_dominates(choose, field, results):
-    frontier = choose(results)
-
-    def values(rs):
-        return {(r.bits["total"], getattr(r, field)) for r in rs}
-
-    assert not any(dominated(r, results, field) for r in frontier)
-    off = [r for r in results if not any(r is f for f in frontier)]
-    assert all(dominated(r, results, field) or values([r]) <= values(frontier) for r in off)
-    assert values(frontier) == values(r for r in results if not dominated(r, results, field))
-    assert len(frontier) == len(values(frontier))
-    assert frontier == sorted(frontier, key=lambda r: (r.bits["total"], getattr(r, field)))
-    assert choose(frontier) == frontier
-    assert choose(results[::-1]) == frontier
+from mdl.analysis import complexity
+from mdl.analysis.complexity import Draws, complexities, interval_on_dev, probability, targets, task_complexity
+from mdl.analysis.frontier import by_stage, select
+from mdl.analysis.intervals import wilson
+from mdl.analysis.scores import Scores
 
 
 @settings(deadline=None)
@@ -62,10 +21,9 @@ def test_task_complexity_is_the_least_bits_at_the_target(results, target):
     if found:
         assert found[1].performance >= target / 8 and found[1].bits["total"] == found[0]
 
+    reaching = [r.bits["total"] for r in results if r.dev_performance >= target / 8]
     honest = task_complexity(results, target / 8)
-    if honest:  # Choosing on test can only flatter.
-        assert honest[0] >= found[0]
-        assert honest[1] in select_on_dev(results)
+    assert (honest[0] if honest else None) == min(reaching, default=None)  # test has no say
 
 
 def test_luck_on_test_does_not_choose():
@@ -77,30 +35,11 @@ def test_luck_on_test_does_not_choose():
     assert select(everything) == [plain, fallen, good]  # Test performance falls on the way.
     assert select(everything, choose_on="test") == [plain, lucky]
     assert task_complexity(everything, 0.5) == (200, plain)
-    assert task_complexity(everything, 0.6) == (500, good)
+    assert task_complexity(everything, 0.6) == (400, fallen)
+    assert task_complexity(everything, 0.7) == (500, good)
     assert task_complexity(everything, 0.6, choose_on="test") == (300, lucky)
     assert task_complexity(everything, 0.8) is None
     assert task_complexity([], 0.8) is None
-
-
-def test_choosing_needs_a_dev_performance_and_a_known_split():
-    with pytest.raises(ValueError, match="1 points have no dev_performance .*'k'.*choose_on"):
-        select([make_result(dev=None)])
-    with pytest.raises(ValueError, match="dev, test"):
-        select([], choose_on="train")
-
-
-def test_groups_are_labelled_as_briefly_as_is_unambiguous():
-    def label(*points):
-        return list(by_stage(make_result(stage=s, checkpoint=c, fingerprint=f) for s, c, f in points))
-
-    pre, post = ("pretrained", "a", "11"), ("posttrained", "b", "22")
-    assert label(post, pre, pre) == ["pretrained", "posttrained"]
-    assert label(post, pre, ("pretrained", "c", "33")) == ["pretrained a", "pretrained c", "posttrained"]
-    assert label(pre, ("pretrained", "a", "44")) == ["pretrained a 11", "pretrained a 44"]
-    assert label(post, ("random", "a", "55"), ("none", "", "")) == ["no model", "random", "posttrained"]
-    with pytest.raises(ValueError, match="several tasks"):
-        by_stage([make_result(), make_result(task="flores")])
 
 
 def test_information_is_a_difference_of_bounds():
@@ -132,7 +71,7 @@ def test_information_is_a_difference_of_bounds():
         "random": (None, None, False),
         "posttrained": (2000, None, False),
     }
-    weak = [results[1], make_result(100, 0.1, stage="random", key="weak")]
+    weak = [results[1], make_result(100, 0.1, 0.1, stage="random", key="weak")]
     found = complexities(weak, 0.5)["random"]
     assert found.bits is None and found.information == 0 and found.script_is_shorter
     found = complexities(results[2:], 0.5)
@@ -156,49 +95,6 @@ def test_information_is_never_negative(scripts, own, target):
         else:
             assert one.information == least[0] - min(bits for bits in least if bits is not None)
         assert one.script_is_shorter == (least[0] is not None and (least[1] is None or least[0] < least[1]))
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_bootstrap_is_the_percentiles_of_resampled_means(seed):
-    scores = np.random.default_rng(5).random(37)
-    rng = np.random.default_rng(seed)
-    means = sorted(np.mean([scores[i] for i in rng.integers(37, size=37)]) for _ in range(1001))
-    # With 1001 sorted means the quantiles 2.5 % and 97.5 % are the 26th and the 976th.
-    expected = (means[25], means[975])
-    assert bootstrap_interval(scores, seed=seed, resamples=1001) == pytest.approx(expected)
-
-
-def test_bootstrap_agrees_with_the_normal_interval_on_many_scores():
-    scores = (np.arange(5000) % 10 < 3).astype(np.float32)
-    lo, hi = bootstrap_interval(scores, seed=0)
-    half = 1.96 * math.sqrt(0.3 * 0.7 / 5000)
-    assert lo == pytest.approx(0.3 - half, abs=0.001) and hi == pytest.approx(0.3 + half, abs=0.001)
-    narrow = bootstrap_interval(scores, seed=0, level=0.5)
-    assert lo < narrow[0] < 0.3 < narrow[1] < hi
-
-
-def test_bootstrap_sums_in_float64():
-    scores = np.full(3000, 0.1, np.float32)
-    assert bootstrap_interval(scores, seed=0) == pytest.approx((float(np.float32(0.1)),) * 2, 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        ([], "non-empty"),
-        ([[1.0]], "shape"),
-        ([1.0, math.nan], "1 of 2 scores not finite"),
-    ],
-)
-def test_bootstrap_refuses_what_has_no_interval(scores, message):
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(scores, seed=0)
-
-
-def test_bootstrap_refuses_odd_arguments():
-    for bad in ({"level": 1.0}, {"level": 95}, {"resamples": 0}):
-        with pytest.raises(ValueError, match="level"):
-            bootstrap_interval([1.0], seed=0, **bad)
 
 
 def stages(constant=None, **performances):
@@ -242,8 +138,6 @@ def test_targets_lie_above_the_constant_answer():
     assert targets(stages(0.5, random=[0.2], pretrained=[0.58])) == [0.52, 0.54, 0.56, 0.58]
     assert targets(stages(0.2, none=[0.2], pretrained=[0.1, 0.2])) == []
     assert targets(stages(0.9, pretrained=[0.3])) == []
-    assert constant_answer(stages(0.2, none=[0.2]) + stages(0.3, random=[0.1]) + stages(random=[0.9])) == 0.3
-    assert constant_answer(stages(random=[0.1])) is None
 
 
 @settings(deadline=None)
@@ -262,3 +156,101 @@ def test_a_constant_answer_reaches_no_target(performances, count):
     for performed in performances.values():
         if max(performed) > count / 1319:
             assert got[0] <= max(performed)
+
+
+def test_the_sure_rule_wants_the_lower_end_on_dev():
+    results = [
+        make_result(100 * k, p, p, key=str(k), n=400, dev_n=400, interval=(p, p))
+        for k, p in ((1, 0.5), (2, 0.53), (3, 0.6))
+    ]
+    assert task_complexity(results, 0.5, rule="reached")[0] == 100
+    assert wilson(212, 400)[0] < 0.5 < wilson(240, 400)[0]
+    assert task_complexity(results, 0.5, rule="sure")[0] == 300
+    assert task_complexity(results, 0.6, rule="sure") is None
+    with pytest.raises(ValueError, match="reached, sure"):
+        task_complexity(results, 0.5, rule="lucky")
+    bleu = [make_result(100, 30.0, 30.0, metric="BLEU")]
+    with pytest.raises(ValueError, match="needs the dev scores of 'k'"):
+        task_complexity(bleu, 20, rule="sure")
+
+
+def test_a_share_is_known_by_whole_numbers_of_examples():
+    assert complexity.is_share([make_result(performance=0.37, dev=0.5)])
+    assert not complexity.is_share([make_result(performance=0.375, dev=0.5)])
+    assert not complexity.is_share([make_result(performance=31.0, dev=30.0)])
+    assert complexity.is_share([make_result(performance=294 / 834, dev=None, dev_n=None, n=834)])
+
+
+def test_the_probability_to_reach_a_target_is_one_half_at_the_score():
+    r = make_result(performance=0.5, dev=0.5)
+    assert probability(r, 0.5, None, True) == pytest.approx(0.5, abs=1e-9)
+    assert probability(r, 0.5 + 1.96 * 0.05, None, True) == pytest.approx(0.025, abs=0.005)
+    bleu = make_result(performance=31.0, interval=(29.04, 32.96), metric="BLEU")  # a standard error of 1
+    assert probability(bleu, 31.0, None, False) == pytest.approx(0.5)
+    assert probability(bleu, 30.0, None, False) == pytest.approx(0.8413, abs=1e-3)
+    exact = make_result(performance=31.0, interval=(31.0, 31.0), metric="BLEU")
+    assert [probability(exact, t, None, False) for t in (31, 31.1)] == [1, 0]
+
+
+def curve(values, n=400):
+    return [make_result(1000.0 * 2**k, p, p, key=str(k), n=n, dev_n=n) for k, p in enumerate(values)]
+
+
+def test_an_interval_in_bits_spans_what_the_examples_leave_open():
+    results = curve([0.1, 0.4, 0.475, 0.5, 0.525, 0.6, 0.9])
+    draws = Draws.of(results, {}, "dev")
+    lo, hi = draws.bits_interval(0.5, 0.9)
+    assert (lo, hi) == (4000, 32000)  # 0.475 of 800 is not excluded, 0.525 not shown, 0.6 is
+    assert draws.bits_interval(0.05, 0.9) == (1000, 1000)
+    assert draws.bits_interval(0.91, 0.9) == (64000, None)
+    assert draws.bits_interval(0.99, 0.9) == (None, None)
+    wider = draws.bits_interval(0.5, 0.999)
+    assert wider[0] <= lo and wider[1] >= hi
+
+
+def test_programs_that_are_many_are_harder_to_believe():
+    few = Draws.of(curve([0.1, 0.5425]), {}, "dev").bits_interval(0.5, 0.9)
+    many = Draws.of(curve([0.4975] * 60 + [0.5425]), {}, "dev").bits_interval(0.5, 0.9)
+    assert few[1] == 2000 and many[1] is None
+
+
+def paired_scores(results, rng, n=200):
+    """Scores of programs whose right answers are nested: each adds to those of the one before."""
+    kept = {}
+    for r in results:
+        rows = lambda p: np.stack([np.arange(n) < round(p * n), np.ones(n)], axis=1).astype(float)
+        kept[r.key] = Scores(rows(r.dev_performance), rows(r.performance))
+    return kept
+
+
+def test_kept_scores_and_counts_give_the_same_scores():
+    results = curve([0.1, 0.4, 0.5, 0.6], n=200)
+    kept = paired_scores(results, None)
+    of_scores, of_counts = Draws.of(results, kept, "dev"), Draws.of(results, {}, "dev")
+    assert of_scores.scores == pytest.approx(of_counts.scores) and of_scores.n == of_counts.n == 400
+    moved = of_scores.deviations(np.arange(4))
+    assert moved.shape == (complexity.DRAWS, 4) and np.abs(moved.mean(axis=0)).max() < 0.005
+    assert np.corrcoef(moved.T)[2, 3] > 0.7  # nested: they move together
+    assert abs(np.corrcoef(of_counts.deviations(np.arange(4)).T)[2, 3]) < 0.1
+    assert interval_on_dev(results[2], kept["2"], False) == wilson(100, 200)
+
+
+def test_a_corpus_metric_needs_scores_for_an_interval_in_bits():
+    results = [make_result(1000.0 * 2**k, 10.0 * k + 5, 10.0 * k + 5, key=str(k), metric="F1") for k in range(4)]
+    assert Draws.of(results, {}, "dev") is None
+    assert complexities(results, 12.0)["pretrained"].interval is None
+    rng = np.random.default_rng(0)
+    rows = lambda r: np.stack([rng.normal(r.performance, 20, 100), np.ones(100)], axis=1)
+    kept = {r.key: Scores(rows(r), rows(r)) for r in results}
+    lo, hi = Draws.of(results, kept, "dev").bits_interval(15.0)
+    assert lo <= 2000 <= hi
+
+
+def test_complexities_hold_probability_and_interval():
+    results = [*curve([0.1, 0.4, 0.6]), make_result(500, 0.6, 0.6, stage="none", key="s", n=400, dev_n=400)]
+    found, other = complexities(results, [0.4, 0.7])
+    one = found["pretrained"]
+    assert one.bits == 2000 and one.probability == pytest.approx(0.5, abs=0.01) and one.interval == (2000, 4000)
+    assert found["no model"].bits == 500 and one.information == 0
+    assert other["pretrained"].probability is None and other["pretrained"].interval == (None, None)
+    assert complexities(results, 0.4)["pretrained"].bits == 2000

@@ -1,0 +1,1 @@
+"""What reads only results: from points to frontiers, complexities, comparisons and reports. Nothing here needs JAX."""

@@ -1,0 +1,360 @@
+"""Task complexity: upper bounds of C(T_target | M), by a rule that does not look at test, and how sure they are.
+
+The bound is the length of the shortest program that reaches the target on dev (`rule="reached"`), or whose 95 %
+interval on dev lies above it (`rule="sure"`). Test then says with which probability that program does reach it. The
+interval in bits uses dev and test together: its lower end is the shortest program that the examples do not exclude,
+its upper end the shortest one that is shown to reach the target, by bounds that hold for all candidates at once
+(the greatest of their deviations over a joint bootstrap of examples: Romano & Wolf 2005, step down). So it allows for
+choosing among many programs. What another seed would have found is another question: see `comparison`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+
+from mdl.analysis import scores as score_files
+from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, performance_on, select
+from mdl.analysis.intervals import LEVEL, interval, wilson, wilson_bounds
+from mdl.analysis.scores import Scores
+from mdl.results import Result
+
+RULES = ("reached", "sure")
+DRAWS = 1000  # of the joint bootstrap
+_MOST_CANDIDATES = 1000  # drawn together; more are bounded one by one (Bonferroni), which is wider
+_INTEGRAL = 1e-6  # how far from a whole number a count of right examples may be, for rounding
+
+
+def is_share(points: Iterable[Result]) -> bool:
+    """Whether the metric counts examples that are right: each score times the number of examples is a whole number."""
+    pairs = [(r.performance, r.n) for r in points] + [(r.dev_performance, r.dev_n) for r in points if r.dev_n]
+    whole = lambda x: abs(x - round(x)) <= _INTEGRAL * max(1.0, abs(x))
+    return all(n > 0 and p is not None and 0 <= p <= 1 and whole(p * n) for p, n in pairs)
+
+
+def interval_on_test(r: Result, kept: Scores | None, share: bool, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a point's test performance: from its kept scores, or Wilson's, else the one in the record."""
+    if kept is not None:
+        return _of_scores(r, kept.test, level)
+    return wilson(round(r.performance * r.n), r.n, level) if share else r.interval
+
+
+def interval_on_dev(r: Result, kept: Scores | None, share: bool, level: float = LEVEL) -> tuple[float, float] | None:
+    """The same on dev; None where neither the kept scores nor the metric give one."""
+    if kept is not None:
+        return _of_scores(r, kept.dev, level)
+    return wilson(round(r.dev_performance * r.dev_n), r.dev_n, level) if share and r.dev_n else None
+
+
+def _of_scores(r: Result, rows: np.ndarray, level: float) -> tuple[float, float]:
+    how = {"seed": len(r.key), "level": level, "scale": score_files.scale(r.metric)}
+    return interval(rows, score_files.value(r.metric), **how)
+
+
+def probability(r: Result, target: float, kept: Scores | None, share: bool) -> float:
+    """The probability that a program's performance on all of the task reaches a target, as test tells it.
+
+    Of a share: under Jeffreys' prior. Else a normal approximation with the standard error of the interval.
+    """
+    if share:
+        right = round(r.performance * r.n)
+        return float(scipy.stats.beta.sf(target, right + 0.5, r.n - right + 0.5))
+    lo, hi = interval_on_test(r, kept, share)
+    if hi <= lo:
+        return float(r.performance >= target)
+    error = (hi - lo) / (2 * scipy.stats.norm.isf((1 - LEVEL) / 2))
+    return float(scipy.stats.norm.sf((target - r.performance) / error))
+
+
+def task_complexity(
+    results: Iterable[Result],
+    target: float,
+    *,
+    choose_on: str = "dev",
+    rule: str = "reached",
+    scores: Mapping[str, Scores] | None = None,
+) -> tuple[float, Result] | None:
+    """Returns an upper bound of C(T_target | M) = min { length(P) : P performs T at the target }.
+
+    Args:
+        results: points conditioned on one checkpoint M, or points without a model, of which the
+            bound is that of C(T_target).
+        target: performance to reach, in the unit of the metric.
+        choose_on: of `frontier.MODES`: the split that chooses, and on which the target is held against performance.
+            With "test" or "paper" this is the least bits among all points at or above the target.
+        rule: "reached", or "sure": the lower end of the 95 % interval on the split that chooses reaches it.
+        scores: key -> scores of single examples, where they were kept; "sure" needs them where the metric is no share.
+
+    Returns:
+        (bits, the point that has them), or None where no selected point reaches the target.
+
+    Raises:
+        ValueError: there is no such rule, or it needs scores that were not kept.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule={rule!r}: use one of {', '.join(RULES)}")
+    results, scores = list(results), scores or {}
+    share = rule == "sure" and is_share(results)
+    for r in select(results, choose_on=choose_on):  # By increasing bits: the first is the least.
+        reached = performance_on(r, choose_on)
+        if reached >= target and rule == "sure":
+            of = interval_on_dev if choose_on == "dev" else interval_on_test
+            ends = of(r, scores.get(r.key), share)
+            if ends is None:
+                raise ValueError(f'rule="sure" needs the dev scores of {r.key!r}, which were not kept; use "reached"')
+            reached = ends[0]
+        if reached >= target:
+            return length(r, choose_on), r
+    return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draws:
+    """What dev and test together say of the programs of one checkpoint, by increasing length.
+
+    Attributes:
+        lengths: [J] bits.
+        scores: [J] performance over all examples of both splits.
+        n: how many those are.
+        share: whether performance is a share of examples.
+        counts: [n, J, k] what each example adds to the metric's sums; None where no scores were kept. Programs are
+            then taken to err independently.
+        metric: name of the metric.
+    """
+
+    lengths: np.ndarray
+    scores: np.ndarray
+    n: int
+    share: bool
+    counts: np.ndarray | None
+    metric: str
+
+    @classmethod
+    def of(cls, points: Sequence[Result], scores: Mapping[str, Scores], choose_on: str) -> "Draws | None":
+        """The draws of one group; None where neither scores nor the metric say how sure its points are."""
+        points = sorted(
+            (r for r in points if length(r, choose_on) is not None), key=lambda r: (length(r, choose_on), r.key)
+        )
+        if not points:
+            return None
+        lengths = np.array([length(r, choose_on) for r in points])
+        share, metric = is_share(points), points[0].metric
+        sizes = {(r.n, r.dev_n or 0) for r in points}
+        if len(sizes) == 1 and all(r.key in scores for r in points):
+            kept = [np.concatenate([scores[r.key].dev, scores[r.key].test]) for r in points]
+            counts = np.stack(kept, axis=1)
+            return cls(lengths, score_files.value(metric)(counts.sum(axis=0)), len(counts), share, counts, metric)
+        if not share or len(sizes) > 1:
+            return None
+        n, dev_n = sizes.pop()
+        right = np.array([round(r.performance * n) + round((r.dev_performance or 0.0) * dev_n) for r in points])
+        return cls(lengths, right / (n + dev_n), n + dev_n, True, None, metric)
+
+    def deviations(self, candidates: np.ndarray) -> np.ndarray:
+        """[DRAWS, c] by how much resamples of all examples move the scores of some programs."""
+        rng = np.random.default_rng(0)
+        own = self.scores[candidates]
+        if self.counts is None:
+            return rng.binomial(self.n, own, size=(DRAWS, len(own))) / self.n - own
+        drawn = rng.integers(self.n, size=(DRAWS, self.n)) + self.n * np.arange(DRAWS)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=DRAWS * self.n).reshape(DRAWS, self.n)
+        if self.share:  # counts of one: whole numbers, which 32 bits add up exactly
+            right = self.counts[:, candidates, 0].astype(np.float32)
+            return (weights.astype(np.float32) @ right) / self.n - own
+        counts = self.counts[:, candidates]
+        sums = (weights.astype(np.float64) @ counts.reshape(self.n, -1)).reshape(DRAWS, *counts.shape[1:])
+        return score_files.value(self.metric)(sums) - own
+
+    def bits_interval(self, target: float, level: float = LEVEL) -> tuple[float | None, float | None]:
+        """The interval of the least bits with which the task's performance, on any number of examples, is reached.
+
+        The lower end errs with half of 1 - level at most, and hardly ever where programs are many, since any of them
+        may come out lucky. The upper end, to which choosing does harm, errs with all of 1 - level at most.
+
+        Args:
+            target: performance to reach.
+            level: probability that the interval shall cover, in (0, 1).
+
+        Returns:
+            (lo, hi). lo None: the examples exclude, program by program, that any reaches it. hi None: none is shown to.
+        """
+        z = float(scipy.stats.norm.isf((1 - level) / 2))
+        every = np.arange(len(self.lengths))
+        moved = None if self.share else self._moved(every)
+        low = _first(self._bounds(z, moved)[1] >= target)
+        if low is None:
+            return None, None
+        # Bounded one by one (Bonferroni), the shortest that is shown; what is longer is no candidate.
+        critical = float(scipy.stats.norm.isf((1 - level) / (len(every) - low)))
+        found = _first(self._bounds(critical, moved)[0] >= target)
+        high = len(every) if found is None else found
+        candidates = every[low : high + 1]
+        if len(candidates) <= _MOST_CANDIDATES:
+            drawn = self.deviations(candidates)
+            drawn = drawn / self._error(candidates, drawn)
+            while True:  # Step down: the greatest deviation is of fewer programs the shorter the shown one is.
+                critical = float(np.quantile(drawn[:, : high - low + 1].max(axis=1), level))
+                found = _first(self._bounds(critical, moved)[0] >= target)
+                if found is None or found >= high:
+                    break
+                high = found
+        return float(self.lengths[low]), None if high == len(every) else float(self.lengths[high])
+
+    def _moved(self, every: np.ndarray) -> np.ndarray:
+        """[J] standard errors of scores that are no shares."""
+        parts = np.array_split(every, 1 + len(every) // _MOST_CANDIDATES)
+        return np.concatenate([self.deviations(part).std(axis=0) for part in parts])
+
+    def _error(self, candidates: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        if not self.share:
+            return np.maximum(drawn.std(axis=0), 1e-12)
+        own = self.scores[candidates]
+        return np.sqrt((own * (1 - own) + 0.5 / self.n) / self.n)  # half an example more: none has no error
+
+    def _bounds(self, z: float, moved: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        if self.share:
+            return wilson_bounds(self.scores, self.n, z)
+        return self.scores - z * moved, self.scores + z * moved
+
+
+def _first(reached: np.ndarray) -> int | None:
+    return int(reached.argmax()) if reached.any() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Complexity:
+    """Task complexity at one target, as far as programs were found.
+
+    Attributes:
+        point: the shortest program found in the group, whose length bounds C(T|M), or C(T) in
+            the group without a model; None where the target is not reached.
+        script: the shortest program found without a model; None where the target is not reached.
+        choose_on: what chose, and how lengths are counted; of `frontier.MODES`.
+        probability: that the point reaches the target on all of the task; None without a point.
+        interval: of `Draws.bits_interval`; None where nothing says how sure it is.
+    """
+
+    point: Result | None
+    script: Result | None
+    choose_on: str = "dev"
+    probability: float | None = None
+    interval: tuple[float | None, float | None] | None = None
+
+    @property
+    def bits(self) -> float | None:
+        """The upper bound by the group's own programs, in bits; None where the target is not reached."""
+        return length(self.point, self.choose_on) if self.point else None
+
+    @property
+    def script_is_shorter(self) -> bool:
+        """Whether a program without a model is shorter than every one of the group that reaches the target."""
+        return self.script is not None and (self.point is None or length(self.script, self.choose_on) < self.bits)
+
+    @property
+    def information(self) -> float | None:
+        """I(T; M) = C(T) - C(T|M) in bits, a difference of two upper bounds and so none itself.
+
+        A program without a model is one given M, too: C(T|M) <= C(T), and the difference is 0 where the program
+        without a model is the shorter one, or the only one. None where C(T) has no bound.
+        """
+        if self.script is None:
+            return None
+        return 0.0 if self.script_is_shorter else length(self.script, self.choose_on) - self.bits
+
+
+def complexities(
+    results: Iterable[Result],
+    target: float | Sequence[float],
+    *,
+    choose_on: str = "dev",
+    rule: str = "reached",
+    scores: Mapping[str, Scores] | None = None,
+    level: float = LEVEL,
+) -> dict[str, Complexity] | list[dict[str, Complexity]]:
+    """Returns, for each group, the bound of C(T_target | M), that of C(T_target), and I(T_target; M).
+
+    Args:
+        results: points of one task.
+        target: performance to reach, in the unit of the metric; or several.
+        choose_on, rule, scores: as for `task_complexity`.
+        level: of the intervals in bits.
+
+    Returns:
+        Label of `by_stage` -> complexity; of several targets one such dictionary each. C(T) is that of
+        `NO_MODEL_LABEL`, if the group is there.
+    """
+    groups, scores = by_stage(results), scores or {}
+    draws = {label: Draws.of(group, scores, choose_on) for label, group in groups.items()}
+    shares = {label: is_share(group) for label, group in groups.items()}
+    several = []
+    for one in [target] if isinstance(target, (int, float)) else target:
+        how = {"choose_on": choose_on, "rule": rule, "scores": scores}
+        found = {label: task_complexity(group, one, **how) for label, group in groups.items()}
+        points = {label: pair[1] if pair else None for label, pair in found.items()}
+        several.append(
+            {
+                label: Complexity(
+                    point,
+                    points.get(NO_MODEL_LABEL),
+                    choose_on,
+                    None if point is None else probability(point, one, scores.get(point.key), shares[label]),
+                    None if draws[label] is None else draws[label].bits_interval(one, level),
+                )
+                for label, point in points.items()
+            }
+        )
+    return several[0] if isinstance(target, (int, float)) else several
+
+
+def _round_down(value: float, step: float) -> float:
+    """The greatest multiple of a step (1, 2 or 5 times a power of ten) at or below a value."""
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    multiple = math.floor(value / step)
+    for m in (multiple + 1, multiple):  # 0.3 / 0.1 is a little less than 3.
+        if round(m * step, digits) <= value:
+            return round(m * step, digits)
+    return round((multiple - 1) * step, digits)
+
+
+def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev") -> list[float]:
+    """Round performances at which to read task complexity off the frontiers of one task.
+
+    Test does not choose them. Multiples of a round step above the worst selected point and up to the best; and for each
+    group that reaches none of them, its best performance rounded down to one digit. What the
+    constant answer reaches says nothing about a model: all targets lie above it.
+
+    Args:
+        results: points of one task, all stages.
+        count: the most multiples there may be, at least 2.
+        choose_on: of `frontier.MODES`: performances are those on the split that chooses.
+
+    Returns:
+        Increasing targets in the unit of the metric; empty where nothing beats the constant answer.
+    """
+    results = list(results)
+    constant = constant_answer(results)
+    frontiers = [select(group, choose_on=choose_on) for group in by_stage(results).values()]
+    frontiers = [[performance_on(r, choose_on) for r in frontier] for frontier in frontiers if frontier]
+    values = [value for frontier in frontiers for value in frontier]
+    chosen: set[float] = set()
+    lo = max(min(values, default=0.0), -math.inf if constant is None else constant)
+    hi = max(values, default=lo)
+    if hi > lo:
+        scale = 10.0 ** math.floor(math.log10(hi - lo))
+        for step in (0.5 * scale, scale, 2 * scale, 5 * scale):
+            target, chosen = _round_down(hi, step), set()
+            while target > lo and len(chosen) <= count:
+                chosen.add(target)
+                target = _round_down(target - step / 2, step)
+            if len(chosen) <= count:
+                break
+    for frontier in frontiers:
+        best = max(frontier)
+        margin = abs(best) if constant is None else best - constant
+        if margin > 0 and not any(t <= best for t in chosen):
+            target = _round_down(best, 10.0 ** math.floor(math.log10(margin)))
+            if constant is None or target > constant:
+                chosen.add(target)
+    return sorted(chosen)

@@ -1,0 +1,183 @@
+"""Curves of performance against examples or bits, none of which is the truth: a power law, a logarithm, a logistic.
+
+| name | performance at x | after |
+|---|---|---|
+| logarithm | level + slope ln x | 2308.01825 |
+| power law | level + slope (x^λ − 1) / λ, λ < 0, which ends at level − slope / λ | 2410.03717 |
+| logistic | low + (high − low) / (1 + exp(−rate (ln x − middle))) | Donoway et al., NeurIPS 2025 |
+
+The power law is written as Box & Cox (1964) do, so that the logarithm is its limit λ → 0: a likelihood ratio between
+the two tests against saturation. Errors are taken to be normal and independent with the standard error of each score;
+scores on the same test examples are not independent, so intervals say little of a level that all share.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+import scipy.stats
+
+from mdl.analysis.complexity import interval_on_test, is_share
+from mdl.analysis.frontier import by_stage
+from mdl.analysis.intervals import LEVEL
+from mdl.results import Result
+
+FEWEST = 5  # distinct places: the logistic has four parameters
+_Z = float(scipy.stats.norm.isf((1 - LEVEL) / 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """One curve through some points.
+
+    Attributes:
+        name: of the family.
+        parameters: name -> (value, low, high), 95 % by the curvature at the optimum.
+        aic: Akaike's criterion, chi² + 2 × parameters, up to a constant that all families share.
+        chi2: squared deviations in standard errors; about the number of points less that of parameters if it fits.
+        curve: x -> performance.
+    """
+
+    name: str
+    parameters: dict[str, tuple[float, float, float]]
+    aic: float
+    chi2: float
+    curve: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fits:
+    """All families through the same points.
+
+    Attributes:
+        fits: those that converged, by increasing AIC.
+        saturation: p of a logarithm, which never saturates, against a power law that does; None where one did not
+            converge. Small: the curve bends.
+        points: how many.
+    """
+
+    fits: tuple[Fit, ...]
+    saturation: float | None
+    points: int
+
+
+def _logarithm(x, level, slope):
+    return level + slope * np.log(x)
+
+
+def _power_law(x, level, slope, exponent):
+    return level + slope * np.expm1(exponent * np.log(x)) / exponent
+
+
+def _logistic(x, low, rise, rate, middle):
+    return low + rise * scipy.special.expit(rate * (np.log(x) - middle))
+
+
+def fit(x: Sequence[float], y: Sequence[float], errors: Sequence[float]) -> Fits:
+    """Fits all families by least squares in standard errors.
+
+    Args:
+        x: examples or bits, positive.
+        y: performance.
+        errors: standard error of each, positive.
+
+    Raises:
+        ValueError: fewer than `FEWEST` different x, or numbers that are not positive where they must be.
+    """
+    x, y, errors = (np.asarray(values, np.float64) for values in (x, y, errors))
+    if len(set(x.tolist())) < FEWEST:
+        raise ValueError(f"{len(set(x.tolist()))} different places; a fit needs {FEWEST}")
+    if not ((x > 0).all() and (errors > 0).all()):
+        raise ValueError("a fit in the logarithm needs positive places and positive errors")
+    logs = np.log(x)
+    slope, level = np.polyfit(logs, y, 1, w=1 / errors)
+    span, middle = max(float(np.ptp(y)), 1e-3), float(np.mean(logs))
+    infinite = math.inf
+    families = {
+        "logarithm": (_logarithm, ("level", "slope"), [(level, slope)], (-infinite, infinite)),
+        "power law": (
+            _power_law,
+            ("level", "slope", "exponent"),
+            [(level, slope, e) for e in (-0.05, -0.3, -1.0)],
+            ((-infinite, -infinite, -5.0), (infinite, infinite, -1e-6)),
+        ),
+        "logistic": (
+            _logistic,
+            ("low", "rise", "rate", "middle"),
+            [(float(y.min()), span, rate, at) for rate in (0.5, 2.0) for at in (middle, float(logs[np.argmax(y)]))],
+            ((-infinite, 0.0, 1e-3, -infinite), (infinite, infinite, 100.0, infinite)),
+        ),
+    }
+    found = {}
+    for name, (curve, names, starts, bounds) in families.items():
+        one = _best(curve, starts, bounds, x, y, errors)
+        if one is not None:
+            values, covariance, chi2 = one
+            moved = _Z * np.sqrt(np.diag(covariance))
+            parameters = {n: (v, v - m, v + m) for n, v, m in zip(names, values.tolist(), moved.tolist(), strict=True)}
+            bound = lambda at, curve=curve, values=values: curve(np.asarray(at, np.float64), *values)
+            found[name] = Fit(name, parameters, chi2 + 2 * len(names), chi2, bound)
+    saturation = None
+    if {"logarithm", "power law"} <= set(found):
+        gained = max(found["logarithm"].chi2 - found["power law"].chi2, 0.0)
+        # Half: the logarithm lies on the border of the power laws that saturate (Self & Liang 1987).
+        saturation = float(scipy.stats.chi2.sf(gained, 1)) / 2
+    return Fits(tuple(sorted(found.values(), key=lambda one: one.aic)), saturation, len(x))
+
+
+def _best(curve, starts, bounds, x, y, errors) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """The best optimum from several starts: values, their covariance, chi²; None where none converged."""
+    best = None
+    for start in starts:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a covariance that cannot be told: its intervals are infinite
+                values, covariance = scipy.optimize.curve_fit(
+                    curve, x, y, p0=start, sigma=errors, absolute_sigma=True, bounds=bounds, maxfev=2000
+                )
+        except (RuntimeError, ValueError):
+            continue
+        chi2 = float(np.sum(((y - curve(x, *values)) / errors) ** 2))
+        if math.isfinite(chi2) and (best is None or chi2 < best[2] - 1e-9):
+            best = values, covariance, chi2
+    return best
+
+
+def of_methods(of_task: Iterable[Result], against: str) -> dict[str, Fits]:
+    """Fits of every method of every group that has points enough; label and method -> fits.
+
+    Args:
+        of_task: points of one task.
+        against: "examples" or "bits".
+    """
+    found = {}
+    for label, group in by_stage(of_task).items():
+        share = is_share(group)
+        for method in sorted({r.method for r in group}):
+            points = [r for r in group if r.method == method and _place(r, against) > 0]
+            errors = [np.subtract(*interval_on_test(r, None, share)[::-1]) / (2 * _Z) for r in points]
+            if len({_place(r, against) for r in points}) >= FEWEST and min(errors) > 0:
+                places = [_place(r, against) for r in points]
+                found[f"{label} {method}"] = fit(places, [r.performance for r in points], errors)
+    return found
+
+
+def _place(r: Result, against: str) -> float:
+    return r.bits["total"] if against == "bits" else r.examples
+
+
+def rows(of_task: Sequence[Result]) -> list[list[str]]:
+    """Fits of one task as rows of text, a header first: each curve, its parameters, and how it compares."""
+    table = [["performance of", "against", "curve", "parameters, 95 %", "AIC above the best", "saturates, p"]]
+    for against in ("examples", "bits"):
+        for name, fits in of_methods(of_task, against).items():
+            for one in fits.fits:
+                told = ", ".join(f"{n} {v:.3g} [{lo:.3g}, {hi:.3g}]" for n, (v, lo, hi) in one.parameters.items())
+                p = "not tested" if fits.saturation is None else f"{fits.saturation:.2g}"
+                above = f"{one.aic - fits.fits[0].aic:.1f}"
+                table.append([f"{name}, {fits.points} points", against, one.name, told, above, p])
+    return table

@@ -1,0 +1,49 @@
+"""How lengths, methods and points are told in words: what tables, figures and pages share."""
+
+from collections.abc import Iterable, Sequence
+
+from mdl.results import Result
+
+
+def human_bytes(bits: float) -> str:
+    """Returns a length in bits as decimal bytes to two or three digits: `280 B`, `3.8 MB`."""
+    size, units = bits / 8, ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    digits = 1 if size < 99.95 and units[0] != "B" else 0
+    return f"{size:.{digits}f}".removesuffix(".0") + f" {units[0]}"
+
+
+def ratio_text(value: float) -> str:
+    """A ratio to two or three digits: `1.1`, `992`, `1.7e7`."""
+    if value < 1000:
+        return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def by_task(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """Points by task, metric and evaluation: those of two are never compared."""
+    tasks: dict[tuple[str, str, str], list[Result]] = {}
+    for r in results:
+        tasks.setdefault((r.task, r.metric, r.evaluation), []).append(r)
+    return dict(sorted(tasks.items()))
+
+
+def digits_of(points: Sequence[Result]) -> int:
+    """Digits after the point that a score is told with: 3 of a share, 1 of a score."""
+    return 3 if max((abs(r.performance) for r in points), default=0.0) <= 1 else 1
+
+
+def describe(r: Result, among: list[Result]) -> str:
+    """A method with those settings that tell its points apart, at most four."""
+    same = [s.settings | {"seed": s.seed} for s in among if s.method == r.method]
+    own = r.settings | {"seed": r.seed}
+    told = [k for k in own if k != "digest" and own[k] != "" and any(s.get(k) != own[k] for s in same)]
+    values = [f"{own[k]:.4g}" if isinstance(own[k], float) else own[k] for k in told[:4]]
+    return plain(" ".join([r.method, *(f"{k}={v}" for k, v in zip(told, values, strict=False))]))
+
+
+def plain(text: str) -> str:
+    """A text on one line, without what would control a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
