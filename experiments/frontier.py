@@ -16,6 +16,7 @@ from mdl.codes import settings as settings_code
 from mdl.files import told
 from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS
+from mdl.methods.parametric import adapter
 from mdl.methods.prompts import prompt
 from mdl.verification import Setup
 from mdl.workdir import Workdir
@@ -164,7 +165,7 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
 
 
 def _searches(config: ConfigDict) -> list[dict]:
-    """The config's searches, and those that flags name: scripts, and prompts, as they are and in the chat template.
+    """The config's searches, and those that flags name: scripts, adapters, and prompts, as they are and in a chat.
 
     The config's limit to training examples is that of every search that does not set its own.
     """
@@ -177,12 +178,18 @@ def _searches(config: ConfigDict) -> list[dict]:
         searches.append({"method": "prompt", "search": {"files": files}})
         chat = {"method": "prompt", "settings": {"chat": True}, "stages": ("posttrained",)}
         searches.append({**chat, "search": {"files": files}})
+    if named("adapters"):
+        trained = ("pretrained", "midtrained", "posttrained")
+        searches.append({"method": "adapter", "stages": trained, "search": {"directories": named("adapters")}})
     for search in searches:
         if config.get("max_tokens", 0) and _cuts(search["method"]):
             search["search"] = {"max_tokens": config.max_tokens} | search["search"]
         if search["method"] == "prompt":  # a file that was edited makes another search, which is not done yet
             _, points = measurement.Search(**search).parsed()
             search["search"]["digests"] = prompt.digests(points.files)
+        if search["method"] == "adapter":
+            _, points = measurement.Search(**search).parsed()
+            search["search"]["digests"] = adapter.digests(points.directories)
     return searches
 
 

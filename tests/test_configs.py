@@ -1,6 +1,7 @@
 """Every named size of every config: what it names exists."""
 
 import importlib
+import pathlib
 
 import pytest
 
@@ -55,6 +56,17 @@ def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path
     assert frontier._searches(config)[-1] != chat
     config.prompts = str(tmp_path / "c.txt")
     with pytest.raises(ValueError, match=r"prompt file .*c\.txt: No such file"):
+        frontier._searches(config)
+
+
+def test_adapters_that_a_flag_names_are_a_search_on_trained_checkpoints():
+    config = importlib.import_module("experiments.configs.gsm8k").get_config()
+    config.adapters = str(pathlib.Path(__file__).parent / "methods/adapter")
+    (search,) = frontier._searches(config)[len(config.searches) :]
+    assert Search(**search).parsed()[1].directories == (config.adapters,)
+    assert len(search["search"]["digests"]) == 1 and "random" not in search["stages"]
+    config.adapters = str(pathlib.Path(__file__).parent)
+    with pytest.raises(ValueError, match=r"adapter .*tests: adapter_config.json: No such file"):
         frontier._searches(config)
 
 

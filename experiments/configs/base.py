@@ -99,6 +99,7 @@ def config(
             "allow_scripts": allow_scripts,
             "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
+            "adapters": "",  # PEFT directories, separated by commas: programs of them on every trained checkpoint
             "probe": {**PROBE, **(probe or {})},
         }
     )
