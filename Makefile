@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## which ending is the story's? frontier of the embedd
 	$(BIN)/python -m experiments.stories --workdir=$(DEMO)
 
 frontier: $(VENV)/.installed  ## every method on the embedded checkpoints
-	$(BIN)/python -m experiments.gsm8k --workdir=$(FRONTIER) --config=configs/gsm8k.py:methods
+	$(BIN)/python -m experiments.gsm8k --workdir=$(FRONTIER) --config=methods
 
 test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .

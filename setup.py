@@ -21,7 +21,9 @@ setup(
         "mdl.checkpoints": ["embedded/*/*"],
         "mdl.tasks": ["examples/*"],
         "mdl.tasks.datasets": ["checksums.tsv"],
+        "experiments.configs": ["prompts/*", "scripts/*"],
     },
+    entry_points={"console_scripts": ["mdl = experiments.command:main"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",
@@ -49,9 +51,10 @@ setup(
     ],
     extras_require={
         "hub": ["datasets>=3.0"],  # data sets of the Hugging Face hub as custom tasks
-        "ifeval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],  # its checker
+        # Its tasks as custom tasks, its checker of instructions, and programs as models of its own.
+        "lm_eval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],
         "test": [
-            "mdl-frontier[hub,ifeval]",
+            "mdl-frontier[hub,lm_eval]",
             "hypothesis>=6.100",
             "playwright>=1.50",  # drives the Chromium of the system, if there is one
             "pytest>=8.0",

@@ -1,4 +1,4 @@
-"""What programs without a model reach: every file of configs/scripts on its task, beside the constant answer.
+"""What programs without a model reach: each of experiments/configs/scripts on its task, beside the constant answer.
 
     python -m benchmarks.scripts [--splits=dev|test|dev,test] [--shared=DIR] [--result=benchmarks/results/scripts.json]
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import app, flags
 
-from configs import custom, esnli, flores, gsm8k, ifeval, sst2, stories
+from experiments.configs import custom, esnli, flores, gsm8k, ifeval, sst2, stories
 from mdl import tasks
 from mdl.analysis.intervals import interval
 from mdl.analysis.scores import scale
@@ -30,7 +30,7 @@ from mdl.tasks import Example, Task
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
-FOLDER = _REPOSITORY / "configs/scripts"
+FOLDER = _REPOSITORY / "experiments/configs/scripts"
 CONFIGS = {
     "gsm8k": gsm8k.tiny,
     "esnli": esnli.tiny,

@@ -3,10 +3,13 @@
     python -m experiments.convert --checkpoint=NAME --output=DIR                    # to Orbax, layer by layer
     python -m experiments.convert --checkpoint=NAME --output=DIR --to=huggingface
     python -m experiments.convert --checkpoint=NAME --program=FILE --output=DIR     # the weights a program decodes to
+    python -m experiments.convert --checkpoint=NAME --program=FILE --output=DIR --to=peft          # its adapters
+    python -m experiments.convert --checkpoint=NAME --adapter=DIR --output=FILE     # the program of such a directory
 
 NAME is an embedded checkpoint, a directory, a GGUF file or `owner/name@revision`. Orbax directories are split over all
 devices when loaded; a conversion that was stopped goes on at the layer it stopped at. Weights keep the type they are
-stored in unless `--dtype` says another; what `generation_config.json` says is kept.
+stored in unless `--dtype` says another; what `generation_config.json` says is kept. Beside what a program was exported
+to in a layout of others lies README.md, a card with its bits and score.
 """
 
 import pathlib
@@ -16,19 +19,22 @@ import jax.numpy as jnp
 import safetensors
 from absl import app, flags, logging
 
-from mdl import startup
+from mdl import exports, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface, sharding, store
 from mdl.checkpoints.adapters import merge_adapters
+from mdl.files import write_then_rename
 from mdl.json_files import one_line
+from mdl.machine.programs import SIDECAR
 from mdl.machine.running import arithmetic, decode
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Name, directory, GGUF file or owner/name@revision.", required=True
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)
-_TO = flags.DEFINE_enum("to", "orbax", ("orbax", "huggingface"), "Layout to write.")
+_TO = flags.DEFINE_enum("to", "orbax", ("orbax", "huggingface", "peft"), "Layout to write.")
 _PROGRAM = flags.DEFINE_string("program", None, "A program file: writes the weights it decodes to.")
+_ADAPTER = flags.DEFINE_string("adapter", None, "A PEFT directory that a program was exported to: writes the program.")
 _STAGE = flags.DEFINE_enum("stage", None, checkpoints.STAGES, "Of the checkpoint; random initialises its config.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of a random checkpoint.")
 _DTYPE = flags.DEFINE_enum(
@@ -48,7 +54,12 @@ def main(_) -> None:
 
 def convert() -> None:
     """Reads one parameter after another and writes them."""
+    if _ADAPTER.value is not None:
+        _restore(pathlib.Path(_ADAPTER.value), pathlib.Path(_OUTPUT.value))
+        return
     program = None if _PROGRAM.value is None else pathlib.Path(_PROGRAM.value)
+    if program is None and _TO.value == "peft":
+        raise ValueError("--to=peft: adapters are those of a program; give one with --program=FILE")
     exact = None if program is None else arithmetic(program)
     startup.start(exact.threads if exact else None)
     logging.set_verbosity(logging.WARNING)  # Orbax tells 20 lines an item
@@ -57,9 +68,14 @@ def convert() -> None:
         if exact is None:
             raise ValueError(f"{program}: this program is a script, not weights; run it with experiments.run_program")
         checkpoint = checkpoints.load(_CHECKPOINT.value, stage=_STAGE.value, seed=_SEED.value, dtype=exact.dtype)
-        adapted = decode(program, checkpoint).adapted
+        decoded = decode(program, checkpoint)
+        adapted = decoded.adapted
         if adapted.before or adapted.chat:
             raise ValueError(f"{program}: this program is a prompt, not weights; run it with experiments.run_program")
+        if _TO.value == "peft":
+            exports.save_peft(output, program, _CHECKPOINT.value, checkpoint, decoded)
+            print(f"{output}: adapters of {program.name}, rank {adapted.config.lora.rank}")
+            return
         config, params = merge_adapters(adapted.config, adapted.params)
         found, dtype = checkpoint, jnp.dtype(_DTYPE.value or exact.dtype)
         stream = lambda skip: ((p, x.astype(dtype)) for p, x in huggingface.flat(params) if not skip(p))
@@ -73,6 +89,8 @@ def convert() -> None:
     if _TO.value == "huggingface":
         params = huggingface.unflatten(config, stream(lambda path: False))
         huggingface.save(output, config, params, found.tokenizer)
+        if program is not None:
+            exports.save_card(output, program, _CHECKPOINT.value, checkpoint, decoded)
     else:
         finished = store.done(output)
         if finished:
@@ -82,6 +100,19 @@ def convert() -> None:
         skip = lambda path: store.item(path) in finished
         store.save(output, config, stream(skip), found.tokenizer, about, report)
     print(f"{output}: {name} ({found.stage}), {config.family}, {dtype}")
+
+
+def _restore(directory: pathlib.Path, output: pathlib.Path) -> None:
+    """Writes the program that a PEFT directory was exported from, and its sidecar."""
+    exact = arithmetic(directory / exports.PROGRAM) if (directory / exports.PROGRAM).exists() else None
+    startup.start(exact.threads if exact else None)
+    how = {"stage": _STAGE.value, "seed": _SEED.value, "dtype": exact.dtype if exact else "float32"}
+    path = exports.program_in(directory, checkpoints.load(_CHECKPOINT.value, **how))
+    sidecar = path.with_name(path.name + SIDECAR)
+    if sidecar.exists():
+        write_then_rename(output.with_name(output.name + SIDECAR), sidecar.read_bytes())
+    write_then_rename(output, path.read_bytes())
+    print(f"{output}: {output.stat().st_size} bytes, which decode to the adapters in {directory}")
 
 
 def _say(line: str) -> None:

@@ -2,10 +2,10 @@
 
     python -m experiments.custom --workdir=DIR
     python -m experiments.custom --workdir=DIR --config.task.data=FILE --config.task.template='{text}\\nIt was' \
-        --config.task.completion=label --config.task.metric=label_likelihood [--config.key=value …]
+        --config.task.completion=label --config.task.metric=label_likelihood [--config.FIELD=VALUE …]
 """
 
 from experiments import frontier
 
 if __name__ == "__main__":
-    frontier.main("configs/custom.py:tiny")
+    frontier.main("custom")

@@ -1,9 +1,9 @@
 """Bits against accuracy on e-SNLI: one verified program a point.
 
-python -m experiments.esnli --workdir=DIR [--config=configs/esnli.py:tiny] [--config.key=value …]
+python -m experiments.esnli --workdir=DIR [--config=SIZE] [--config.FIELD=VALUE …]
 """
 
 from experiments import frontier
 
 if __name__ == "__main__":
-    frontier.main("configs/esnli.py:tiny")
+    frontier.main("esnli")

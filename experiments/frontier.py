@@ -1,7 +1,6 @@
 """What every task binary does: measure the searches of a config, then report."""
 
 import dataclasses
-import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,21 +9,20 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import overrides, phases, published
+from experiments import overrides, phases, published, usage
 from mdl import measurement, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
 from mdl.files import told
 from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS
+from mdl.methods.parametric import adapter
 from mdl.methods.prompts import prompt
 from mdl.verification import Setup
 from mdl.workdir import Workdir
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-
-def define_flags(config: str) -> None:
+def define_flags(default: str) -> None:
     """Defines the flags of a binary; --config has this default."""
     flags.DEFINE_string("workdir", None, "Where results, programs and pictures go; a second run resumes there.")
     flags.mark_flag_as_required("workdir")
@@ -39,21 +37,28 @@ def define_flags(config: str) -> None:
     flags.DEFINE_bool(
         "beside", None, "Verify programs beside the encoder, rather than after it; by default on a CPU only."
     )
-    default = str(_ROOT / config)
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
 
 
-def main(config: str) -> None:
-    """A whole binary, which measures what a config file of this default names."""
-    default = str(_ROOT / config)
+def main(name: str) -> None:
+    """A whole binary, which measures what its config, or the one that a flag names, says.
+
+    Args:
+        name: of the binary and of its config.
+    """
+    file = str(overrides.CONFIGS / f"{name}.py")
+    default = f"{file}:tiny"
+    sys.argv[1:] = overrides.resolved(sys.argv[1:], file)
     with overrides.in_one_line(default):
-        define_flags(config)
+        define_flags(default)
 
     def parse(arguments: list[str]) -> list[str]:
+        if usage.asked(arguments):
+            print(usage.screen(name, arguments, default))
+            sys.exit(0)
         with overrides.in_one_line(default):
-            rest = flags.FLAGS(arguments)
-            _ = flags.FLAGS.config  # a file that is not there is told only now
-            return rest
+            overrides.check_named(arguments)
+            return flags.FLAGS(arguments)
 
     app.run(lambda _: run(), flags_parser=parse)
 
@@ -84,7 +89,7 @@ def measure(
     """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
 
     Args:
-        config: of `configs.base.config`.
+        config: of `experiments.configs.base.config`.
         workdir: where to.
         allow_scripts: run scripts; as the config says where None.
         given: fields of the config that flags set.
@@ -160,7 +165,7 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
 
 
 def _searches(config: ConfigDict) -> list[dict]:
-    """The config's searches, and those that flags name: scripts, and prompts, as they are and in the chat template.
+    """The config's searches, and those that flags name: scripts, adapters, and prompts, as they are and in a chat.
 
     The config's limit to training examples is that of every search that does not set its own.
     """
@@ -173,12 +178,18 @@ def _searches(config: ConfigDict) -> list[dict]:
         searches.append({"method": "prompt", "search": {"files": files}})
         chat = {"method": "prompt", "settings": {"chat": True}, "stages": ("posttrained",)}
         searches.append({**chat, "search": {"files": files}})
+    if named("adapters"):
+        trained = ("pretrained", "midtrained", "posttrained")
+        searches.append({"method": "adapter", "stages": trained, "search": {"directories": named("adapters")}})
     for search in searches:
         if config.get("max_tokens", 0) and _cuts(search["method"]):
             search["search"] = {"max_tokens": config.max_tokens} | search["search"]
         if search["method"] == "prompt":  # a file that was edited makes another search, which is not done yet
             _, points = measurement.Search(**search).parsed()
             search["search"]["digests"] = prompt.digests(points.files)
+        if search["method"] == "adapter":
+            _, points = measurement.Search(**search).parsed()
+            search["search"]["digests"] = adapter.digests(points.directories)
     return searches
 
 

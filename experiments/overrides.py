@@ -1,17 +1,18 @@
 """Flags of a config, whose mistakes are told in one line, with what may have been meant."""
 
 import contextlib
-import difflib
 import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict
 
-_CLOSE = 0.6  # similarity of names
+from experiments.names import meant
+
+CONFIGS = pathlib.Path(__file__).with_name("configs")
 
 
 @contextlib.contextmanager
@@ -29,12 +30,56 @@ def in_one_line(default: str) -> Iterator[None]:
         sys.exit(1)
 
 
+def resolved(arguments: Sequence[str], default: str) -> list[str]:
+    """The arguments with what `--config` may leave out put in.
+
+    A value is a file, with a size after a colon; a file's name alone, or `configs/NAME.py`, is this package's where
+    there is no such file here; and a size alone is one of the binary's own config.
+
+    Args:
+        arguments: of a command line.
+        default: the binary's own config file.
+    """
+    out: list[str] = []
+    for text in arguments:
+        if out and re.fullmatch("--?config", out[-1]):
+            text = f"{out.pop()}={text}"
+        given = re.fullmatch("(--?config)=(.+)", text)
+        out.append(f"{given[1]}={_place(given[2], default)}" if given else text)
+    return out
+
+
+def _place(value: str, default: str) -> str:
+    """A config's file and size, from what may say less."""
+    name, colon, size = value.partition(":")
+    path = pathlib.Path(name)
+    shipped = CONFIGS / path.name
+    if not path.is_file() and path.suffix == ".py" and str(path.parent) in (".", "configs") and shipped.is_file():
+        return f"{shipped}{colon}{size}"
+    if not path.is_file() and not colon and path.suffix != ".py" and len(path.parts) == 1:
+        return f"{default}:{name}"
+    return value
+
+
+def named(arguments: Sequence[str]) -> str | None:
+    """The config that the flags name last, resolved; None where they name none."""
+    given = [text.partition("=")[2] for text in arguments if re.match("--?config=", text)]
+    return given[-1] if given else None
+
+
+def check_named(arguments: Sequence[str]) -> None:
+    """Raises ValueError where the config that the flags name cannot be had; the flags' library says less of it."""
+    place = named(arguments)
+    loaded = place and load(place)
+    if isinstance(loaded, str):
+        raise ValueError(loaded)
+
+
 def _told(error: Exception, arguments: Sequence[str], default: str) -> str:
     """What is wrong with the flags, in one line."""
     if isinstance(error, flags.UnrecognizedFlagError):
         return f"--{error.flagname}: no such flag{meant(error.flagname, list(flags.FLAGS))}"
-    given = [text.partition("=")[2] for text in arguments if re.match("--?config=", text)]
-    loaded = _config(given[-1] if given else default)
+    loaded = load(named(arguments) or default)
     if isinstance(loaded, str):
         return loaded
     for text in arguments:
@@ -44,11 +89,13 @@ def _told(error: Exception, arguments: Sequence[str], default: str) -> str:
     return " ".join(str(error).split())
 
 
-def _config(place: str) -> ConfigDict | str:
+def load(place: str) -> ConfigDict | str:
     """A config without what flags say of it; or what is wrong with its file or size."""
     name, _, size = place.partition(":")
     if not pathlib.Path(name).is_file():
-        return f"--config={place}: no file {name}; give one and, after a colon, its size: configs/gsm8k.py:tiny"
+        shipped = sorted(path.name for path in CONFIGS.glob("*.py"))
+        near = meant(name, shipped)
+        return f"--config={place}: no file {name}; give a size, or a file and, after a colon, its size{near}"
     try:
         return runpy.run_path(name)["get_config"](*([size] if size else []))
     except Exception as error:  # noqa: BLE001 (anybody's Python file)
@@ -74,12 +121,3 @@ def _fields(config: ConfigDict, above: str = "") -> list[str]:
         if isinstance(value, ConfigDict):
             found += _fields(value, f"{above}{name}.")
     return found
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean …?" where a known name is near, and else what there is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 3, _CLOSE)
-    last = name.rpartition(".")[2]
-    near = near or [one for one in known if one.rpartition(".")[2] == last][:3]
-    return f"; did you mean {' or '.join(near)}?" if near else f"; it has {', '.join(known[:40])}"

@@ -1,9 +1,9 @@
 """Bits against accuracy on the endings of stories: one verified program a point.
 
-python -m experiments.stories --workdir=DIR [--config=configs/stories.py:tiny] [--config.key=value …]
+python -m experiments.stories --workdir=DIR [--config=SIZE] [--config.FIELD=VALUE …]
 """
 
 from experiments import frontier
 
 if __name__ == "__main__":
-    frontier.main("configs/stories.py:tiny")
+    frontier.main("stories")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import monitoring
 
-from configs import stories as demo
+from experiments.configs import stories as demo
 from mdl import packing, tasks
 from mdl.checkpoints import load
 from mdl.codes import Decoder, Encoder, Meter

@@ -1,6 +1,7 @@
 """Every named size of every config: what it names exists."""
 
 import importlib
+import pathlib
 
 import pytest
 
@@ -15,7 +16,7 @@ NAMES = ("gsm8k", "flores", "ifeval", "esnli", "stories", "custom")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_are_whole(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"experiments.configs.{name}")
     for size in module.SIZES:
         config = module.get_config(size)
         task = config.task.to_dict()
@@ -29,18 +30,18 @@ def test_sizes_are_whole(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_sizes_are_refused(name):
     with pytest.raises(ValueError, match=rf"unknown size 'huge'; configs/{name}.py has .*tiny"):
-        importlib.import_module(f"configs.{name}").get_config("huge")
+        importlib.import_module(f"experiments.configs.{name}").get_config("huge")
 
 
 def test_sst2_is_a_custom_task():
-    config = importlib.import_module("configs.sst2").get_config()
+    config = importlib.import_module("experiments.configs.sst2").get_config()
     assert set(config.task) - {"name"} <= set(tasks.settings_of("custom"))
     for search in config.searches:
         assert [Search(**one) for one in grid(search.to_dict())]
 
 
 def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path):
-    config = importlib.import_module("configs.gsm8k").get_config()
+    config = importlib.import_module("experiments.configs.gsm8k").get_config()
     files = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for path in files:
         path.write_text("Say the number.")
@@ -58,14 +59,25 @@ def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path
         frontier._searches(config)
 
 
+def test_adapters_that_a_flag_names_are_a_search_on_trained_checkpoints():
+    config = importlib.import_module("experiments.configs.gsm8k").get_config()
+    config.adapters = str(pathlib.Path(__file__).parent / "methods/adapter")
+    (search,) = frontier._searches(config)[len(config.searches) :]
+    assert Search(**search).parsed()[1].directories == (config.adapters,)
+    assert len(search["search"]["digests"]) == 1 and "random" not in search["stages"]
+    config.adapters = str(pathlib.Path(__file__).parent)
+    with pytest.raises(ValueError, match=r"adapter .*tests: adapter_config.json: No such file"):
+        frontier._searches(config)
+
+
 def test_one_limit_to_examples_is_that_of_all_searches_and_they_have_none_by_default():
     for name in ("custom", "gsm8k", "esnli", "flores", "ifeval", "stories", "sst2"):
-        module = importlib.import_module(f"configs.{name}")
+        module = importlib.import_module(f"experiments.configs.{name}")
         for size in getattr(module, "SIZES", ("",)):
             config = module.get_config(size) if size else module.get_config()
             assert config.max_tokens == 0 and config.probe.max_tokens == 0
             assert not any("max_tokens" in search.search for search in config.searches)
-    config = importlib.import_module("configs.custom").get_config()
+    config = importlib.import_module("experiments.configs.custom").get_config()
     config.max_tokens = 300
     limits = {search["method"]: search["search"].get("max_tokens") for search in frontier._searches(config)}
     assert limits == {"script": None, "zero_shot": None, "urial": None, "icl": None, "prequential": 300}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import our_logits, torch_logits
 
-from mdl import measurement
+from mdl import measurement, results
 from mdl.checkpoints import huggingface, load
 from mdl.checkpoints.adapters import merge_adapters
 from mdl.machine.running import decode
@@ -103,3 +103,27 @@ def test_a_program_becomes_a_checkpoint_that_transformers_runs(tmp_path, lora_pr
     assert np.abs(our_logits(base.config, base.params, tokens) - want).max() > 1e-2
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert huggingface.load(tmp_path / "out")[0] == base.config
+
+
+def test_to_peft_with_a_card_and_back(tmp_path):
+    setup = Setup("stories260k", "pretrained", 0, {"name": "gsm8k", "size": "tiny", "seed": 0}, 4, 6, batch_size=8)
+    directories = (str(ROOT / "tests/methods/adapter"),)
+    search = measurement.Search("adapter", search={"directories": directories, "widths": (3,)})
+    measurement.Measurement(tmp_path / "w").measure([setup], [search])
+    (point,) = results.read(tmp_path / "w/results.jsonl")
+    program = tmp_path / "w" / point.program
+    assert point.source == "verified" and point.bits["total"] == 8 * program.stat().st_size
+    assert point.settings["directory"] == "adapter" and point.settings["rank"] == 2
+    to = ("--checkpoint=stories260k", f"--program={program}", f"--output={tmp_path / 'peft'}", "--to=peft")
+    done = convert(*to)
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "peft/README.md").read_text()
+    low, high = point.interval
+    assert f"{point.metric} {point.performance:.4g} [{low:.4g}, {high:.4g}] on 6 test examples, verified" in card
+    assert f"{program.stat().st_size:,} bytes" in card and "gsm8k" in card
+    back = (f"--adapter={tmp_path / 'peft'}", f"--output={tmp_path / 'b.program'}")
+    done = convert("--checkpoint=stories260k", *back)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.program").read_bytes() == program.read_bytes()
+    again = convert(*to)
+    assert again.returncode == 1 and again.stderr.splitlines()[-1].endswith("remove it or give another directory")

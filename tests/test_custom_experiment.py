@@ -14,7 +14,7 @@ from mdl.tasks.opinions import opinions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
-from configs.custom import get_config as tiny, search
+from experiments.configs.custom import get_config as tiny, search
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")

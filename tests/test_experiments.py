@@ -19,8 +19,8 @@ from mdl.tasks import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
-from configs.base import scripts, search
-from configs.gsm8k import get_config as tiny
+from experiments.configs.base import scripts, search
+from experiments.configs.gsm8k import get_config as tiny
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")

@@ -26,13 +26,13 @@ SEPARATORS = {
 }
 CONFIGS = sorted(
     path.stem
-    for path in pathlib.Path(__file__).parent.parent.glob("configs/*.py")
+    for path in pathlib.Path(__file__).parent.parent.glob("experiments/configs/*.py")
     if path.stem not in ("__init__", "base", "checkpoints")
 )
 
 
 def _configs(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"experiments.configs.{name}")
     for size in getattr(module, "SIZES", {None: None}):
         yield module.get_config() if size is None else module.get_config(size)
 
@@ -46,7 +46,7 @@ def _settings(one):
 
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"sst2"}))
 def test_the_answers_of_every_tiny_task_are_a_preset(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"experiments.configs.{name}")
     assert tasks.load(**module.get_config("tiny").task.to_dict()).answering in PRESETS
 
 

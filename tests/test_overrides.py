@@ -7,17 +7,20 @@ import sys
 import pytest
 from absl import flags
 
-from configs import gsm8k
 from experiments import frontier, overrides
+from experiments.configs import gsm8k
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DEFAULT = str(ROOT / "configs/gsm8k.py:tiny")
+DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
 
 
 @pytest.mark.parametrize(
     "argument, message",
     [
-        ("--config=configs/nothing.py", "no file configs/nothing.py; give one and, after a colon, its size"),
+        (
+            "--config=configs/nothing.py",
+            "no file configs/nothing.py; give a size, or a file and, after a colon, its size",
+        ),
         (f"--config={DEFAULT}y", "unknown size 'tinyy'; did you mean tiny? configs/gsm8k.py has smollm3_3b"),
         ("--config.tesst=5", "--config.tesst: the config has no such field; did you mean test?"),
         ("--config.task.seeed=5", "--config.task.seeed: the config has no such field; did you mean task.seed"),

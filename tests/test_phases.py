@@ -24,8 +24,8 @@ from mdl.verification import Setup
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEARCHES = (Search("zero_shot"), Search("icl", search={"shots": (1,)}))
 CONFIG = """
-from configs.base import scripts, search
-from configs.gsm8k import get_config as tiny
+from experiments.configs.base import scripts, search
+from experiments.configs.gsm8k import get_config as tiny
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")

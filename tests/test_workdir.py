@@ -393,7 +393,8 @@ def test_the_longest_program_that_waits_is_verified_first(tmp_path, monkeypatch)
 def test_a_terminated_run_says_one_line_and_leaves_no_orphan(tmp_path):
     config = tmp_path / "c.py"
     config.write_text(
-        "from configs.stories import get_config as tiny\nfrom configs.base import search\ndef get_config():\n"
+        "from experiments.configs.stories import get_config as tiny\n"
+        "from experiments.configs.base import search\ndef get_config():\n"
         " c = tiny('tiny')\n c.checkpoints = c.checkpoints[:1]\n"
         " c.searches = (search('zero_shot'), search('prequential', examples=(4000,)))\n"
         " c.dev, c.test = 2, 2\n return c\n"

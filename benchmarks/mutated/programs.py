@@ -49,6 +49,7 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
     "bayesian_lora": ({}, _FEW),
     "lm_head": ({}, {**_FEW, "widths": (2,)}),
     "full": ({}, {**_FEW, "widths": (2,)}),
+    "adapter": ({}, {"directories": (str(_ROOT / "tests/methods/adapter"),), "widths": (3,)}),
     "script": ({}, {"files": (str(_ROOT / "tests/methods/script.txt"),), "constant": False}),
 }
 _MODES = {

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.recipe.spec import Inputs, Spec
 from benchmarks.recipe.worker import Phase
-from configs import base
 from experiments import frontier
+from experiments.configs import base
 from mdl import startup, tasks, training
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface

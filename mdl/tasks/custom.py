@@ -14,7 +14,7 @@ from absl import logging
 
 from mdl.machine.answering import attached
 from mdl.tasks import choices as multiple_choice
-from mdl.tasks import custom_metrics, splits, tables
+from mdl.tasks import custom_metrics, harness, splits, tables
 from mdl.tasks.splits import Item
 from mdl.tasks.task import Example, Task, normalised
 from mdl.tasks.templates import Template, common_end, text_of, unescaped
@@ -54,7 +54,8 @@ def custom(
     In texts, `\n` and `\t` written as two characters are a new line and a tab, so that a shell can give them.
 
     Args:
-        data: What `tables.read` reads; the training split, or all three.
+        data: What `tables.read` reads; the training split, or all three. Or `lm_eval:NAME`, a whole task of
+            lm_eval: see `harness`, which also says which of the settings below it has.
         template: The prompt, with fields of a row in braces: "{text}", "{answers[text][0]}".
         completion: A field's name, or a template as well.
         metric: One of `custom_metrics.NAMES`, or `module:function`.
@@ -81,6 +82,10 @@ def custom(
         FileNotFoundError: There is no such file.
     """
     _check(locals())
+    if data.startswith(harness.PREFIX):
+        settings = {"dev_size": dev_size, "test_size": test_size, "seed": seed, "shuffle": shuffle, "title": title}
+        settings |= {"instruction": unescaped(instruction), "max_new_tokens": max_new_tokens}
+        return harness.harness(data.removeprefix(harness.PREFIX), metric, **settings)
     words = _label_words(labels)
     labels = tuple(words.values())
     custom_metrics.metrics(metric, labels)  # a wrong name is told before long files are read

@@ -117,7 +117,7 @@ def registry() -> Mapping[str, Any]:
         from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
     except ImportError as error:
         raise ValueError(
-            f"IFEval's checker needs {error.name}; pip install 'mdl-frontier[ifeval]' (lm_eval, langdetect, "
+            f"IFEval's checker needs {error.name}; pip install 'mdl-frontier[lm_eval]' (lm_eval, langdetect, "
             "immutabledict, nltk), or use size='tiny'"
         ) from error
     except LookupError:

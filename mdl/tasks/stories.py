@@ -6,8 +6,8 @@ which each story's own is in the same place. It makes three questions with the s
 
 The stories were sampled from stories15M by Andrej Karpathy (MIT), which was trained on TinyStories (Eldan and Li 2023,
 arXiv 2305.07759). What an ending shares with a story is balanced, but a script that adds up many weak cues, or has a
-table of pairs of words, is better than chance: `configs/scripts/README.md` says how far that goes. stories15M, which
-wrote the endings, finds 95 % of them.
+table of pairs of words, is better than chance: `experiments/configs/scripts/README.md` says how far that goes.
+stories15M, which wrote the endings, finds 95 % of them.
 """
 
 import functools

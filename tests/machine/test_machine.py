@@ -38,6 +38,7 @@ SEARCHES = {
     "lm_head": ({}, {**FEW, "widths": (2,)}),
     "full": ({}, {**FEW, "widths": (2,)}),
     "combined": ({"batch": 4}, {"examples": (4,), "second": 4, "max_tokens": 95}),
+    "adapter": ({}, {"directories": (str(ROOT / "tests/methods/adapter"),), "widths": (3,)}),
     "script": ({}, {"files": (str(ROOT / "tests/methods/script.txt"),)}),
 }
 # Runs the counted script once for each program; nothing is imported before that.

@@ -15,7 +15,7 @@ from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, script
 from mdl.methods.data import blockwise, combined, prequential
-from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
+from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora
 from mdl.methods.prompts import icl, prompt, urial
 from mdl.tasks.task import Example
 from mdl.training import Learner, tokenise
@@ -26,6 +26,7 @@ TINY = tasks.load("gsm8k", size="tiny", seed=0)
 FULL = prequential.Settings(train="full", learning_rate=3e-3, batch=4)
 PROMPT = str(pathlib.Path(__file__).with_name("prompt.txt"))
 SCRIPT = str(pathlib.Path(__file__).with_name("script.txt"))
+ADAPTER = str(pathlib.Path(__file__).with_name("adapter"))
 LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, prompt_weight=10, seed=7)
 REPLAYED = prequential.Settings(
     train="full", learning_rate=3e-3, batch=4, replay=2, calibrate=True, warmup=3, optimiser="adamw"
@@ -56,6 +57,7 @@ CASES = {
         bayesian_lora.Search(**FEW, gate_start=0.0, gates_rate=0.3),
     ),
     "script": ("script", {}, script.Search((SCRIPT,))),
+    "adapter": ("adapter", {}, adapter.Search((ADAPTER,), widths=(8, 3))),
     "combined": (
         "combined",
         dataclasses.asdict(COMBINED),
@@ -81,6 +83,7 @@ NUMBERS = {
     "bayesian_lora": 1,
     "pruned": 1,
     "script": 2,
+    "adapter": 2,
     "combined": 2,
 }
 

@@ -1,15 +1,15 @@
 r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/custom.md is the tutorial.
 
-    python -m experiments.custom --workdir=/tmp/opinions                 # the shipped example, 2 CPU cores: 2 minutes
-    python -m experiments.custom --workdir=/tmp/mine --config.task.data=reviews.csv \
-        --config.task.template='{text}\nIt was' --config.task.completion=label --config.task.metric=label_likelihood
-    python -m experiments.custom --workdir=/tmp/mine --config=configs/custom.py:smollm2_135m \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data=reviews.csv …
+    mdl custom --workdir=opinions
+    mdl custom --workdir=mine --config.task.data=reviews.csv --config.task.template='{text}\nIt was' \
+        --config.task.completion=label --config.task.metric=label_likelihood
+    mdl custom --workdir=mine --config=smollm2_135m --config.source=SmolLM2-135M-Instruct.Q4_1.gguf \
+        --config.task.data=reviews.csv …
 """
 
 from ml_collections import ConfigDict
 
-from configs.base import config, embedded, families, local, named, scripts, search
+from experiments.configs.base import config, embedded, families, local, named, scripts, search
 
 
 def _task():
@@ -44,7 +44,7 @@ def _task():
 
 
 def tiny():
-    """Three embedded checkpoints of 260,032 parameters."""
+    """Three embedded checkpoints of 260,032 parameters. 2 CPU cores: 2 minutes."""
     full = {"train": "full", "prompt_weight": 30, "learning_rate": 2e-3}
     return config(
         _task(),
@@ -74,7 +74,7 @@ def tiny():
 
 
 def smollm2_135m():
-    """SmolLM2-135M-Instruct, or another model of its size, from a local GGUF file or directory; the same at random."""
+    """The checkpoint that --config.source names, and its config at random. Time: as the rows are."""
     return config(
         _task(),
         local(),

@@ -1,18 +1,18 @@
 r"""SST-2 as a custom task: is a film review good or bad? Labels are chosen by likelihood.
 
-    python -m experiments.custom --workdir=/tmp/sst2 --config=configs/sst2.py --config.task.data=sst2/train.tsv \
+    mdl custom --workdir=sst2 --config=sst2.py --config.task.data=sst2/train.tsv \
         --config.task.dev_data=sst2/dev.tsv --config.task.test_data=sst2/test.tsv \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]    # 2 CPU cores: 38 minutes
+        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf [--config.pretrained=stories15M]
 
 The files hold a sentence, a tab, and 0 or 1 a line.
 """
 
-from configs import custom
-from configs.base import config, local, scripts, search
+from experiments.configs import custom
+from experiments.configs.base import config, local, scripts, search
 
 
 def get_config():
-    """The random and the post-trained checkpoint that --config.source names, and one more, pre-trained."""
+    """The random and post-trained checkpoint that --config.source names, and one more. 2 CPU cores: 38 minutes."""
     task = custom.get_config().task
     task.template = "Review: {text}\\nSentiment:"
     task.completion = "label"

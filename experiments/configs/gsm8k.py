@@ -1,15 +1,14 @@
-"""GSM8K: tiny (generated, embedded checkpoints) and on real checkpoints.
+r"""GSM8K: tiny (generated, embedded checkpoints) and on real checkpoints.
 
-    python -m experiments.gsm8k --workdir=/tmp/tiny                                    # 2 CPU cores: 4 minutes
-    python -m experiments.gsm8k --workdir=/tmp/smollm2 --config=configs/gsm8k.py:smollm2_135m \
-        --config.source=SmolLM2-135M-Instruct.Q4_1.gguf --config.task.data_dir=gsm8k   # 2 CPU cores: 25 minutes
-    python -m experiments.gsm8k --workdir=/tmp/smollm3 --config=configs/gsm8k.py:smollm3_3b \
-        --config.task.data_dir=gsm8k                                                   # a family from the hub
+    mdl gsm8k --workdir=tiny
+    mdl gsm8k --workdir=smollm2 --config=smollm2_135m --config.source=SmolLM2-135M-Instruct.Q4_1.gguf \
+        --config.task.data_dir=gsm8k
+    mdl gsm8k --workdir=smollm3 --config=smollm3_3b --config.task.data_dir=gsm8k
 """
 
 import pathlib
 
-from configs.base import config, embedded, families, local, named, scripts, search
+from experiments.configs.base import config, embedded, families, local, named, scripts, search
 
 _PROMPT = pathlib.Path(__file__).with_name("prompts") / "gsm8k.txt"
 
@@ -30,7 +29,7 @@ def _task(max_new_tokens):
 
 
 def tiny():
-    """Generated word problems, three embedded checkpoints of 260,032 parameters."""
+    """Generated word problems, three embedded checkpoints of 260,032 parameters. 2 CPU cores: 4 minutes."""
     full = {"train": "full", "prompt_weight": 30}
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
@@ -72,7 +71,7 @@ def tiny():
 
 
 def methods():
-    """Every method on the embedded checkpoints: `make frontier`."""
+    """Every method on the embedded checkpoints: `make frontier`. 2 CPU cores: 15 minutes."""
     full = {"train": "full", "prompt_weight": 30}
     sent = {"batch": 8, "examples": 1024}
     after = ("posttrained",)
@@ -176,7 +175,7 @@ def methods():
 
 
 def ablation():
-    """What replay, calibration, warm-up, ordering and the width of integers do, three seeds each."""
+    """What replay, calibration, warm-up, ordering and the width of integers do, three seeds each. Not timed."""
     seeds = (0, 1, 2)
     full = {"train": "full", "prompt_weight": 30, "learning_rate": 1e-3, "seed": seeds}
     sizes = {"examples": (32, 128), "epochs": (10,)}
@@ -211,6 +210,7 @@ def smollm2_135m():
     """Real GSM8K on the checkpoint that --config.source names, its config at random, and one more, pre-trained.
 
     Tests on the first 40 questions: accuracy is coarse, the bits are exact.
+    2 CPU cores: 25 minutes, in an older format.
     """
     return config(
         _task(max_new_tokens=160),

@@ -1,6 +1,6 @@
 """Checkpoints by name: where they are and at which stage of training, singly and as families of one architecture.
 
-    from configs.checkpoints import family
+    from experiments.configs.checkpoints import family
     config.checkpoints = family("smollm3_3b")
 
 A source is `owner/name@revision` on the Hugging Face hub, an embedded checkpoint, a directory or a GGUF file.

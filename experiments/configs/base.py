@@ -6,7 +6,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from configs import checkpoints
+from experiments.configs import checkpoints
 
 PROBE = {
     "examples": 0,
@@ -19,6 +19,9 @@ PROBE = {
     "seed": 0,
     "heldout": 0,
 }
+
+
+FAMILY = "All checkpoints of a family, from the hub. An accelerator is wanted; not run yet."
 
 
 def search(method, stages=(), verified=True, settings=None, **points):
@@ -38,7 +41,7 @@ def search(method, stages=(), verified=True, settings=None, **points):
 
 
 def scripts(task=""):
-    """The search of programs without a model: the best constant answer, and a task's scripts in `configs/scripts`."""
+    """The search of programs without a model: the best constant answer, and a task's scripts in `scripts/`."""
     found = sorted(pathlib.Path(__file__).with_name("scripts").glob(f"{task}_*.py")) if task else ()
     return search("script", files=tuple(map(str, found)))
 
@@ -96,13 +99,14 @@ def config(
             "allow_scripts": allow_scripts,
             "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
+            "adapters": "",  # PEFT directories, separated by commas: programs of them on every trained checkpoint
             "probe": {**PROBE, **(probe or {})},
         }
     )
 
 
 def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
-    """A size for each family in `configs/checkpoints.py`: all its checkpoints, from the hub; for accelerators.
+    """A size for each family in `checkpoints.py`: all its checkpoints, from the hub; for accelerators.
 
     Args:
         task: as for `config`.
@@ -136,7 +140,10 @@ def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
             max_tokens=max_tokens,
         )
 
-    return {family: functools.partial(size, family) for family in checkpoints.FAMILIES}
+    sizes = {family: functools.partial(size, family) for family in checkpoints.FAMILIES}
+    for make in sizes.values():
+        make.__doc__ = FAMILY
+    return sizes
 
 
 def embedded():
