@@ -49,7 +49,7 @@ setup(
         "hub": ["datasets>=3.0"],  # data sets of the Hugging Face hub as custom tasks
         "ifeval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],  # its checker
         "test": [
-            "mdl-frontier[hub,ifeval]",
+            "mdl-frontier[hub,ifeval,sweeps]",
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
@@ -57,6 +57,7 @@ setup(
         ],
         # Only tests and benchmarks compare with it; nothing in mdl imports it.
         "parity": ["torch==2.13.0", "accelerate>=1.10", "peft>=0.21"],
+        "sweeps": ["submitit>=1.5"],  # workers as jobs of a cluster
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },

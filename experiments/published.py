@@ -24,7 +24,8 @@ def publish(workdir: Workdir, choose_on: str = "dev") -> None:
     report.write_csv(workdir.path / "frontier.csv", points, choose_on=choose_on)
     report.draw(workdir.path / "frontier.png", points, report.plain(points[0].task), choose_on=choose_on)
     print(report.table(points, choose_on=choose_on))
-    codelengths = [c for c in probing.Record(workdir.path).read() if workdir.data in ("", c.data)]
+    probed = probing.Record(workdir.path, workdir.other_paths).read_all()
+    codelengths = [c for c in probed if workdir.data in ("", c.data)]
     if codelengths:
         probing.write_csv(workdir.path / "probing.csv", codelengths)
         report.draw_codelengths(workdir.path / "probing.png", codelengths)

@@ -242,6 +242,7 @@ class Encoding:
             "key": key,
             "checkpoint": self.name,
             "stage": self.stage,
+            "revision": self.checkpoint.revision if self.checkpoint else "",
             "fingerprint": self.fingerprint,
             "method": program.method,
             "settings": encoded.settings,

@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import logging
@@ -33,10 +33,20 @@ class Measurement:
         workdir: the directory; it is made if need be.
         allow_scripts: run programs that are scripts.
         resamples: of bootstrap intervals.
+        run: name of a run that shares the directory with others; see `mdl.runs`.
+        only: which pairs of a setup and a search are measured; all by default.
     """
 
-    def __init__(self, workdir: str | os.PathLike, allow_scripts: bool = False, resamples: int = 2000):
-        self.record, self.allow_scripts, self.resamples = Workdir(workdir), allow_scripts, resamples
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        allow_scripts: bool = False,
+        resamples: int = 2000,
+        run: str = "",
+        only: Callable[[Setup, Search], bool] = lambda setup, search: True,
+    ):
+        self.record, self.allow_scripts, self.resamples = Workdir(workdir, run), allow_scripts, resamples
+        self._only = only
         self._recorders: dict[str, Recorder] = {}
 
     def measure(
@@ -134,11 +144,14 @@ class Measurement:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         shape = None
         for setup, recorder in zip(setups, self._claim(setups), strict=True):
+            own = [search for search in searches if self._only(setup, search)]
+            if not own:  # its weights need not be read
+                continue
             encoding = Encoding(self.record, setup, recorder, pool)
             if shape not in (None, encoding.shape):
                 jax.clear_caches()  # what was compiled for another model
             shape = encoding.shape
-            encoding.run(searches, verify, choose_on)
+            encoding.run(own, verify, choose_on)
             del encoding
             gc.collect()  # its weights, before those of the next are loaded
 

@@ -96,6 +96,7 @@ class Result:
         evaluation: digest of what the scores depend on beside checkpoint and program; see `mdl.scope`.
             Points of different ones share no frontier. "" in records that do not say.
         scores: path of what each example adds to the metric, relative to the workdir ("" where it was not kept).
+        revision: of the checkpoint, as its publisher names it; "" where it has none.
         too_long: test examples that the program cannot answer, since they do not fit its context with
             their answers, or their answers the task's limit; they count as wrong.
     """
@@ -134,6 +135,7 @@ class Result:
     evaluation: str = ""
     scores: str = ""
     too_long: int = 0
+    revision: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

@@ -84,6 +84,7 @@ def test_names_are_stable():
         "evaluation",
         "scores",
         "too_long",
+        "revision",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 
