@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published
-from mdl import measurement, plan, probing, results, startup
+from mdl import encoding, measurement, plan, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
 from mdl.codes import settings as settings_code
@@ -130,7 +130,8 @@ def measure(
         divided = plan.lines(setups, searches, share.workers, verify)
         plan.write(pathlib.Path(workdir), divided)
         shared = {"run": share.run, "only": plan.taken(divided, share.worker)}
-    measured = measurement.Measurement(workdir, allow_scripts=allowed, **shared)
+    saving = encoding.Saving(**_plain(config.save)) if "save" in config else encoding.Saving()
+    measured = measurement.Measurement(workdir, allow_scripts=allowed, saving=saving, **shared)
     record, how = measured.record, (verify, config.choose_on)
     if phase == "report":
         published.publish(record.load(), config.choose_on)

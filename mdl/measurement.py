@@ -9,7 +9,7 @@ import jax
 from absl import logging
 
 from mdl import results, scope
-from mdl.encoding import Encoding
+from mdl.encoding import Encoding, Saving
 from mdl.frontier import CHOOSE_ON
 from mdl.machine import programs
 from mdl.recording import Recorder
@@ -35,6 +35,7 @@ class Measurement:
         resamples: of bootstrap intervals.
         run: name of a run that shares the directory with others; see `mdl.runs`.
         only: which pairs of a setup and a search are measured; all by default.
+        saving: of how far long searches are.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Measurement:
         resamples: int = 2000,
         run: str = "",
         only: Callable[[Setup, Search], bool] = lambda setup, search: True,
+        saving: Saving = Saving(),  # noqa: B008 (frozen)
     ):
         self.record, self.allow_scripts, self.resamples = Workdir(workdir, run), allow_scripts, resamples
-        self._only = only
+        self._only, self._saving = only, saving
         self._recorders: dict[str, Recorder] = {}
 
     def measure(
@@ -147,7 +149,7 @@ class Measurement:
             own = [search for search in searches if self._only(setup, search)]
             if not own:  # its weights need not be read
                 continue
-            encoding = Encoding(self.record, setup, recorder, pool)
+            encoding = Encoding(self.record, setup, recorder, pool, self._saving)
             if shape not in (None, encoding.shape):
                 jax.clear_caches()  # what was compiled for another model
             shape = encoding.shape

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing
+from mdl import packing, resuming
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -159,6 +159,7 @@ class Learner:
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         self._made_for = config, optimiser, prepare, self.kind
         self.state = _init(optimiser)(self.trainable)
+        resuming.born(self)
 
     @property
     def trained(self) -> Tree:
@@ -179,6 +180,7 @@ class Learner:
         other = object.__new__(Learner)
         other.__dict__.update(self.__dict__)
         other.trainable, other.state = jax.tree.map(jnp.copy, (self.trainable, self.state))
+        resuming.born(other)
         return other
 
     def update(self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> jax.Array:
@@ -189,17 +191,21 @@ class Learner:
             weights: [B, T] float32.
 
         Returns:
-            The loss before the step, nats a unit of weight.
+            The loss before the step, nats a unit of weight; NaN for a step that an earlier process took.
         """
+        if resuming.passed():
+            self.steps += 1
+            return jnp.float32(jnp.nan)
         if self._rate is not None:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
         batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
-        self.trainable, self.state, loss = _update(*self._made_for, anew)(
-            self.trainable, self.frozen, self.state, step, _total(weights), batch
-        )
-        self.steps += 1
+        with resuming.step():
+            self.trainable, self.state, loss = _update(*self._made_for, anew)(
+                self.trainable, self.frozen, self.state, step, _total(weights), batch
+            )
+            self.steps += 1
         return loss
 
 

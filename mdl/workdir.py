@@ -7,6 +7,7 @@ programs/         program files, each with its sidecar, its answers and the scor
                   it is verified, what the record of its point needs
 prompts/ logs/    what programs are asked; what verifying processes say
 lock              held while a process writes
+progress/         how far long searches are (`mdl.progress`)
 runs/             working directories of runs that share the work (`mdl.runs`); their points are read as this one's
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -22,7 +24,7 @@ from typing import Any, Self
 from absl import logging
 
 import mdl
-from mdl import locks, results, runs, scope
+from mdl import locks, progress, results, runs, scope
 from mdl.files import PARTIAL, write_then_rename
 from mdl.frontier import settled
 from mdl.machine import programs
@@ -306,10 +308,21 @@ class Workdir:
             and (one.evaluation, one.package, one.format) == self._now
         ]
 
+    def drop_progress(self, key: str) -> None:
+        """Removes what was kept of how far a search had come."""
+        for path in (self.path / progress.FOLDER).glob(f"{key}-*"):
+            progress.remove(path)
+
     def _clean(self) -> None:
         """Removes what a killed process left behind."""
         for left in (*self.path.glob(f".*{PARTIAL}"), *self.path.glob(f"*/.*{PARTIAL}")):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        for key in {path.name.partition("-")[0] for path in (self.path / progress.FOLDER).glob("*-*")}:
+            if self.is_done(key):
+                self.drop_progress(key)
         for path in (self.path / "programs").glob(f"*{PENDING}"):
             one = read_pending(path)
             if one is None:
