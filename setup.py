@@ -54,7 +54,7 @@ setup(
         # Its tasks as custom tasks, its checker of instructions, and programs as models of its own.
         "lm_eval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],
         "test": [
-            "mdl-frontier[hub,lm_eval]",
+            "mdl-frontier[hub,lm_eval,sweeps]",
             "hypothesis>=6.100",
             "playwright>=1.50",  # drives the Chromium of the system, if there is one
             "pytest>=8.0",
@@ -63,6 +63,7 @@ setup(
         ],
         # Only tests and benchmarks compare with it; nothing in mdl imports it.
         "parity": ["torch==2.13.0", "accelerate>=1.10", "peft>=0.21"],
+        "sweeps": ["submitit>=1.5"],  # workers as jobs of a cluster
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },

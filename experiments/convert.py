@@ -96,6 +96,7 @@ def convert() -> None:
         if finished:
             _say(f"{len(finished)} items are there already")
         about = {"name": name, "stage": found.stage, "dtype": str(dtype)}
+        about |= {"revision": found.revision} if found.revision else {}
         report = lambda item: _say(f"wrote {item}")
         skip = lambda path: store.item(path) in finished
         store.save(output, config, stream(skip), found.tokenizer, about, report)

@@ -10,8 +10,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
-from mdl import measurement, probing, results, startup
+from mdl import encoding, measurement, plan, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
+from mdl.checkpoints import hub
 from mdl.codes import settings as settings_code
 from mdl.files import told
 from mdl.machine.programs import MODELLESS
@@ -36,6 +37,9 @@ def define_flags(default: str) -> None:
     )
     flags.DEFINE_bool(
         "beside", None, "Verify programs beside the encoder, rather than after it; by default on a CPU only."
+    )
+    flags.DEFINE_string(
+        "share", "", "The part of one of several workers, such as 2/3, which share --workdir; see experiments.sweep."
     )
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
 
@@ -68,7 +72,8 @@ def run() -> None:
     try:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         asked = flags.FLAGS
-        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside)
+        share = plan.Share.parse(asked.share) if asked.share else None
+        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside, share)
     except (ValueError, OSError) as error:
         text = told(error) if isinstance(error, OSError) else error
         print(f"error: {text}", file=sys.stderr)
@@ -85,6 +90,7 @@ def measure(
     given: Mapping[str, Any] | None = None,
     phase: str = "all",
     beside: bool | None = None,
+    share: plan.Share | None = None,
 ) -> None:
     """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
 
@@ -96,6 +102,7 @@ def measure(
         phase: of `phases.PHASES`: all of it, or one part.
         beside: verify programs beside the encoder; where None, on a CPU only. Else the whole run's encoding phase is a
             process of its own, and this one never takes hold of a device.
+        share: the part of one of several workers, which writes no report; all of it where None.
     """
     started = time.monotonic()
     phases.end_with_caller()
@@ -123,8 +130,14 @@ def measure(
     elif scripts:
         logging.info("%d searches for scripts are left out: they are not allowed", len(scripts))
         searches = [search for search in searches if search.method not in MODELLESS]
-    measured = measurement.Measurement(workdir, allow_scripts=allowed)
-    record, how = measured.record, (config.get("verify", "all"), config.choose_on)
+    verify, shared = config.get("verify", "all"), {}
+    if share is not None and phase != "report":
+        divided = plan.lines(setups, searches, share.workers, verify)
+        plan.write(pathlib.Path(workdir), divided)
+        shared = {"run": share.run, "only": plan.taken(divided, share.worker)}
+    saving = encoding.Saving(**_plain(config.save)) if "save" in config else encoding.Saving()
+    measured = measurement.Measurement(workdir, allow_scripts=allowed, saving=saving, **shared)
+    record, how = measured.record, (verify, config.choose_on)
     if phase == "report":
         published.publish(record.load(), config.choose_on)
         return
@@ -140,8 +153,9 @@ def measure(
                 measured.encode(setups, searches, *how)
             else:
                 measured.measure(setups, searches, config.verifiers, *how)
-            _probe([setup for setup in setups if setup.stage != results.NO_MODEL], probe, record)
-        if phase == "all":
+            probed = [setup for setup in setups if setup.stage != results.NO_MODEL]
+            _probe(probed[share.worker - 1 :: share.workers] if share else probed, probe, record)
+        if phase == "all" and share is None:
             published.publish(record, config.choose_on)
     logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
 
@@ -200,15 +214,19 @@ def _cuts(method: str) -> bool:
 
 
 def _checkpoints(config: ConfigDict) -> list[dict]:
-    """The config's checkpoints with their sources; a pre-trained one that was not given is left out."""
+    """The config's checkpoints with their sources; a pre-trained one that was not given is left out.
+
+    A source of several revisions, `owner/name@r1,r2`, is a checkpoint each; at random they are one.
+    """
     found = []
     for checkpoint in map(_plain, config.checkpoints):
         pretrained = checkpoint["stage"] == "pretrained"
         source = checkpoint["source"] or (config.get("pretrained", "") if pretrained else config.source)
         if not source and not pretrained:
             raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
-        if source:
-            found.append({**checkpoint, "source": source})
+        revisions = hub.revisions(source) if source else []
+        for one in revisions[:1] if checkpoint["stage"] == "random" else revisions:
+            found.append({**checkpoint, "source": one})
     return found
 
 
@@ -216,7 +234,7 @@ def _probe(setups: Sequence[Setup], settings: probing.Settings | None, workdir: 
     """Codelengths of labels given inputs on every checkpoint, if they are wanted."""
     if settings is None:
         return
-    record, points = probing.Record(workdir.path), workdir.points()
+    record, points = probing.Record(workdir.path, workdir.other_paths), workdir.points()
     for setup in setups:
         source, task = checkpoint_files.find(setup.source, setup.stage, setup.seed), setup.load_task()
         # Weights are not read again where everything that the points were measured on is probed.

@@ -8,14 +8,16 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 import jax
 
 from mdl.machine.worker import end_with_parent
+from mdl.stopping import PARENT
 
 PHASES = ("all", "encode", "verify", "report")
-_PARENT = "MDL_PARENT"  # variable that tells the encoding process which one to end with
 _ASK = "import jax; print(jax.default_backend())"
 
 
@@ -45,17 +47,31 @@ def encode_elsewhere() -> None:
         SystemExit: it failed, and has said why.
         ValueError: it was killed.
     """
-    command = [sys.executable, *sys.orig_argv[1:], "--phase=encode"]
-    code = subprocess.run(command, env={**os.environ, _PARENT: str(os.getpid())}).returncode
+    code = wait(start([sys.executable, *sys.orig_argv[1:], "--phase=encode"]))
     if code < 0:
         raise ValueError(f"the encoding process was ended by signal {-code}; the same command goes on from there")
     if code:
         sys.exit(code)
 
 
+def start(command: Sequence[str], **how: Any) -> subprocess.Popen:
+    """Starts a binary that ends when this process does, and that leaves it to this one to say that it was stopped."""
+    return subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}, **how)
+
+
+def wait(process: subprocess.Popen) -> int:
+    """Waits for a process of `start`; what ends this one has it stop, and save what it has done, first."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
 def end_with_caller() -> None:
-    """In a process of `encode_elsewhere`: it ends when the one that started it does; elsewhere nothing happens."""
-    parent = os.environ.pop(_PARENT, None)
+    """In a process of `start`: it ends when the one that started it does; elsewhere nothing happens."""
+    parent = os.environ.pop(PARENT, None)
     if parent is not None:
         end_with_parent()
         if os.getppid() != int(parent):

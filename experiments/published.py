@@ -31,7 +31,8 @@ def publish(workdir: Workdir, choose_on: str = "dev", rule: str = "reached") -> 
     print(tables.table(points, rule=rule, **how))
     for fault in faults:
         print(words.plain(fault), file=sys.stderr)
-    codelengths = [c for c in probing.Record(workdir.path).read() if workdir.data in ("", c.data)]
+    probed = probing.Record(workdir.path, workdir.other_paths).read_all()
+    codelengths = [c for c in probed if workdir.data in ("", c.data)]
     if codelengths:
         probing.write_csv(workdir.path / "probing.csv", codelengths)
         figures.draw_codelengths(workdir.path / "probing.png", codelengths)

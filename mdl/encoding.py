@@ -23,6 +23,7 @@ from mdl.machine.running import answers_file
 from mdl.methods import METHODS, Encoded
 from mdl.methods.parametric import parametric
 from mdl.pending import Made, Pending
+from mdl.progress import FOLDER, Progress
 from mdl.recording import Recorder, disagreement
 from mdl.searches import Search
 from mdl.verification import Setup, Verifiers
@@ -30,6 +31,28 @@ from mdl.workdir import Workdir, versions
 
 # What may go wrong in one search and says nothing of the others: settings that cannot be, divergence, memory.
 _FAILURES = (ValueError, ArithmeticError, jax.errors.JaxRuntimeError)
+# Methods of which nothing but learners, streams and temperatures depends on the steps that were taken; see `progress`.
+_LONG = ("prequential", "blockwise", "lora", "lm_head", "full", "bayesian_lora")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """How often it is kept on disk how far a long search is.
+
+    Attributes:
+        minutes: between two checkpoints; 0 keeps nothing, and what is killed begins its search again.
+        keep: how many of the last there are.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    minutes: float = 10.0
+    keep: int = 2
+
+    def __post_init__(self):
+        if not (results.is_number(self.minutes) and self.minutes >= 0 and self.keep >= 1):
+            raise ValueError(f"save minutes={self.minutes!r}, keep={self.keep!r}: 0 or more and 1 or more are wanted")
 
 
 class Encoding:
@@ -40,13 +63,14 @@ class Encoding:
         setup: names checkpoint and evaluation.
         recorder: of the evaluation.
         pool: verifies what is encoded; None where that is left on disk.
+        saving: of long searches.
 
     Attributes:
         shape: config of the model; None without one.
     """
 
-    def __init__(self, record: Workdir, setup: Setup, recorder: Recorder, pool: Verifiers | None):
-        self.record, self.setup, self.recorder, self.pool = record, setup, recorder, pool
+    def __init__(self, record: Workdir, setup: Setup, recorder: Recorder, pool: Verifiers | None, saving: Saving):
+        self.record, self.setup, self.recorder, self.pool, self.saving = record, setup, recorder, pool, saving
         self.task = recorder.task
         self.checkpoint = setup.load_checkpoint()
         self.shape = self.checkpoint.config if self.checkpoint else None
@@ -153,6 +177,7 @@ class Encoding:
             about["seconds"] = round(time.monotonic() - started, 3)
             logging.error("%s failed: %s", told, about["failed"])
         self.record.record_search(key, about)
+        self.record.drop_progress(key)
 
     def _check(self) -> None:
         if self.pool:
@@ -198,16 +223,41 @@ class Encoding:
             unmade += map(str, METHODS[search.method].unmade(self.checkpoint, self.task, settings, yielded))
             for text in unmade:
                 logging.warning("%s %s, not made: %s", self.stage, search.method, text)
-        coder = Encoder() if keep or search.source == "verified" else Meter()
         left = None if wanted is None else set(wanted)
-        started = time.monotonic()
-        begin(coder, search.method, self.checkpoint, self.setup.arithmetic(), self.task.answering)
-        found = METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, yielded)
+        writes = keep or search.source == "verified"
+        with self._progress(search_key, search, writes, left) as progress:
+            if not all(self._is_there(*keys) for keys in progress.earlier if left is None or keys[0] in left):
+                progress.restart("a point that it came by is not in the record")
+            coder = Encoder() if writes else Meter()
+            begin(coder, search.method, self.checkpoint, self.setup.arithmetic(), self.task.answering)
+            found = METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, yielded)
+            self._record_all(found, progress, search_key, search, wanted, left, keep, points)
+            return time.monotonic() - progress.started
+
+    def _record_all(
+        self,
+        found: Iterable[Encoded],
+        progress: Progress,
+        search_key: str,
+        search: Search,
+        wanted: Mapping[str, results.Result] | None,
+        left: set[str] | None,
+        keep: bool,
+        points: list[str],
+    ) -> None:
+        """Writes or estimates what a search yields; `left` are the keys of those that are wanted and not there yet."""
         for encoded in found:
-            seconds = time.monotonic() - started
-            key = self._key(search.method, encoded.settings, search.source)
+            seconds = time.monotonic() - progress.started
+            key, twin = (self._key(search.method, encoded.settings, source) for source in (search.source, "verified"))
+            if repeated := progress.repeated():
+                key, twin = repeated
             points.append(key)
-            if (left is None or key in left) and self._is_new(key, search, encoded):
+            if (
+                repeated is None
+                and (left is None or key in left)
+                and not self._is_there(key, twin)
+                and self.record.add(key)
+            ):
                 if search.source == "verified":
                     pending = self._write(key, search_key, encoded, seconds)
                     if wanted is not None and (told := disagreement(wanted[key].bits["total"], _file_bits(encoded))):
@@ -221,19 +271,26 @@ class Encoding:
                         self.record.write_pending(self._write(*own, encoded, seconds), kept=True)
                     self._estimate(key, encoded, seconds)
             self._check()
-            started = time.monotonic() - seconds  # scoring is not encoding
+            progress.started = time.monotonic() - seconds  # scoring is not encoding
+            progress.add(key, twin)
             if left is not None:
                 left.discard(key)
                 if not left:
                     break
         if left:
             raise ValueError(f"{len(left)} of the programs that were chosen did not come out of the same search again")
-        return time.monotonic() - started
 
-    def _is_new(self, key: str, search: Search, encoded: Encoded) -> bool:
-        """Takes a point on unless it is there, or is an estimate of what is verified."""
-        twin = self._key(search.method, encoded.settings, "verified")
-        return (search.source == "verified" or not self.record.has(twin)) and self.record.add(key)
+    def _progress(self, search_key: str, search: Search, writes: bool, left: set[str] | None) -> Progress:
+        """What keeps how far a search is, where it is of a method that can be taken up again."""
+        if search.method not in _LONG or not self.saving.minutes:
+            return Progress(None, 0, 0)
+        of = scope.digest(writes, sorted(left or ()), startup.environment())
+        directory = self.record.path / FOLDER / f"{search_key}-{of}"
+        return Progress(directory, 60 * self.saving.minutes, self.saving.keep)
+
+    def _is_there(self, key: str, twin: str) -> bool:
+        """Whether a point is taken on, or is an estimate of what is verified."""
+        return self.record.is_taken(key) or self.record.has(twin)
 
     def _made(self, key: str, encoded: Encoded, seconds: float) -> dict[str, Any]:
         """The fields of `Made`."""
@@ -242,6 +299,7 @@ class Encoding:
             "key": key,
             "checkpoint": self.name,
             "stage": self.stage,
+            "revision": self.checkpoint.revision if self.checkpoint else "",
             "fingerprint": self.fingerprint,
             "method": program.method,
             "settings": encoded.settings,

@@ -3,14 +3,14 @@
 import contextlib
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import logging
 
 from mdl import results, scope
 from mdl.analysis.frontier import CHOOSE_ON
-from mdl.encoding import Encoding
+from mdl.encoding import Encoding, Saving
 from mdl.machine import programs
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
@@ -33,10 +33,22 @@ class Measurement:
         workdir: the directory; it is made if need be.
         allow_scripts: run programs that are scripts.
         resamples: of bootstrap intervals.
+        run: name of a run that shares the directory with others; see `mdl.runs`.
+        only: which pairs of a setup and a search are measured; all by default.
+        saving: of how far long searches are.
     """
 
-    def __init__(self, workdir: str | os.PathLike, allow_scripts: bool = False, resamples: int = 2000):
-        self.record, self.allow_scripts, self.resamples = Workdir(workdir), allow_scripts, resamples
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        allow_scripts: bool = False,
+        resamples: int = 2000,
+        run: str = "",
+        only: Callable[[Setup, Search], bool] = lambda setup, search: True,
+        saving: Saving = Saving(),  # noqa: B008 (frozen)
+    ):
+        self.record, self.allow_scripts, self.resamples = Workdir(workdir, run), allow_scripts, resamples
+        self._only, self._saving = only, saving
         self._recorders: dict[str, Recorder] = {}
 
     def measure(
@@ -134,11 +146,14 @@ class Measurement:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         shape = None
         for setup, recorder in zip(setups, self._claim(setups), strict=True):
-            encoding = Encoding(self.record, setup, recorder, pool)
+            own = [search for search in searches if self._only(setup, search)]
+            if not own:  # its weights need not be read
+                continue
+            encoding = Encoding(self.record, setup, recorder, pool, self._saving)
             if shape not in (None, encoding.shape):
                 jax.clear_caches()  # what was compiled for another model
             shape = encoding.shape
-            encoding.run(searches, verify, choose_on)
+            encoding.run(own, verify, choose_on)
             del encoding
             gc.collect()  # its weights, before those of the next are loaded
 

@@ -18,7 +18,7 @@ class Made:
 
     Attributes:
         key: of its point.
-        checkpoint, stage, fingerprint: what it is conditioned on; see `results.Result`.
+        checkpoint, stage, revision, fingerprint: what it is conditioned on; see `results.Result`.
         method, settings, examples, tokens, header_bits, payload_bits: as in `methods.Encoded` and its program.
         too_long: test examples that it cannot answer; see `results.Result`.
         seconds: of encoding.
@@ -29,6 +29,7 @@ class Made:
     key: str
     checkpoint: str
     stage: str
+    revision: str
     fingerprint: str
     method: str
     settings: dict[str, Any]

@@ -241,13 +241,24 @@ def label_bits(adapted: Adapted, checkpoint: Checkpoint, examples: Sequence[Exam
 
 
 class Record:
-    """`probing.jsonl` in a working directory: a line a measurement, skipped where it is there."""
+    """`probing.jsonl` in a working directory: a line a measurement, skipped where it is there.
 
-    def __init__(self, workdir: pathlib.Path):
+    Args:
+        workdir: the directory.
+        others: directories that share it, whose measurements count as well (`mdl.runs`).
+    """
+
+    def __init__(self, workdir: pathlib.Path, others: Sequence[pathlib.Path] = ()):
         self._path = pathlib.Path(workdir) / "probing.jsonl"
+        self._others = others
+
+    def read_all(self) -> list[Codelength]:
+        """All measurements so far, each once; raises as `read`."""
+        found = {one.key: one for path in self._others for one in Record(path).read()}
+        return list({**found, **{one.key: one for one in self.read()}}.values())
 
     def read(self) -> list[Codelength]:
-        """All measurements so far.
+        """The measurements of this directory so far.
 
         Raises:
             ValueError: a line is damaged; names file and line.
@@ -270,7 +281,7 @@ class Record:
     def has(self, task: Task, fingerprint: str, settings: Settings) -> bool:
         """Whether a checkpoint with this fingerprint is measured already."""
         wanted = _key(task.name, task.digest(), fingerprint, dataclasses.asdict(settings))
-        return wanted in [one.key for one in self.read()]
+        return wanted in [one.key for one in self.read_all()]
 
     def measure(self, checkpoint: Checkpoint, task: Task, settings: Settings) -> None:
         """Probes, unless it is in the record.

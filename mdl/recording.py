@@ -104,6 +104,7 @@ class Recorder:
             split="test",
             checkpoint=made.checkpoint,
             stage=made.stage,
+            revision=made.revision,
             method=made.method,
             settings=made.settings,
             examples=made.examples,

@@ -96,6 +96,7 @@ class Result:
         evaluation: digest of what the scores depend on beside checkpoint and program; see `mdl.scope`.
             Points of different ones share no frontier. "" in records that do not say.
         scores: path of what each example adds to the metric, relative to the workdir ("" where it was not kept).
+        revision: of the checkpoint, as its publisher names it; "" where it has none.
         too_long: test examples that the program cannot answer, since they do not fit its context with
             their answers, or their answers the task's limit; they count as wrong.
         flops: floating-point operations by what they were spent on: search, encode, decode, answer; empty where
@@ -137,6 +138,7 @@ class Result:
     scores: str = ""
     too_long: int = 0
     flops: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    revision: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing
+from mdl import packing, resuming
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -170,6 +170,7 @@ class Learner:
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         self._made_for = config, optimiser, prepare, self.kind
         self.state = _init(optimiser)(self.trainable)
+        resuming.born(self)
 
     @property
     def trained(self) -> Tree:
@@ -190,6 +191,7 @@ class Learner:
         other = object.__new__(Learner)
         other.__dict__.update(self.__dict__)
         other.trainable, other.state = jax.tree.map(jnp.copy, (self.trainable, self.state))
+        resuming.born(other)
         return other
 
     def update(self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> jax.Array:
@@ -200,15 +202,23 @@ class Learner:
             weights: [B, T] float32.
 
         Returns:
-            The loss before the step, nats a unit of weight.
+            The loss before the step, nats a unit of weight; NaN for a step that an earlier process took.
         """
+        if resuming.passed():
+            return self.skip()
         batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
-        return self._step(batch, _total(weights), anew)[0]
+        with resuming.step():
+            return self._step(batch, _total(weights), anew)[0]
+
+    def skip(self) -> jax.Array:
+        """In place of a step that an earlier process took."""
+        self.steps += 1
+        return jnp.float32(jnp.nan)
 
     def read_and_update(
         self, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, counts: np.ndarray, read: Callable
     ) -> tuple[Tree, np.ndarray]:
-        """`update`, which reads the scores before the step on the way.
+        """`update`, which reads the scores before the step on the way. Whoever reads tells `resuming` of the step.
 
         Args:
             inputs, targets, weights: as for `update`.

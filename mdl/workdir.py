@@ -7,30 +7,30 @@ programs/         program files, each with its sidecar, its answers and the scor
                   it is verified, what the record of its point needs
 prompts/ logs/    what programs are asked; what verifying processes say
 lock              held while a process writes
+progress/         how far long searches are (`mdl.progress`)
+runs/             working directories of runs that share the work (`mdl.runs`); their points are read as this one's
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
-import socket
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from absl import logging
 
 import mdl
-from mdl import results, scope
+from mdl import locks, progress, results, runs, scope
 from mdl.analysis.frontier import settled
-from mdl.files import PARTIAL, told, write_then_rename
+from mdl.files import PARTIAL, write_then_rename
 from mdl.machine import programs
 from mdl.machine.programs import ProgramError
 from mdl.pending import KEPT, PENDING, Pending
-
-_MOST_BYTES = 1 << 28  # of a JSON file here
+from mdl.records import read_evaluation, read_pending, read_searches
 
 
 def versions() -> dict[str, Any]:
@@ -43,18 +43,22 @@ class Workdir:
 
     Args:
         path: the directory.
+        run: name of a run that shares the directory with others: its own is `path/runs/run`.
 
     Attributes:
-        path, results_path: of the directory and of its points.
+        path, results_path: of the directory, or the run's own, and of its points.
         evaluation: digest of the evaluation that it belongs to; None where none was measured yet.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+    def __init__(self, path: str | os.PathLike, run: str = ""):
+        self._whole = pathlib.Path(path)
+        self.path = self._whole / runs.RUNS / run if run else self._whole
         self.results_path = self.path / "results.jsonl"
         self._searches_path, self._evaluation_path = self.path / "searches.json", self.path / "evaluation.json"
         self._guard = threading.RLock()  # verdicts come in threads of their own
         self._held = 0
+        self._others: list[runs.Other] = []
+        self._elsewhere: set[str] = set()  # points of others
         self._points: dict[str, results.Result] = {}
         self._searches: dict[str, dict[str, Any]] = {}
         self._about: dict[str, Any] | None = None
@@ -67,10 +71,14 @@ class Workdir:
             ValueError: one is damaged; the message names file and remedy.
         """
         self._points = {result.key: result for result in results.read(self.results_path, missing_ok=True)}
-        self._taken = set(self._points)
-        self._searches = _read_searches(self._searches_path)
+        self._others = list(runs.others(self._whole, self.path))
+        found = {point.key: point for other in self._others for point in other.points}
+        if self.path == self._whole:
+            self._points = {**found, **self._points}
+        self._elsewhere, self._taken = set(found), {*found, *self._points}
+        self._searches = read_searches(self._searches_path)
         self._unverified: dict[str, dict[str, str]] = {}  # search -> point -> why
-        self._about = _read_evaluation(self._evaluation_path)
+        self._about = read_evaluation(self._evaluation_path)
         if self._about is None:  # an older record, which may well have one evaluation without naming it
             last = next(reversed(self._points.values()), None)
             self._now = None if last is None else _of(last)
@@ -84,13 +92,18 @@ class Workdir:
         return None if self._now is None else self._now[0]
 
     @property
+    def other_paths(self) -> list[pathlib.Path]:
+        """The directories of those that share this one."""
+        return [path for path in (self._whole, *runs.paths(self._whole)) if path != self.path]
+
+    @property
     def data(self) -> str:
         """Digest of the evaluation's examples; "" where the record does not say."""
         return str(self._about["parts"].get("data", "")) if self._about else ""
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Locks the directory, which is made if need be, for this process; a lock of a dead process holds nobody.
+        """Locks the directory, which is made if need be, for this process; runs of a directory share it.
 
         Raises:
             ValueError: another process holds it, or it cannot be made.
@@ -102,8 +115,10 @@ class Workdir:
             finally:
                 self._held -= 1
             return
-        with _opened(self.path) as file:
-            _lock(file, self.path)
+        with contextlib.ExitStack() as stack:
+            if self.path != self._whole:
+                stack.enter_context(locks.held(self._whole, shared=True))
+            stack.enter_context(locks.held(self.path))
             self._held = 1
             try:
                 results.repair(self.results_path)
@@ -125,6 +140,9 @@ class Workdir:
         Raises:
             ValueError: the directory belongs to another one.
         """
+        if self.path != self._whole:  # all runs measure what the first of them does
+            with locks.turn(self._whole):
+                Workdir(self._whole).load().claim(parts)
         digest, now = scope.identity(parts), versions()
         self._check(parts, digest)
         self._now = (digest, now["package"], now["format"])
@@ -169,9 +187,9 @@ class Workdir:
             return sum(_of(point) != self._now for point in self._points.values())
 
     def has(self, key: str) -> bool:
-        """Whether a point is in the record."""
+        """Whether a point is in the record, or in that of another run."""
         with self._guard:
-            return key in self._points
+            return key in self._points or key in self._elsewhere
 
     def is_taken(self, key: str) -> bool:
         """Whether a point is in the record, or was taken on by this process."""
@@ -227,20 +245,26 @@ class Workdir:
         write_then_rename(self._searches_path, content.encode())
 
     def searches(self) -> list[dict[str, Any]]:
-        """What is known of the searches of the directory's evaluation and version."""
+        """What is known of the searches of the directory's evaluation and version, those of its runs among them."""
         with self._guard:
-            wanted = self._now
-            return [dict(s) for s in self._searches.values() if (s["evaluation"], s["package"], s["format"]) == wanted]
+            wanted, known = self._now, {}
+            for other in self._others if self.path == self._whole else ():
+                known |= {key: about for key, about in other.searches.items() if key not in known or other.is_done(key)}
+            known |= self._searches
+            return [dict(s) for s in known.values() if (s["evaluation"], s["package"], s["format"]) == wanted]
 
     def found(self, key: str) -> set[str]:
         """Keys of the points that a search came by, recorded by it or before it; none where it was not run."""
         with self._guard:
-            points = self._searches.get(key, {}).get("points", [])
-            return {point for point in points if isinstance(point, str)} if isinstance(points, list) else set()
+            known = [self._searches, *(other.searches for other in self._others)]
+            lists = [searches[key].get("points") for searches in known if key in searches]
+            return {point for points in lists if isinstance(points, list) for point in points if isinstance(point, str)}
 
     def is_done(self, key: str) -> bool:
         """Whether a search need not be run: it did not fail, and all its programs are verified or lie on disk."""
         with self._guard:
+            if any(other.is_done(key) for other in self._others):
+                return True
             about = self._searches.get(key)
             if about is None or "failed" in about:
                 return False
@@ -254,7 +278,7 @@ class Workdir:
 
     def kept(self, program: str) -> Pending | None:
         """What was recorded of a program that waits to be chosen; None where there is none, or it is damaged."""
-        pending = _read_pending(self._beside(program, KEPT))
+        pending = read_pending(self._beside(program, KEPT))
         return pending if pending is not None and self.is_whole(pending) else None
 
     def choose(self, pending: Pending) -> None:
@@ -275,7 +299,7 @@ class Workdir:
 
     def pending(self) -> list[Pending]:
         """Programs of the directory's evaluation and version that wait to be verified."""
-        waiting = [_read_pending(path) for path in sorted((self.path / "programs").glob(f"*{PENDING}"))]
+        waiting = [read_pending(path) for path in sorted((self.path / "programs").glob(f"*{PENDING}"))]
         return [
             one
             for one in waiting
@@ -284,12 +308,23 @@ class Workdir:
             and (one.evaluation, one.package, one.format) == self._now
         ]
 
+    def drop_progress(self, key: str) -> None:
+        """Removes what was kept of how far a search had come."""
+        for path in (self.path / progress.FOLDER).glob(f"{key}-*"):
+            progress.remove(path)
+
     def _clean(self) -> None:
         """Removes what a killed process left behind."""
         for left in (*self.path.glob(f".*{PARTIAL}"), *self.path.glob(f"*/.*{PARTIAL}")):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        for key in {path.name.partition("-")[0] for path in (self.path / progress.FOLDER).glob("*-*")}:
+            if self.is_done(key):
+                self.drop_progress(key)
         for path in (self.path / "programs").glob(f"*{PENDING}"):
-            one = _read_pending(path)
+            one = read_pending(path)
             if one is None:
                 logging.warning("%s is damaged: its program is encoded again, as are those of all searches", path)
                 self._searches.clear()  # nothing says which search it was of
@@ -309,102 +344,3 @@ class Workdir:
 
 def _of(point: results.Result) -> tuple[str, str, int]:
     return point.evaluation, point.package, point.format
-
-
-def _opened(path: pathlib.Path) -> TextIO:
-    """The file that is locked, in a directory that is made if need be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        return open(path / "lock", "a+")
-    except OSError as error:
-        raise ValueError(f"workdir {path}: {error.strerror}; give a directory that can be made and written") from None
-
-
-def _lock(file, path: pathlib.Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = " ".join(file.read(200).split()) or "another process"
-        raise ValueError(
-            f"workdir {path} is in use by {holder}; wait until it has ended, or give another --workdir"
-        ) from None
-    except OSError as error:  # a file system without locks
-        logging.warning("%s cannot be locked (%s): start no second process on it", path, error.strerror)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object in a file.
-
-    Raises:
-        ValueError: there is none, or it is too large.
-    """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes, and {_MOST_BYTES} are possible")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(told(error)) from None
-    except RecursionError:
-        raise ValueError("JSON nested too deep") from None
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    return content
-
-
-def _read_pending(path: pathlib.Path) -> Pending | None:
-    """What `Workdir.write_pending` wrote; None where it is damaged, or gone by now."""
-    try:
-        return Pending(**_json(path))
-    except (ValueError, TypeError):
-        return None
-
-
-def _read_evaluation(path: pathlib.Path) -> dict[str, Any] | None:
-    """What `claim` wrote; None where it wrote nothing."""
-    if not path.exists():
-        return None
-    wanted = {"digest": str, "package": str, "format": int, "parts": dict}
-    try:
-        content = _json(path)
-        if not all(isinstance(content.get(name), kind) for name, kind in wanted.items()):
-            raise ValueError(f"{', '.join(wanted)} are wanted")
-    except ValueError as error:
-        raise ValueError(f"{path}: not an evaluation: {error}. Delete it: the next run writes it again") from None
-    return content
-
-
-_TEXTS = ("method", "checkpoint", "stage", "evaluation", "package")
-
-
-def _read_searches(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """What `record_search` wrote; what is damaged is left out, and run again."""
-    if not path.exists():
-        return {}
-    try:
-        content = _json(path)
-    except ValueError as error:
-        logging.warning("%s: %s; its searches are run again, and points that are recorded are kept", path, error)
-        return {}
-    found = {key: about for key, about in content.items() if _is_search(about)}
-    if len(found) < len(content):
-        # Earlier versions wrote no evaluation, and one of them a list.
-        logging.warning("%s: %d entries are of no search and are left out", path, len(content) - len(found))
-    return found
-
-
-def _is_search(about: Any) -> bool:
-    if not isinstance(about, dict) or not all(isinstance(about.get(name), str) for name in _TEXTS):
-        return False
-    if not results.is_number(about.get("seconds")) or not isinstance(about.get("format"), int):
-        return False
-    unmade, unverified = about.get("unmade", []), about.get("unverified", {})
-    texts = [*unmade, *unverified.values()] if isinstance(unmade, list) and isinstance(unverified, dict) else [None]
-    return all(isinstance(text, str) for text in (*texts, about.get("failed", "")))

@@ -85,6 +85,7 @@ def test_names_are_stable():
         "scores",
         "too_long",
         "flops",
+        "revision",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 

@@ -97,6 +97,7 @@ def config(
             "choose_on": "dev",
             "verify": verify,
             "allow_scripts": allow_scripts,
+            "save": {"minutes": 10.0, "keep": 2},  # how often it is kept how far long searches are; see mdl.encoding
             "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own
             "prompts": "",  # text files, separated by commas: a prompt search of them on every checkpoint
             "adapters": "",  # PEFT directories, separated by commas: programs of them on every trained checkpoint

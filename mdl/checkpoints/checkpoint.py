@@ -44,6 +44,7 @@ class Checkpoint:
         tokenizer: text to token ids and back.
         fingerprint: 16 hexadecimal digits that depend on the config, every parameter bit and the tokenizer. A program
             records it, so that it is never decoded with another checkpoint.
+        revision: of a name on the hub: the one that was asked for, or the commit where none was; "" of other sources.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Checkpoint:
     params: Params
     tokenizer: Tokenizer
     fingerprint: str
+    revision: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Source:
         config, tokenizer: of the model.
         stream: path and array of each parameter, one at a time; takes the options of `huggingface.read_params`.
         stored_dtype: gives the type that holds the weights without loss.
+        revision: as for `Checkpoint`.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Source:
     tokenizer: Tokenizer
     stream: Callable[..., Iterator[tuple[Path, jax.Array]]]
     stored_dtype: Callable[[], str]
+    revision: str = ""
 
 
 @contextlib.contextmanager
@@ -92,7 +96,7 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
     if stage is not None and stage not in STAGES:
         raise ValueError(f"stage {stage!r} is unknown; stages: {', '.join(STAGES)}")
     name, path = str(source), pathlib.Path(source).expanduser()
-    own_stage = None
+    own_stage, revision = None, ""
     if name in EMBEDDED:
         directory, own_stage = EMBEDDED[name]
         path, name = _EMBEDDED_DIRECTORY / directory, name.removesuffix("-random")
@@ -101,7 +105,8 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
     elif name and path.exists():
         name = path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
     elif hub.is_name(name) and path.suffix != ".gguf":
-        path, name = hub.fetch(name, weights=stage != "random"), hub.short_name(name)
+        path = hub.fetch(name, weights=stage != "random")
+        name, revision = hub.short_name(name), hub.revision(name, path)
     else:
         raise ValueError(
             f"checkpoint {name!r} is unknown; give one of {', '.join(EMBEDDED)}, a local directory in Hugging Face "
@@ -111,7 +116,7 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
     initialised = False  # whether what is read is random already
     if path.is_dir() and store.is_store(path):
         config, tokenizer, about = store.load_config(path)
-        name, own_stage = about["name"], about["stage"]
+        name, own_stage, revision = about["name"], about["stage"], about.get("revision", "")
         initialised = own_stage == "random"
         stream, dtype = functools.partial(store.stream, path), lambda: about["dtype"]
     elif path.is_dir():
@@ -131,7 +136,7 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
         stream, name = functools.partial(_initialised, config, seed, str(path)), f"{name}-random"
         dtype = lambda: "float32"
         name = name if seed == 0 else f"{name}-seed{seed}"
-    return Source(name, stage, config, tokenizer, stream, dtype)
+    return Source(name, stage, config, tokenizer, stream, dtype, revision)
 
 
 def _initialised(
@@ -185,7 +190,7 @@ def load(
     stream = found.stream(dtype=dtype, place=place, allow_nan=allow_nan)
     arrays, fingerprint = _digested(found.config, found.tokenizer, stream)
     params = huggingface.unflatten(found.config, arrays.items())
-    return Checkpoint(found.name, found.stage, found.config, params, found.tokenizer, fingerprint)
+    return Checkpoint(found.name, found.stage, found.config, params, found.tokenizer, fingerprint, found.revision)
 
 
 def _digested(

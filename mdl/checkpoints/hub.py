@@ -1,4 +1,7 @@
-"""Checkpoints by name: `owner/name` or `owner/name@revision` on the Hugging Face hub, through its local cache."""
+"""Checkpoints by name: `owner/name` or `owner/name@revision` on the Hugging Face hub, through its local cache.
+
+Several revisions, `owner/name@r1,r2`, are a sweep: a checkpoint each.
+"""
 
 import pathlib
 import re
@@ -24,6 +27,27 @@ def is_name(source: str) -> bool:
 def short_name(source: str) -> str:
     """A name that can be part of a file's name: without the owner, the revision behind an @."""
     return source.split("/", 1)[1].replace("/", "-")
+
+
+def revisions(source: str) -> list[str]:
+    """The sources that `owner/name@r1,r2,…` names, one a revision; any other source is itself.
+
+    Raises:
+        ValueError: a revision is empty, or named twice.
+    """
+    repository, _, listed = source.partition("@")
+    if "," not in listed or not is_name(repository):
+        return [source]
+    names = listed.split(",")
+    for name in names:
+        if not is_name(f"{repository}@{name}") or names.count(name) > 1:
+            raise ValueError(f"{source}: revision {name!r} is empty, odd or named twice; give owner/name@r1,r2")
+    return [f"{repository}@{name}" for name in names]
+
+
+def revision(source: str, directory: pathlib.Path) -> str:
+    """The revision that a name asks for; where it asks for none, the commit that `fetch` found."""
+    return source.partition("@")[2] or directory.name
 
 
 def fetch(source: str, weights: bool = True) -> pathlib.Path:

@@ -18,7 +18,7 @@ from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement, flat
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.files import write_then_rename
-from mdl.json_files import OBJECT, Kind, check_fields, is_file_name, one_line, one_of, read_object, shown
+from mdl.json_files import OBJECT, Kind, check_fields, is_file_name, one_line, one_of, read_object, shown, text
 
 _MANIFEST, _PARAMS, _FORMAT = "checkpoint.json", "params", 1
 _FIELDS: Mapping[str, Kind] = {"model": OBJECT, "about": OBJECT}
@@ -27,6 +27,7 @@ _ABOUT: Mapping[str, Kind] = {
     "stage": one_of(*STAGES),
     "dtype": one_of("float32", "bfloat16", "float16"),
 }
+_MAY: Mapping[str, Kind] = {"revision": text()}
 
 
 def is_store(directory: str | os.PathLike) -> bool:
@@ -156,6 +157,7 @@ def load_config(directory: str | os.PathLike) -> tuple[ModelConfig, Tokenizer, d
         absent = [name for name in kinds if name not in fields]
         if absent:
             raise ValueError(f"{path}: the field {prefix}{absent[0]} is missing; convert the checkpoint again")
+    check_fields(manifest["about"], _MAY, str(path), "about.")
     return (
         families.from_huggingface(manifest["model"], str(path)),
         Tokenizer.from_directory(directory),

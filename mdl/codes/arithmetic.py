@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdl import resuming
+
 PRECISION = 20  # bits of a probability
 MOST_BITS = PRECISION + 1  # that a symbol moves on in the stream
 BLOCK = 256
@@ -157,6 +159,7 @@ class Writer:
 
     def __init__(self):
         self._done, self._low, self._range, self._bits = bytearray(), 0, _FULL, 0
+        resuming.born(self)
 
     def __bool__(self) -> bool:
         """Whether anything was written."""

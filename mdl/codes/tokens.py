@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import packing
+from mdl import packing, resuming
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -110,6 +110,7 @@ class Temperature:
     def __init__(self):
         self.value, self.place = 1.0, 0
         self._bits = np.zeros(len(_TEMPERATURES))
+        resuming.born(self)
 
     def observe(self, scores: np.ndarray) -> None:
         """Adds what symbols cost at each temperature: [m, temperatures] log-probabilities."""
@@ -166,15 +167,20 @@ def code(
     else:
         lengths = [max_tokens] * rows
     if isinstance(coder, Meter) and temperature is None:
-        ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
-        coder.add(float(ideal.sum()), float(coded.sum()))
+        if not resuming.passed(coder):
+            with resuming.step(coder):
+                ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
+                coder.add(float(ideal.sum()), float(coded.sum()))
         return [list(sequence) for sequence in sequences]
     run = _Rows(coder, *for_steps(config, params), sequences, lengths, eos, temperature)
     if bos is None:
         run.first(config.vocab_size)
-    run.rest(bos)
-    if temperature is not None:
-        temperature.update()
+    if resuming.passed(coder):  # by an encoder, which knows the sequences
+        return [list(sequence) for sequence in sequences]
+    with resuming.step(coder, temperature):
+        run.rest(bos)
+        if temperature is not None:
+            temperature.update()
     return run.out
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from mdl import batches
+from mdl import batches, resuming
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -140,10 +140,14 @@ def measure(
     given = [sequence.tokens for sequence in sequences]
     ends, size = {"bos": rules.bos, "eos": rules.eos}, learner.config.vocab_size
     tokens.check(given, eos=rules.eos, max_tokens=rules.max_tokens)
-    counts = tokens.arrays(given, **rules.ends)[2]
-    found, there = learner.read_and_update(*rules.arrays(sequences, weight), counts, tokens.reader(size))
-    ideal, coded = tokens.codelengths_of(*found, there, given, size, **ends)
-    coder.add(float(ideal.sum()), float(coded.sum()))
+    if resuming.passed(coder):
+        learner.skip()
+    else:
+        counts = tokens.arrays(given, **rules.ends)[2]
+        with resuming.step(coder, learns=True):
+            found, there = learner.read_and_update(*rules.arrays(sequences, weight), counts, tokens.reader(size))
+            ideal, coded = tokens.codelengths_of(*found, there, given, size, **ends)
+            coder.add(float(ideal.sum()), float(coded.sum()))
     return _code_boundaries(coder, tokenizer, given, sequences, rules)
 
 

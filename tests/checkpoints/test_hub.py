@@ -142,3 +142,18 @@ def test_names_and_revisions_are_fetched_and_what_fails_says_what_to_do(tmp_path
 )
 def test_what_has_the_form_of_a_name(source, expected):
     assert hub.is_name(source) == expected
+
+
+def test_several_revisions_are_a_source_each():
+    assert hub.revisions("owner/name@r1,step-2,refs/pr/3") == [
+        "owner/name@r1",
+        "owner/name@step-2",
+        "owner/name@refs/pr/3",
+    ]
+    for source in ("owner/name@r1", "owner/name", "stories260k", "/some/where,else@x,y", "a,b.gguf"):
+        assert hub.revisions(source) == [source]
+    for source in ("owner/name@r1,", "owner/name@,r1", "owner/name@r1,r1", "owner/name@r 1,r2"):
+        with pytest.raises(ValueError, match="owner/name@r1,r2"):
+            hub.revisions(source)
+    assert hub.revision("owner/name@r1", pathlib.Path("x/snapshots/0123")) == "r1"
+    assert hub.revision("owner/name", pathlib.Path("x/snapshots/0123")) == "0123"

@@ -1,0 +1,284 @@
+"""A run that is killed again and again ends with the results of one that was not.
+
+    python -m benchmarks.kills [--kills=40] [--terminations=20] [--result=benchmarks/results/kills.json]
+
+A small run (embedded checkpoint; data coded and trained on, adapters trained and sent, files verified) is started
+again after each kill until it ends by itself, and then its points and program files are held against those of a run
+that nobody touched. It is killed (SIGKILL, to the process or to the one that verifies) at a moment drawn by chance:
+so many seconds after its start, or just when a checkpoint of its search, a program or a result is being written. Then
+the same with SIGTERM, where it has to end in one line, leave no process, and go on behind the step that it had come to.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from absl import app, flags
+
+from mdl import results, startup
+from mdl.files import write_then_rename
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIG = """
+from configs.base import search
+from configs.stories import get_config as tiny
+def get_config():
+    config = tiny("tiny")
+    config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
+    own = {"batch": 4, "rank": 2, "learning_rate": 5e-3}
+    config.searches = (
+        search("prequential", settings=own, examples=(64, 128), epochs=(0, 2)),
+        search("lora", settings={"rank": 1}, examples=256, batch=4, epochs=(1, 2), widths=(4,), learning_rate=5e-3),
+        search("prequential", verified=False, settings={**own, "replay": 1}, examples=(64,), epochs=(1,)),
+    )
+    config.dev, config.test, config.threads, config.verifiers = 8, 16, 1, 1
+    config.save.minutes = 0.5 / 60
+    return config
+"""
+_LONGEST = 1800.0  # seconds of a process, after which something is wrong
+_LOOK = 0.004  # seconds between two looks at a run
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What was found.
+
+    Attributes:
+        kills, terminations: how many a run was ended by.
+        lost, doubled, differing: points that were not there in the end, were there twice, or were others in length,
+            score or program bytes.
+        redone: the most steps that were taken again after a SIGTERM.
+        untidy: SIGTERMs after which there was more than the one line, another exit code or a process left.
+        moments: how often it was ended at which moment.
+    """
+
+    kills: int = 0
+    terminations: int = 0
+    lost: int = 0
+    doubled: int = 0
+    differing: int = 0
+    redone: int = 0
+    untidy: int = 0
+    moments: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+class Run:
+    """One process of a run, whose records lie in `workdir`."""
+
+    def __init__(self, workdir: pathlib.Path, config: pathlib.Path):
+        self.workdir, self._log = workdir, workdir.with_suffix(".log")
+        command = [sys.executable, "-m", "experiments.stories", f"--workdir={workdir}", f"--config={config}"]
+        with open(self._log, "wb") as log:
+            how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": log}
+            self.process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **how)
+        self.started = time.monotonic()
+
+    def log(self) -> str:
+        """What it said."""
+        return self._log.read_text(errors="replace")
+
+    def until(self, reached: Callable[[], bool]) -> bool:
+        """Waits for a moment; whether it came before the process had ended."""
+        while self.process.poll() is None:
+            if reached():
+                return True
+            if time.monotonic() - self.started > _LONGEST:
+                self.process.kill()
+                raise RuntimeError(f"{self.workdir}: it does not end; see {self._log}")
+            time.sleep(_LOOK)
+        return False
+
+    def children(self) -> list[int]:
+        """The processes that it started."""
+        path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return list(map(int, path.read_text().split())) if path.exists() else []
+
+
+def moment(kind: str, run: Run, random: random.Random, seconds: tuple[float, float]) -> Callable[[], bool]:
+    """A moment at which a run is to be ended.
+
+    Args:
+        kind: "time"; or what is written just then: "checkpoint", "program", "result"; or "worker", which verifies.
+        seconds: between which "time" is drawn.
+    """
+    if kind == "time":
+        at = run.started + random.uniform(*seconds)
+        return lambda: time.monotonic() >= at
+    count = {
+        "checkpoint": lambda: [p.name for p in run.workdir.glob("progress/*/*tmp*")],
+        "program": lambda: [p.name for p in run.workdir.glob("programs/*.program")],
+        "result": lambda: [
+            run.workdir.joinpath("results.jsonl").exists() and (run.workdir / "results.jsonl").stat()[6]
+        ],
+        "worker": lambda: [p.name for p in run.workdir.glob("programs/*.pending.json")] if run.children() else before,
+    }
+    before: list = []
+    before = count[kind]()
+    wanted, seen, later = random.randint(1, 4), [before], [0.0]
+
+    def reached() -> bool:
+        now = count[kind]()
+        if now != seen[-1] and (now or kind != "checkpoint"):
+            seen.append(now)
+            later[0] = time.monotonic() + random.uniform(0.0, 3.0 if kind == "worker" else 0.02)
+        return len(seen) > wanted and time.monotonic() >= later[0]
+
+    return reached
+
+
+def compare(reference: pathlib.Path, workdir: pathlib.Path, outcome: Outcome) -> None:
+    """Adds what is wrong with a run that has ended by itself."""
+    expected, found = ({p.key: p for p in results.read(path / "results.jsonl")} for path in (reference, workdir))
+    lines = collections.Counter(
+        json.loads(line)["key"] for line in (workdir / "results.jsonl").read_text().splitlines()
+    )
+    outcome.doubled += sum(count - 1 for count in lines.values()) + len(set(found) - set(expected))
+    outcome.lost += len(set(expected) - set(found))
+    for key in set(expected) & set(found):
+        outcome.differing += _content(reference, expected[key]) != _content(workdir, found[key])
+
+
+def _content(workdir: pathlib.Path, point: results.Result) -> tuple:
+    """All of a point but when, where and how fast."""
+    same = dataclasses.replace(point, time="", seconds=dict.fromkeys(results.SECONDS), device="")
+    files = [getattr(point, name) for name in ("program", "answers", "scores")]
+    return same, *(hashlib.sha256((workdir / name).read_bytes()).hexdigest() for name in files if name)
+
+
+def ended(run: Run, kind: str, number: int) -> None:
+    """Ends a run by a signal; at "worker" it is the verifying process that is killed, and the run goes on."""
+    children = run.children()
+    if kind == "worker" and number == signal.SIGKILL and children:
+        try:
+            os.kill(children[0], number)
+        except ProcessLookupError:
+            pass
+    else:
+        run.process.send_signal(number)
+        run.process.wait()
+
+
+def campaign(
+    folder: pathlib.Path,
+    config: pathlib.Path,
+    reference: pathlib.Path,
+    number: int,
+    kinds: list[str],
+    seed: int,
+    seconds: tuple[float, float],
+    outcome: Outcome,
+) -> None:
+    """Runs that are ended by a signal, once at each of these kinds of moments, and their comparison.
+
+    Args:
+        number: the signal.
+        seed: of the moments.
+    """
+    draw, waiting, turn = random.Random(seed), list(kinds), 0
+    while waiting:
+        workdir, behind = folder / f"{signal.Signals(number).name}-{turn}", 0
+        turn += 1
+        while True:
+            run = Run(workdir, config)
+            if waiting and run.until(moment(waiting[-1], run, draw, seconds)):
+                kind, children = waiting.pop(), run.children()
+                ended(run, kind, number)
+                outcome.moments[kind] += 1
+                if number == signal.SIGTERM:
+                    outcome.terminations += 1
+                    outcome.untidy += not _tidy(run, children)
+                else:
+                    outcome.kills += 1
+                print(f"{signal.Signals(number).name} {outcome.kills + outcome.terminations}: {kind}", flush=True)
+                if run.process.poll() is None:  # its verifier was killed
+                    run.until(lambda: False)
+            behind = _redone(run, number, behind, outcome)
+            if run.process.returncode == 0:
+                break
+            if run.process.returncode not in (-signal.SIGKILL, 128 + signal.SIGTERM):
+                raise RuntimeError(f"{workdir}: exit code {run.process.returncode}\n{run.log()[-2000:]}")
+        compare(reference, workdir, outcome)
+
+
+def _redone(run: Run, number: int, behind: int, outcome: Outcome) -> int:
+    """Notes the steps that were taken again since the SIGTERM before; returns where the next one has to go on."""
+    goes_on = re.search(r"goes on behind step (\d+)", run.log())
+    if number == signal.SIGTERM and behind and (goes_on or run.process.returncode == 0):
+        outcome.redone = max(outcome.redone, behind - (int(goes_on[1]) if goes_on else 0))
+    stopped = re.search(r"stopped behind step (\d+)", run.log())
+    return int(stopped[1]) if stopped else 0
+
+
+def _tidy(run: Run, children: list[int]) -> bool:
+    """Whether a run that was told to end did so in one line and left nobody behind."""
+    lines = [line for line in run.log().splitlines() if not re.match(r"[IW]\d{4} ", line)]
+    told = [line for line in lines if line == "stopped by SIGTERM: the same command goes on from here"]
+    time.sleep(0.1)
+    alive = [child for child in children if pathlib.Path(f"/proc/{child}").exists()]
+    return run.process.returncode == 128 + signal.SIGTERM and len(told) == 1 and len(lines) == 1 and not alive
+
+
+def measure(
+    folder: pathlib.Path, kills: list[str], terminations: list[str], seed: int, config: str = CONFIG
+) -> Outcome:
+    """Both campaigns.
+
+    Args:
+        folder: where to.
+        kills, terminations: kinds of moments, see `moment`.
+        seed: of the moments.
+        config: source of the run's config.
+    """
+    path, outcome = folder / "config.py", Outcome()
+    path.write_text(config)
+    reference = Run(folder / "reference", path)
+    reference.until(lambda: False)
+    if reference.process.returncode:
+        raise RuntimeError(reference.log()[-2000:])
+    seconds = 0.15 * (time.monotonic() - reference.started), time.monotonic() - reference.started
+    for number, kinds in ((signal.SIGKILL, kills), (signal.SIGTERM, terminations)):
+        campaign(folder, path, reference.workdir, number, kinds, seed, seconds, outcome)
+    return outcome
+
+
+def main(_) -> None:
+    """Measures, prints and records."""
+    own = flags.FLAGS
+    draw = random.Random(own.seed)
+    kinds = ["time", "time", "checkpoint", "program", "result", "worker"]
+    kills = (kinds * -(-own.kills // len(kinds)))[: own.kills]
+    ends = (["time", "time", "checkpoint", "result"] * own.terminations)[: own.terminations]
+    draw.shuffle(kills)
+    draw.shuffle(ends)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = measure(pathlib.Path(folder), kills, ends, own.seed)
+    record = dataclasses.asdict(outcome) | {
+        "moments": dict(sorted(outcome.moments.items())),
+        "seconds": round(time.monotonic() - started),
+        "environment": startup.environment(),
+    }
+    print(json.dumps(record, indent=1))
+    if own.result:
+        write_then_rename(pathlib.Path(own.result), (json.dumps(record, indent=1) + "\n").encode())
+    if outcome.lost or outcome.doubled or outcome.differing or outcome.redone > 1 or outcome.untidy:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("kills", 40, "SIGKILLs.", lower_bound=0)
+    flags.DEFINE_integer("terminations", 20, "SIGTERMs.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of the moments.")
+    flags.DEFINE_string("result", "", "Where the record goes.")
+    app.run(main)
