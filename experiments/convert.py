@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import safetensors
 from absl import app, flags, logging
 
-from mdl import startup
+from mdl import sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
-from mdl.checkpoints import huggingface, sharding, store
+from mdl.checkpoints import huggingface, store
 from mdl.checkpoints.adapters import merge_adapters
 from mdl.json_files import one_line
 from mdl.machine.running import arithmetic, decode

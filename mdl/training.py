@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing
+from mdl import packing, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -50,7 +50,8 @@ def _loss(config: ModelConfig, params: Params, batch: Packed, anew: bool) -> jax
     """Σ weight × loss of a piece [R, T], nats."""
     model = transformer.bind(config, params)
     hidden, _ = model(batch.inputs, batch.positions, remat=anew)
-    return cross_entropy(model.head, hidden, batch.targets, batch.weights)
+    total = lambda matrix, *rows: cross_entropy(model.head._replace(matrix=matrix), *rows)
+    return sharding.by_rows(total, model.head.matrix, hidden, batch.targets, batch.weights, summed=True)
 
 
 def _over_pieces(function: Callable, batch: Packed):
@@ -72,7 +73,7 @@ def _compiled(function: Callable, anew: bool, **how) -> Callable:
     By itself it puts what may run side by side first, and all activations are there at once again.
     """
     options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    late = anew and jax.default_backend() == "cpu"
+    late = anew and sharding.platform() == "cpu"
     return jax.jit(function, compiler_options=options if late else None, **how)
 
 
@@ -82,7 +83,7 @@ def _gradient(config: ModelConfig, anew: bool) -> Callable:
         kind = dtype(params)
         masters = cast(params, jnp.float32)
         slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew) / total)
-        return _over_pieces(lambda piece, _: slope(masters, piece), batch)
+        return sharding.parameters(_over_pieces(lambda piece, _: slope(masters, piece), batch))
 
     return _compiled(gradient, anew)
 
@@ -94,7 +95,7 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
         inputs, targets, weights: as for `Learner.update`.
     """
     batch, anew, _ = packing.pack(config, inputs, targets, weights)
-    return jax.device_get(_gradient(config, anew)(params, _total(weights), batch))
+    return jax.tree.map(sharding.fetch, _gradient(config, anew)(params, _total(weights), batch))
 
 
 @functools.lru_cache(maxsize=32)
@@ -116,15 +117,15 @@ def _update(
         value, gradients = _over_pieces(
             lambda piece, number: slope(trainable, frozen, step, total, piece, number), batch
         )
-        changes, state = optimiser.update(gradients, state, trainable)
-        return optax.apply_updates(trainable, changes), state, value
+        changes, state = optimiser.update(sharding.parameters(gradients), state, trainable)
+        return *sharding.parameters((optax.apply_updates(trainable, changes), state)), value
 
     return _compiled(update, anew, donate_argnums=(0, 2))
 
 
 @functools.lru_cache(maxsize=32)
 def _init(optimiser: optax.GradientTransformation) -> Callable:
-    return jax.jit(optimiser.init)
+    return jax.jit(lambda trainable: sharding.parameters(optimiser.init(trainable)))
 
 
 class Learner:

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import logging
 
-from mdl import startup, tasks
+from mdl import sharding, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.machine.header import Arithmetic
 from mdl.results import NO_MODEL
@@ -72,7 +72,8 @@ class Setup:
         """The checkpoint; None for programs without a model."""
         if self.stage == NO_MODEL:
             return None
-        return checkpoints.load(self.source, stage=self.stage, seed=self.seed, dtype=self.dtype)
+        how = {"dtype": self.dtype, "place": sharding.placement()}
+        return checkpoints.load(self.source, stage=self.stage, seed=self.seed, **how)
 
     @property
     def place(self) -> str:

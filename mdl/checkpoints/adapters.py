@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mdl import sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.checkpoints.transformer import Params
@@ -48,14 +49,15 @@ def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> 
         most = max(config.hidden_size, config.intermediate_size)
         raise ValueError(f"rank={lora.rank}: 1 to {most} is wanted, the model's largest dimension")
     adapted = dataclasses.replace(config, lora=lora)
-    fresh = cast(_fresh(adapted, seed), dtype(params))
+    fresh = cast(_fresh(adapted, seed, sharding.described()), dtype(params))
     return adapted, join(fresh, _with_gaps(transformer.shapes(adapted), params))
 
 
 @functools.lru_cache(maxsize=16)
-def _fresh(config: ModelConfig, seed: int) -> Params:
+def _fresh(config: ModelConfig, seed: int, mesh: str) -> Params:
     """The adapters of a random model: its other weights are never computed, since the compiler drops them."""
-    return jax.jit(lambda: split(transformer.initialise(config, seed))[0])()
+    del mesh  # that they lie on
+    return jax.jit(lambda: sharding.parameters(split(transformer.initialise(config, seed))[0]))()
 
 
 def merge_adapters(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
