@@ -11,9 +11,12 @@ of an hour for 64 layers.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import sys
+from collections import Counter
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: this process computes nothing
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody is there to answer what kind of TPU host this is
@@ -28,11 +31,12 @@ from mdl.checkpoints.config import ModelConfig
 from mdl.files import write_then_rename
 from mdl.measurement import Search, grid
 from mdl.methods.data.prequential import Settings, blocks
+from mdl.methods.parametric import parametric
 from mdl.planning import Plan, Slice
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _STEPS = ("train", "code", "decode")
-_NEW_TOKENS, _LENGTH = 256, 512
+_NEW_TOKENS, _LENGTH, _EXAMPLES = 256, 512, 8192  # where the config does not say
 
 
 def define_flags() -> None:
@@ -84,19 +88,15 @@ def run() -> int:
     print(f"{shape} on {where.name} ({where.count} chips), mesh {layout}", flush=True)
     with sharding.using(layout, devices):
         for name, settings, turns in _wanted():
-            of = lambda config, name=name, settings=settings: planning.plan(
-                _step(name, config, settings), where.devices is not None
-            )
-            if depths:
-                plan = planning.deeper({depth: of(_shallow(model, depth)) for depth in depths}, model.num_layers)
-            else:
-                plan = of(model)
+            plans = {}
+            for depth in depths or [model.num_layers]:
+                own = dataclasses.replace(model, layers=model.layers[:depth])
+                plans[depth] = planning.plan(_step(name, own, settings, model), where.devices is not None)
+            plan = planning.deeper(plans, model.num_layers) if depths else plans[model.num_layers]
             found.append(Found(name, plan, turns))
             print(_told(found[-1], where), flush=True)
     hours = sum(one.turns * one.plan.seconds(where)["step"] for one in found) / 3600
-    print(
-        f"all searches on one checkpoint: {hours:.3g} h x {where.count} chips = {hours * where.count:.3g} chip-hours, at least"
-    )
+    print(f"on one checkpoint: {hours:.3g} h x {where.count} chips = {hours * where.count:.3g} chip-hours, at least")
     if asked.record:
         _record(pathlib.Path(asked.record), shape, layout, where, found, depths)
     missing = [one.step for one in found if not one.plan.fits(where)]
@@ -115,10 +115,6 @@ def _model(shape: str) -> tuple[str, ModelConfig]:
     return pathlib.Path(shape).name, huggingface.load_config(shape)
 
 
-def _shallow(model: ModelConfig, depth: int) -> ModelConfig:
-    return dataclasses.replace(model, layers=model.layers[:depth])
-
-
 def _stand_ins(layout: sharding.Layout):
     """Devices of this host in the place of those that no compiler is here for; nothing is computed on them."""
     import jax
@@ -127,43 +123,54 @@ def _stand_ins(layout: sharding.Layout):
     return jax.devices("cpu")
 
 
-def _prequential() -> tuple[list[Settings], int]:
-    """The settings of the config's prequential searches, one a training mode, and the most examples of any."""
-    asked, found, most = flags.FLAGS, {}, 0
-    for search in (Search(**one) for search in asked.config.searches for one in grid(search.to_dict())):
-        if search.method == "prequential":
-            settings, points = search.parsed()
-            most = max(most, *points.examples)
+def _searches() -> list[tuple[Settings, Any, bool]]:
+    """Each of the config's searches that trains: what it trains as if it were prequential, its points, if it is."""
+    asked, found = flags.FLAGS, []
+    for search in (Search(**one) for given in asked.config.searches for one in grid(given.to_dict())):
+        settings, points = search.parsed()
+        if isinstance(settings, Settings):
             batch, rows = asked.batch or settings.batch, asked.rows or settings.rows
-            found.setdefault(settings.train, dataclasses.replace(settings, batch=batch, rows=rows))
-    default = Settings(batch=asked.batch or 8, rows=asked.rows)
-    modes = [found.get(train, dataclasses.replace(default, train=train)) for train in asked.train]
-    return modes, asked.examples or most or 8
+            points = dataclasses.replace(points, examples=(asked.examples,)) if asked.examples else points
+            found.append((dataclasses.replace(settings, batch=batch, rows=rows), points, True))
+        elif isinstance(points, parametric.Training):
+            train, rank = ("lora" if hasattr(settings, "rank") else "full"), getattr(settings, "rank", 1)
+            found.append((Settings(train=train, rank=rank, batch=asked.batch or points.batch), points, False))
+    return [one for one in found if one[0].train in asked.train]
 
 
 def _wanted() -> list[tuple[str, Settings, int]]:
     """The steps to plan, and how often each is taken: by the encoder, by the decoder of the file, and for answers."""
     asked, config = flags.FLAGS, flags.FLAGS.config
-    modes, examples = _prequential()
-    found = []
-    for settings in modes if "train" in asked.steps else ():
-        found.append((f"train {settings.train}", settings, 2 * -(-examples // settings.batch)))
-    if "code" in asked.steps:
-        ends = blocks(modes[0], (examples,))
-        found.append(("code", modes[0], 2 * (len(ends) - 1) * _length()))
-    if "decode" in asked.steps:
-        answers = config.task.get("max_new_tokens", 0) or _NEW_TOKENS
-        found.append(("decode", modes[0], -(-(config.dev + config.test) // config.batch_size) * answers))
-    return found
+    train, coded, programs, largest = Counter(), 0, 0, {}
+    for settings, points, prequential in _searches():
+        largest.setdefault(settings.train, settings)
+        if prequential:
+            epochs = max(points.epochs) * sum(points.examples) / settings.epoch_batch
+            train[settings.train] += 2 * (math.ceil(max(points.examples) / settings.batch) + math.ceil(epochs))
+            coded += 2 * (len(blocks(settings, points.examples)) - 1) * _length()
+            programs += len(points.examples) * len(points.epochs)
+        else:
+            count = asked.examples or points.examples or _EXAMPLES
+            train[settings.train] += math.ceil(max(points.epochs) * count / settings.batch)
+            programs += len(points.epochs) * len(getattr(points, "widths", (0,)))
+    if not largest:
+        raise ValueError(f"--train={','.join(asked.train)}: no search of this config trains so")
+    any_of = largest.get("lora") or largest["full"]
+    answers = -(-(config.dev + config.test) // config.batch_size) * (
+        config.task.get("max_new_tokens", 0) or _NEW_TOKENS
+    )
+    steps = [("train", f"train {mode}", settings, train[mode]) for mode, settings in largest.items()]
+    steps += [("code", "code", any_of, coded), ("decode", "decode", any_of, programs * answers)]
+    return [(name, settings, turns) for kind, name, settings, turns in steps if kind in asked.steps]
 
 
 def _length() -> int:
     return flags.FLAGS.length or flags.FLAGS.config.max_tokens or _LENGTH
 
 
-def _step(name: str, config: ModelConfig, settings: Settings) -> planning.Step:
+def _step(name: str, config: ModelConfig, settings: Settings, whole: ModelConfig) -> planning.Step:
     if name.startswith("train"):
-        return planning.train(config, settings, _length())
+        return planning.train(config, settings, _length(), whole)
     if name == "code":
         rows = max(settings.rows // settings.batch * settings.batch, settings.batch)
         return planning.code(config, settings, _length(), rows)

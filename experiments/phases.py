@@ -38,23 +38,24 @@ def accelerated() -> bool:
     return asked.stdout.split()[-1] != "cpu"
 
 
-def encode_elsewhere() -> None:
-    """Runs this very command's encoding phase in another process, which ends with this one.
+def elsewhere(phase: str) -> None:
+    """Runs one phase of this very command in another process, which ends with this one.
 
     Raises:
         SystemExit: it failed, and has said why.
         ValueError: it was killed.
     """
-    command = [sys.executable, *sys.orig_argv[1:], "--phase=encode"]
+    command = [sys.executable, *sys.orig_argv[1:], f"--phase={phase}"]
     code = subprocess.run(command, env={**os.environ, _PARENT: str(os.getpid())}).returncode
     if code < 0:
-        raise ValueError(f"the encoding process was ended by signal {-code}; the same command goes on from there")
+        doing = {"encode": "encoding", "verify": "verifying"}[phase]
+        raise ValueError(f"the {doing} process was ended by signal {-code}; the same command goes on from there")
     if code:
         sys.exit(code)
 
 
 def end_with_caller() -> None:
-    """In a process of `encode_elsewhere`: it ends when the one that started it does; elsewhere nothing happens."""
+    """In a process of `elsewhere`: it ends when the one that started it does; elsewhere nothing happens."""
     parent = os.environ.pop(_PARENT, None)
     if parent is not None:
         end_with_parent()

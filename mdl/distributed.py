@@ -4,15 +4,21 @@ JAX's coordination service (`jax.distributed`) carries what is said here: it nee
 hangs in a computation, or is gone, is named by the others instead of waited for.
 """
 
+import contextlib
 import dataclasses
+import io
 import itertools
 import os
+import pathlib
 import re
 import socket
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from absl import logging
 from jax._src import distributed as jax_distributed  # nothing public gives the client of the coordination service
 
@@ -89,6 +95,7 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
             f"--distributed={place}: not all processes came within {timeout} s ({str(error).splitlines()[0]}); "
             "see whether all were started, and reach the coordinator's port"
         ) from None
+    exchange("start", seconds=timeout)
     logging.info("process %d of %d, on %s", jax.process_index(), jax.process_count(), socket.gethostname())
 
 
@@ -200,7 +207,60 @@ def failing(error: BaseException) -> None:
             logging.warning("the others could not be told: %s", lost)
 
 
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that all processes begin and end together; one that fails in it tells the others."""
+    try:
+        yield
+    except BaseException as error:
+        failing(error)
+        raise
+    barrier("end")
+
+
+def check() -> None:
+    """Raises `Missing` where another process has failed; waits for nobody."""
+    if count() > 1:
+        _raise_failures(jax_distributed.global_state.client)
+
+
 def from_first(name: str, give: Callable[[], bytes], seconds: float = _LONGEST) -> bytes:
     """What process 0 has, on all; `give` is called there only. Raises as `exchange` does."""
-    own = give().hex() if writes() else ""
-    return bytes.fromhex(exchange(name, own, seconds)[0])
+    own = give() if writes() else b""
+    size = int(exchange(name, str(len(own)), seconds)[0])
+    if count() == 1 or not size:
+        return own
+    from jax.experimental import multihost_utils  # imported here: where there is one process it is not needed
+
+    given = np.frombuffer(own, np.uint8) if writes() else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8).tobytes()
+
+
+@contextlib.contextmanager
+def directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A directory as process 0 has it: itself there, and a copy elsewhere, which is dropped at the end.
+
+    So all processes find the same things done, and one writes. Logs are not copied.
+    """
+    path = pathlib.Path(path)
+    if count() == 1 or writes():
+        from_first("directory", lambda: _packed(path))
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="mdl-") as copy:
+        packed = from_first("directory", bytes)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(copy, filter="data")
+        yield pathlib.Path(copy)
+
+
+def _packed(path: pathlib.Path) -> bytes:
+    if count() == 1:
+        return b""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for file in sorted(path.rglob("*")) if path.is_dir() else ():
+            kept = file.is_file() and file.relative_to(path).parts[0] != "logs" and not file.name.endswith(".lock")
+            if kept:
+                archive.add(file, str(file.relative_to(path)))
+    return written.getvalue()

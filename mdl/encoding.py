@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import results, scope, startup
+from mdl import distributed, results, scope, startup
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
 from mdl.files import write_then_rename
@@ -155,6 +155,7 @@ class Encoding:
         self.record.record_search(key, about)
 
     def _check(self) -> None:
+        distributed.check()
         if self.pool:
             self.pool.check()
 

@@ -1,5 +1,4 @@
-"""What a step will take on devices that are not here: compiled ahead of time for them, or, for those that no compiler is
-here for, by memory alone.
+"""What a step will take on devices that are not here: compiled ahead of time for them, or by memory alone.
 
 A step's time is a roofline (Williams et al. 2009): the longest of what the arithmetic, the memory and the network take
 by themselves, as if they overlapped wholly. So it is a lower bound, and the utilisation that follows an upper one.
@@ -180,20 +179,22 @@ def adapted(config: ModelConfig, settings: Any) -> ModelConfig:
     return dataclasses.replace(config, lora=Lora(settings.rank, settings.alpha)) if settings.train == "lora" else config
 
 
-def train(config: ModelConfig, settings: Any, length: int) -> Step:
+def train(config: ModelConfig, settings: Any, length: int, whole: ModelConfig | None = None) -> Step:
     """The update step on a batch of examples that are all as long as can be.
 
     Args:
         settings: `train`, `rank`, `alpha`, `batch`, `optimiser`.
         length: tokens of an example.
+        whole: the model that this one is the first layers of: batches are packed as for it.
     """
+    whole = config if whole is None else whole
     config = adapted(config, settings)
     trainable, frozen = split(transformer.shapes(config))
     trainable, frozen = laid(trainable, jnp.float32), laid(frozen, KIND)
     optimiser = training.optimiser(settings.optimiser)
     state = laid(jax.eval_shape(optimiser.init, trainable))
     ones = (np.ones((settings.batch, length), kind) for kind in (np.int32, np.int32, np.float32))
-    batch, anew, _ = packing.pack(config, *ones)
+    batch, anew, _ = packing.pack(whole, *ones)
     count = settings.batch * length
     forward = 2.0 * matrices(config) * count + _attention(config, count, length / 2)
     backward = forward * (1 if settings.train == "lora" else 2)
@@ -268,7 +269,7 @@ class Plan:
         parts: name -> bytes a chip, temporaries among them.
         bytes_per_chip: all of them.
         model, executed: FLOPs, all chips and pieces.
-        accessed, received: bytes a chip of its memory, and from the network, all pieces; None where no compiler said so.
+        accessed, received: bytes a chip of its memory, and from the network, all pieces; None without a compiler.
         compile_s: wall-clock seconds of compiling; None likewise.
         refused: the compiler says that memory does not suffice.
     """
@@ -356,8 +357,8 @@ def deeper(plans: dict[int, Plan], layers: int) -> Plan:
 
 
 _COLLECTIVE = re.compile(
-    r"= (?P<shape>\(?[^=]*?\)?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
-    r"(?P<rest>.*)"
+    r"= (?P<shape>\(?[^=]*?\)?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
+    r"(?:-start)?\((?P<rest>.*)"
 )
 _ARRAY = re.compile(r"(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
 _GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\})")

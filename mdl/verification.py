@@ -19,7 +19,9 @@ from absl import logging
 
 from mdl import sharding, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
+from mdl.json_files import one_line
 from mdl.machine.header import Arithmetic
+from mdl.machine.running import run
 from mdl.results import NO_MODEL
 from mdl.tasks.task import Task
 
@@ -197,6 +199,29 @@ class _Worker:
             self._killed = True
             self._process.kill()
         self._process.wait()
+
+
+class Here:
+    """Runs programs in this process, which encoded none of them, where many processes together are the machine."""
+
+    left = 0
+
+    def submit(self, job: Job, then: Callable[[Verdict], None], failed: Callable[[VerificationError], None]) -> None:
+        """Runs a program file at once, as all other processes do; arguments as for `Verifiers.submit`."""
+        try:
+            verdict = Verdict(**run(**job.arguments()))
+        except ValueError as error:
+            failed(VerificationError(f"verification failed: {one_line(error)}"))
+            return
+        try:
+            then(verdict)
+        except VerificationError as error:
+            failed(error)
+
+    def check(self) -> None:
+        """Nothing runs beside."""
+
+    wait = kill = check
 
 
 class Verifiers:

@@ -230,7 +230,8 @@ def run(
     loaded = None
     if exact is not None:
         startup.start(exact.threads)
-        sharding.start()
+        if not sharding.active():
+            sharding.start()
         loaded = _load(str(checkpoint), stage or None, int(seed), exact.dtype)
     started = time.monotonic()
     decoded = decode(path, loaded)
