@@ -369,6 +369,22 @@ def put(read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...],
     return jax.make_array_from_callback(shape, where, part)
 
 
+def laid(keys: tuple, array: np.ndarray) -> jax.Array:
+    """A host's array, which every process has, on devices by the rules for a path of `jax.tree_util`."""
+    if not active():
+        return jnp.asarray(array)
+    where = NamedSharding(jax.sharding.get_mesh(), by_rules(named(keys), array.shape))
+    return put(array.__getitem__, array.shape, where)
+
+
+def held(tree: Tree) -> Tree:
+    """Parameters, of which those that lie on one device only are spread by the rules."""
+    if not active():
+        return tree
+    each = lambda keys, x: x if len(x.sharding.device_set) > 1 else laid(keys, np.asarray(x))
+    return jax.tree_util.tree_map_with_path(each, tree)
+
+
 def fetch(x: jax.Array) -> np.ndarray:
     """An array on this host, wherever its parts are; every process has to ask."""
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:

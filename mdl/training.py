@@ -156,7 +156,7 @@ class Learner:
         trainable, self.frozen = split(params, trains) if prepare is plain else params
         self.kind = dtype(params) if prepare is plain else np.dtype(kind)
         # Copied, since the step donates it and the checkpoint's own must survive.
-        self.trainable = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable)
+        self.trainable = sharding.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable))
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         self._made_for = config, optimiser, prepare, self.kind
         self.state = _init(optimiser)(self.trainable)
