@@ -31,8 +31,8 @@ from mdl.files import write_then_rename
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = """
-from configs.base import search
-from configs.stories import get_config as tiny
+from experiments.configs.base import search
+from experiments.configs.stories import get_config as tiny
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")

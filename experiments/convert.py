@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import safetensors
 from absl import app, flags, logging
 
-from mdl import exports, startup
+from mdl import exports, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
-from mdl.checkpoints import huggingface, sharding, store
+from mdl.checkpoints import huggingface, store
 from mdl.checkpoints.adapters import merge_adapters
 from mdl.files import write_then_rename
 from mdl.json_files import one_line

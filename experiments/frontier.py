@@ -1,6 +1,9 @@
 """What every task binary does: measure the searches of a config, then report."""
 
+import contextlib
 import dataclasses
+import os
+import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
-from mdl import encoding, measurement, plan, probing, results, startup
+from mdl import distributed, encoding, measurement, plan, probing, results, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
 from mdl.codes import settings as settings_code
@@ -40,6 +43,11 @@ def define_flags(default: str) -> None:
     )
     flags.DEFINE_string(
         "share", "", "The part of one of several workers, such as 2/3, which share --workdir; see experiments.sweep."
+    )
+    flags.DEFINE_string(
+        "distributed",
+        "",
+        "This is one of several processes: auto (TPU pods, Slurm, Kubernetes), or HOST:PORT,PROCESSES,PROCESS.",
     )
     config_flags.DEFINE_config_file("config", default, "A config file, and after a colon its size.", lock_config=True)
 
@@ -73,8 +81,9 @@ def run() -> None:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         asked = flags.FLAGS
         share = plan.Share.parse(asked.share) if asked.share else None
-        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside, share)
-    except (ValueError, OSError) as error:
+        place = distributed.Place.parse(asked.distributed)
+        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside, share, place)
+    except (ValueError, OSError, distributed.Missing) as error:
         text = told(error) if isinstance(error, OSError) else error
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
@@ -91,6 +100,7 @@ def measure(
     phase: str = "all",
     beside: bool | None = None,
     share: plan.Share | None = None,
+    place: distributed.Place | None = None,
 ) -> None:
     """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
 
@@ -103,12 +113,23 @@ def measure(
         beside: verify programs beside the encoder; where None, on a CPU only. Else the whole run's encoding phase is a
             process of its own, and this one never takes hold of a device.
         share: the part of one of several workers, which writes no report; all of it where None.
+        place: among the processes that compute together, which must all run this; process 0 writes. Each phase is then
+            a process of its own on every host, and programs are verified in the second one itself.
     """
     started = time.monotonic()
     phases.end_with_caller()
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     _check_used(config, given or {}, allowed)
+    if place is not None and phase == "all":
+        phases.elsewhere("encode")
+        phases.elsewhere("verify")
+        return
+    if phase != "report":
+        distributed.start(place)
     startup.start(config.threads)
+    layout = sharding.Layout.parse(config.mesh) if config.get("mesh", "") else None
+    if layout is not None:
+        os.environ[sharding.VARIABLE] = str(layout)
     searches = [measurement.Search(**one) for search in _searches(config) for one in measurement.grid(search)]
     probe = _plain(config.probe)
     probe["max_tokens"] = probe.get("max_tokens") or config.get("max_tokens", 0)
@@ -135,29 +156,35 @@ def measure(
         divided = plan.lines(setups, searches, share.workers, verify)
         plan.write(pathlib.Path(workdir), divided)
         shared = {"run": share.run, "only": plan.taken(divided, share.worker)}
-    saving = encoding.Saving(**_plain(config.save)) if "save" in config else encoding.Saving()
-    measured = measurement.Measurement(workdir, allow_scripts=allowed, saving=saving, **shared)
-    record, how = measured.record, (verify, config.choose_on)
+    if "save" in config:
+        shared["saving"] = encoding.Saving(**_plain(config.save))
     if phase == "report":
-        published.publish(record.load(), config.choose_on)
+        published.publish(Workdir(workdir).load(), config.choose_on)
         return
-    accelerated = phase != "encode" and phases.accelerated()
+    accelerated = phase != "encode" and place is None and phases.accelerated()
     apart = phase == "all" and (accelerated if beside is None else not beside)
     if apart:
-        phases.encode_elsewhere()
-    with record.hold():
+        phases.elsewhere("encode")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.together())
+        where = stack.enter_context(distributed.directory(workdir))
+        measured = measurement.Measurement(where, allow_scripts=allowed, **shared)
+        record, how = measured.record, (verify, config.choose_on)
+        stack.enter_context(record.hold())
         if apart or phase == "verify":
             measured.verify(setups, 1 if accelerated else config.verifiers)  # one process at a time has the device
         else:
+            sharding.start()
             if phase == "encode":
                 measured.encode(setups, searches, *how)
             else:
                 measured.measure(setups, searches, config.verifiers, *how)
             probed = [setup for setup in setups if setup.stage != results.NO_MODEL]
             _probe(probed[share.worker - 1 :: share.workers] if share else probed, probe, record)
-        if phase == "all" and share is None:
+        whole = phase == "all" or (distributed.count() > 1 and phase == "verify" and distributed.writes())
+        if whole and share is None:
             published.publish(record, config.choose_on)
-    logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
+        logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
 
 
 def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> None:

@@ -40,16 +40,17 @@ def accelerated() -> bool:
     return asked.stdout.split()[-1] != "cpu"
 
 
-def encode_elsewhere() -> None:
-    """Runs this very command's encoding phase in another process, which ends with this one.
+def elsewhere(phase: str) -> None:
+    """Runs one phase of this very command in another process, which ends with this one.
 
     Raises:
         SystemExit: it failed, and has said why.
         ValueError: it was killed.
     """
-    code = wait(start([sys.executable, *sys.orig_argv[1:], "--phase=encode"]))
+    code = wait(start([sys.executable, *sys.orig_argv[1:], f"--phase={phase}"]))
     if code < 0:
-        raise ValueError(f"the encoding process was ended by signal {-code}; the same command goes on from there")
+        doing = {"encode": "encoding", "verify": "verifying"}[phase]
+        raise ValueError(f"the {doing} process was ended by signal {-code}; the same command goes on from there")
     if code:
         sys.exit(code)
 

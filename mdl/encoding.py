@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import results, scope, startup
+from mdl import distributed, results, scope, startup
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -180,6 +180,7 @@ class Encoding:
         self.record.drop_progress(key)
 
     def _check(self) -> None:
+        distributed.check()
         if self.pool:
             self.pool.check()
 

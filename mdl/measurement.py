@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 from absl import logging
 
-from mdl import results, scope
+from mdl import distributed, results, scope
 from mdl.analysis.frontier import CHOOSE_ON
 from mdl.encoding import Encoding, Saving
 from mdl.machine import programs
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
-from mdl.verification import Setup, Verifiers
+from mdl.verification import Here, Setup, Verifiers
 from mdl.workdir import Workdir
 
 __all__ = ["VERIFY", "Measurement", "Search", "grid"]
@@ -130,8 +130,8 @@ class Measurement:
             _finish(pool, verifiers)
 
     @contextlib.contextmanager
-    def _workers(self) -> Iterator[Verifiers]:
-        pool = Verifiers(self.record.path / "logs")
+    def _workers(self) -> Iterator[Verifiers | Here]:
+        pool = Here() if distributed.count() > 1 else Verifiers(self.record.path / "logs")
         try:
             yield pool
         finally:

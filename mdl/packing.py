@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mdl import sharding
 from mdl.checkpoints.config import ModelConfig
 
 _UNIT = 16  # of lengths
@@ -37,7 +38,7 @@ class Packed(NamedTuple):
 
     def piece(self, number: jax.Array) -> "Packed":
         """One of them, [R, T]; for use inside a traced function."""
-        return Packed(*(x[number] for x in self[:-1]), self.pieces)
+        return Packed(*sharding.rows([x[number] for x in self[:-1]]), self.pieces)
 
 
 def bucket(size: int, unit: int) -> int:
@@ -57,11 +58,13 @@ def _rows(config: ModelConfig, count: int, length: int) -> tuple[int, bool]:
     wide = 10 * config.hidden_size + 5 * config.intermediate_size
     kept, kept_anew = (4 * length * size for size in (config.num_layers * wide, config.num_layers * config.hidden_size))
     most = 31
-    if jax.default_backend() == "cpu":
+    if sharding.platform() == "cpu":
         most = max(round(math.log2(_TOKENS / length)), math.floor(math.log2(_CACHE / kept)), 0)
-    anew = kept > _ACTIVATIONS
-    fitting = max((_ACTIVATIONS // (kept_anew if anew else kept)).bit_length() - 1, 0)
-    return 1 << min(most, fitting, (count - 1).bit_length()), anew
+    room = sharding.activations() or _ACTIVATIONS
+    anew = kept > room
+    fitting = max((room // (kept_anew if anew else kept)).bit_length() - 1, 0)
+    parts = sharding.parts()  # each computes so many
+    return parts << min(most, fitting, (-(-count // parts) - 1).bit_length()), anew
 
 
 def pack(

@@ -14,6 +14,8 @@ import jax
 from absl import logging
 from jax._src import xla_bridge  # nothing public says whether a backend was made
 
+from mdl import sharding
+
 _MOST_TOLD = 16  # differences that an error names
 _THREADS = "NPROC"  # what XLA's CPU client reads when it makes its thread pool
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "constriction", "grain", "numpy")
@@ -99,6 +101,8 @@ def environment() -> dict[str, str]:
         "xla_flags": _flags(first.platform),
         "system": f"{platform.system()} {platform.machine()}",
     }
+    if sharding.active():
+        found["mesh"] = sharding.described()
     if first.platform == "cpu":
         found |= {"cpu": _cpu_model(), "instruction_set": _instruction_set()}
     return found | {name: metadata.version(name) for name in LIBRARIES}

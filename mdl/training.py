@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing, resuming
+from mdl import packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
-from mdl.checkpoints.cross_entropy import read_cross_entropy
+from mdl.checkpoints.cross_entropy import cross_entropy, read_cross_entropy
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.codes import tokens
@@ -50,7 +50,13 @@ def _loss(config: ModelConfig, params: Params, batch: Packed, anew: bool, counts
     """Σ weight × loss of a piece [R, T], nats; and what is read of its scores, as `read_cross_entropy` says."""
     model = transformer.bind(config, params)
     hidden, _ = model(batch.inputs, batch.positions, remat=anew)
-    return read_cross_entropy(model.head, hidden, batch.targets, batch.weights, counts, read)
+    if read is None:
+        total = lambda matrix, *rows: cross_entropy(model.head._replace(matrix=matrix), *rows)
+        rows = hidden, batch.targets, batch.weights
+        return sharding.by_rows(total, model.head.matrix, *rows, summed=True), None
+    both = lambda matrix, *rows: read_cross_entropy(model.head._replace(matrix=matrix), *rows, read)
+    rows = hidden, batch.targets, batch.weights, counts
+    return sharding.by_rows(both, model.head.matrix, *rows, summed=(True, False))
 
 
 def _over_pieces(function: Callable, batch: Packed):
@@ -72,7 +78,7 @@ def _compiled(function: Callable, anew: bool, **how) -> Callable:
     By itself it puts what may run side by side first, and all activations are there at once again.
     """
     options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    late = anew and jax.default_backend() == "cpu"
+    late = anew and sharding.platform() == "cpu"
     return jax.jit(function, compiler_options=options if late else None, **how)
 
 
@@ -82,7 +88,7 @@ def _gradient(config: ModelConfig, anew: bool) -> Callable:
         kind = dtype(params)
         masters = cast(params, jnp.float32)
         slope = jax.grad(lambda masters, piece: _loss(config, cast(masters, kind), piece, anew)[0] / total)
-        return _over_pieces(lambda piece, _: slope(masters, piece), batch)
+        return sharding.parameters(_over_pieces(lambda piece, _: slope(masters, piece), batch))
 
     return _compiled(gradient, anew)
 
@@ -94,7 +100,7 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
         inputs, targets, weights: as for `Learner.update`.
     """
     batch, anew, _ = packing.pack(config, inputs, targets, weights)
-    return jax.device_get(_gradient(config, anew)(params, _total(weights), batch))
+    return jax.tree.map(sharding.fetch, _gradient(config, anew)(params, _total(weights), batch))
 
 
 @functools.lru_cache(maxsize=32)
@@ -127,15 +133,16 @@ def _update(
             return value, placed, gradients
 
         value, found, gradients = _over_pieces(one, batch)
-        changes, state = optimiser.update(gradients, state, trainable)
-        return optax.apply_updates(trainable, changes), state, value, found
+        changes, state = optimiser.update(sharding.parameters(gradients), state, trainable)
+        trainable, state = sharding.parameters((optax.apply_updates(trainable, changes), state))
+        return trainable, state, value, sharding.whole(found)
 
     return _compiled(update, anew, donate_argnums=(0, 2))
 
 
 @functools.lru_cache(maxsize=32)
 def _init(optimiser: optax.GradientTransformation) -> Callable:
-    return jax.jit(optimiser.init)
+    return jax.jit(lambda trainable: sharding.parameters(optimiser.init(trainable)))
 
 
 class Learner:
@@ -166,7 +173,7 @@ class Learner:
         trainable, self.frozen = split(params, trains) if prepare is plain else params
         self.kind = dtype(params) if prepare is plain else np.dtype(kind)
         # Copied, since the step donates it and the checkpoint's own must survive.
-        self.trainable = jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable)
+        self.trainable = sharding.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable))
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         self._made_for = config, optimiser, prepare, self.kind
         self.state = _init(optimiser)(self.trainable)

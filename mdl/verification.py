@@ -19,9 +19,11 @@ from typing import Any
 
 from absl import logging
 
-from mdl import startup, tasks
+from mdl import sharding, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
+from mdl.json_files import one_line
 from mdl.machine.header import Arithmetic
+from mdl.machine.running import run
 from mdl.results import NO_MODEL
 from mdl.tasks.task import Task
 
@@ -74,7 +76,8 @@ class Setup:
         """The checkpoint; None for programs without a model."""
         if self.stage == NO_MODEL:
             return None
-        return checkpoints.load(self.source, stage=self.stage, seed=self.seed, dtype=self.dtype)
+        how = {"dtype": self.dtype, "place": sharding.placement()}
+        return checkpoints.load(self.source, stage=self.stage, seed=self.seed, **how)
 
     @property
     def place(self) -> str:
@@ -200,6 +203,29 @@ class _Worker:
             self._killed = True
             self._process.kill()
         self._process.wait()
+
+
+class Here:
+    """Runs programs in this process, which encoded none of them, where many processes together are the machine."""
+
+    left = 0
+
+    def submit(self, job: Job, then: Callable[[Verdict], None], failed: Callable[[VerificationError], None]) -> None:
+        """Runs a program file at once, as all other processes do; arguments as for `Verifiers.submit`."""
+        try:
+            verdict = Verdict(**run(**job.arguments()))
+        except ValueError as error:
+            failed(VerificationError(f"verification failed: {one_line(error)}"))
+            return
+        try:
+            then(verdict)
+        except VerificationError as error:
+            failed(error)
+
+    def check(self) -> None:
+        """Nothing runs beside."""
+
+    wait = kill = check
 
 
 class Verifiers:

@@ -152,8 +152,8 @@ def test_a_share_that_is_none_is_told(text):
 
 
 CONFIG = """
-from configs.base import search
-from configs.stories import get_config as tiny
+from experiments.configs.base import search
+from experiments.configs.stories import get_config as tiny
 def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")

@@ -60,6 +60,7 @@ def config(
     probe=None,
     allow_scripts=True,
     verify="all",
+    mesh="",
 ):
     """A whole config: a task on checkpoints, searched.
 
@@ -80,6 +81,8 @@ def config(
         verify: "all": every program is written, decoded and scored. "frontier": every point is estimated, by parallel
             passes and without a file, and then only those programs are written, decoded and scored that are on their
             checkpoint's frontier on `choose_on`, or within their interval of it; the other points stay `estimated`.
+        mesh: devices along data, fsdp and tensor, "1,8,1", or JSON of a `mdl.sharding.Layout` with rules of its own;
+            one device where empty.
     """
     return ConfigDict(
         {
@@ -90,6 +93,7 @@ def config(
             "test": test,
             "batch_size": batch_size,
             "threads": threads,
+            "mesh": mesh,
             "verifiers": verifiers,
             "max_tokens": max_tokens,
             "source": "",

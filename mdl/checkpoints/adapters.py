@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mdl import sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.checkpoints.transformer import Params
@@ -48,14 +49,15 @@ def add_adapters(config: ModelConfig, params: Params, lora: Lora, seed: int) -> 
         most = max(config.hidden_size, config.intermediate_size)
         raise ValueError(f"rank={lora.rank}: 1 to {most} is wanted, the model's largest dimension")
     adapted = dataclasses.replace(config, lora=lora)
-    fresh = cast(_fresh(adapted, seed), dtype(params))
+    fresh = cast(_fresh(adapted, seed, sharding.described()), dtype(params))
     return adapted, join(fresh, _with_gaps(transformer.shapes(adapted), params))
 
 
 @functools.lru_cache(maxsize=16)
-def _fresh(config: ModelConfig, seed: int) -> Params:
-    """The adapters of a random model."""
-    layers = transformer.initialise_layers(config, seed, lambda layer: split(layer)[0])
+def _fresh(config: ModelConfig, seed: int, mesh: str) -> Params:
+    """The adapters of a random model, laid out on a mesh."""
+    del mesh  # that they lie on
+    layers = transformer.initialise_layers(config, seed, lambda layer: sharding.parameters(split(layer)[0]))
     return {**split(transformer.shapes(config))[0], "layers": dict(enumerate(layers))}
 
 

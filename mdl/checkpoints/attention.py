@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
+from mdl import sharding
 from mdl.checkpoints import attention_kernels
 from mdl.checkpoints.cross_entropy import soft_capped
 
@@ -33,7 +34,7 @@ def kernels_of(platform: str):
 
 def platform() -> str:
     """Whose kernels are traced."""
-    return _platform.get() or jax.default_backend()
+    return _platform.get() or sharding.platform()
 
 
 def attend(

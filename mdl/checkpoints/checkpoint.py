@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdl import sharding
 from mdl.checkpoints import families, gguf, gguf_file, hub, huggingface, store, transformer
 from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement
@@ -150,16 +151,22 @@ def _initialised(
 ) -> Iterator[tuple[Path, jax.Array]]:
     """Random weights, as a loader would read them."""
     del allow_nan
-    size = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(transformer.shapes(config)))
+    each = 4 if place is None else jnp.dtype(dtype).itemsize / jax.process_count()
+    size = int(each * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(transformer.shapes(config))))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
         raise ValueError(
             f"{source}: random weights of {size >> 30:,} GiB are more than this machine's memory, {memory >> 30:,} GiB"
         )
-    for path, array in huggingface.flat(transformer.initialise(config, seed)):
-        if not skip(path):
-            array = array.astype(dtype)
-            yield path, array if place is None else jax.device_put(array, place(path, array.shape))
+    for path, leaf in huggingface.flat(transformer.draws(config)):
+        if skip(path):
+            continue
+        where = None if place is None else place(path, leaf.shape)
+        if isinstance(leaf, transformer.Draw):
+            leaf = leaf(seed, where)
+        elif where is not None:
+            leaf = sharding.put(np.asarray(leaf).__getitem__, leaf.shape, where)
+        yield path, leaf.astype(dtype)
 
 
 @_uncollected()
@@ -180,7 +187,7 @@ def load(
             converted checkpoint's own; else "posttrained" where the tokenizer has a chat template, or "pretrained".
         seed: of the random initialisation.
         dtype: type of the parameters.
-        place: path and shape of a parameter to its sharding (`sharding.all_devices`); the default device where absent.
+        place: path and shape of a parameter to its sharding (`sharding.placement`); the default device where absent.
         allow_nan: accept weights that are not finite.
 
     Raises:
@@ -211,6 +218,8 @@ def _digested(
             while len(updates) < len(parts) and parts[len(updates)][1] in arrays:
                 name, ready = parts[len(updates)]
                 updates.append(thread.submit(_update, digest, name, arrays[ready]))
+                if jax.process_count() > 1:  # processes gather the same arrays in the same order
+                    updates[-1].result()
     for update in updates:
         update.result()  # raises what it raised
     return arrays, digest.result().hexdigest()[:16]
@@ -236,6 +245,6 @@ def _config_digest(config: ModelConfig, tokenizer: Tokenizer) -> "hashlib._Hash"
 
 
 def _update(digest: Future, name: str, array: jax.Array) -> None:
-    stored = np.asarray(array)
+    stored = sharding.fetch(array)
     digest.result().update(f"{name} {stored.dtype} {stored.shape}".encode())
     digest.result().update(np.ascontiguousarray(stored).view(np.uint8))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from mdl import sharding
 from mdl.checkpoints import copying, families, safetensors_file, transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -77,14 +78,18 @@ def read_params(
         for tensor in wanted:
             if all(map(skip, tensor.paths)):
                 continue
-            array, pieces = read(tensor.name), []
-            for piece in tensor.split(array):
-                pieces.append(memory.empty(piece.shape, jnp.dtype(dtype)))
-                if not copying.copy(piece, pieces[-1], workers, allow_nan):
+            array = read(tensor.name)
+
+            def copied(part: np.ndarray, name: str = tensor.name) -> np.ndarray:
+                target = memory.empty(part.shape, jnp.dtype(dtype))
+                if not copying.copy(part, target, workers, allow_nan):
                     raise ValueError(
-                        f"{source}: {tensor.name} has weights that are not finite; "
+                        f"{source}: {name} has weights that are not finite; "
                         "copy or download it again, or pass allow_nan=True"
                     )
+                return target
+
+            pieces = list(tensor.split(array))
             tied = tensor.paths[0] == ("embed_tokens",) and config.tie_embeddings and head in stored
             if tied and not np.array_equal(read(head), array, equal_nan=allow_nan):
                 raise ValueError(
@@ -92,8 +97,11 @@ def read_params(
                     "false in config.json to use both, or remove the tensor that is not meant"
                 )
             for path, piece in zip(tensor.paths, pieces, strict=True):
-                where = None if place is None else place(path, piece.shape)
-                yield path, jax.device_put(piece, where, may_alias=True)  # nothing else writes to `piece`
+                if place is None:
+                    yield path, jax.device_put(copied(piece), may_alias=True)  # nothing else writes to it
+                else:  # only the parts that this process's devices have are read
+                    part = lambda index, piece=piece: copied(piece[index])
+                    yield path, sharding.put(part, piece.shape, place(path, piece.shape))
 
 
 def flat(params: Params) -> Iterator[tuple[Path, Any]]:

@@ -6,6 +6,7 @@ H head.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mdl import sharding
 from mdl.checkpoints import attention
 from mdl.checkpoints.attention import attend, read_and_write
 from mdl.checkpoints.config import Layer, ModelConfig, Rope
@@ -23,6 +25,37 @@ Params = dict[str, Any]  # nested dictionary of arrays: a pytree that flattens f
 # A layer: keys [B, K, H, S] and values [B, K, S, H], laid out as they are multiplied. A layer with a window has no more
 # slots than that: position p lies in slot p mod S.
 Cache = list[tuple[jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """A random matrix that is not drawn yet.
+
+    Attributes:
+        init: (key, shape, dtype, sharding or None) -> array.
+        number: of the draw; the key is a seed's, folded with it.
+        shape: of the matrix.
+    """
+
+    init: Callable
+    number: int
+    shape: tuple[int, ...]
+
+    def __call__(self, seed: int, where: jax.sharding.Sharding | None = None) -> jax.Array:
+        """The matrix, float32, drawn where it is to lie: the same bits wherever."""
+        return self.init(jax.random.fold_in(jax.random.key(seed), self.number), self.shape, jnp.float32, where)
+
+
+def _normal(deviation: float) -> Callable:
+    def init(key, shape, dtype, where=None):
+        # Scaled by itself: fused with the draw, the last bits would differ.
+        return sharding.drawn(jax.random.normal, key, shape, dtype, where) * jnp.array(deviation, dtype)
+
+    return init
+
+
+def _matrix(key: jax.Array | int, init: Callable, *shape: int) -> jax.Array | Draw:
+    return Draw(init, key, shape) if isinstance(key, int) else init(key, shape, jnp.float32)
 
 
 class LoraParam(nnx.Param):
@@ -44,8 +77,8 @@ class Linear(nnx.Module):
         bias: bool = False,
         deviation: float | None = None,
     ):
-        init = jax.nn.initializers.normal(config.initializer_range if deviation is None else deviation)
-        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs), jnp.float32))
+        init = _normal(config.initializer_range if deviation is None else deviation)
+        self.kernel = nnx.Param(_matrix(rngs.params(), init, inputs, outputs))
         if bias:
             self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
         self.has_bias = bias
@@ -53,7 +86,7 @@ class Linear(nnx.Module):
         if config.lora is not None:
             self.scale = config.lora.alpha / config.lora.rank
             bound = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-            self.lora_a = LoraParam(bound(rngs.lora(), (inputs, config.lora.rank), jnp.float32))
+            self.lora_a = LoraParam(_matrix(rngs.lora(), bound, inputs, config.lora.rank))
             self.lora_b = LoraParam(jnp.zeros((config.lora.rank, outputs), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -146,10 +179,17 @@ class Attention(nnx.Module):
             q, k = rotate(q, positions, layer.rope), rotate(k, positions, layer.rope)
         how = {"scale": config.attention_scale, "window": layer.window, "softcap": config.attention_softcap}
         if cache is None:
-            out = attend(q, k, v, positions, **how)
+            local = functools.partial(attend, **how)
+            out = sharding.by_rows_and_heads(local, q, k, v, positions, heads=(2, 2, 2, None), out=2)
         else:
-            out, cache = read_and_write(q, k, v, positions, last, cache, **how)
+            local = functools.partial(_read_and_write, **how)
+            places, kept = (2, 2, 2, None, None, 1, 1), (2, (1, 1))
+            out, cache = sharding.by_rows_and_heads(local, q, k, v, positions, last, *cache, heads=places, out=kept)
         return self.o_proj(out.reshape(*x.shape[:2], -1)), cache
+
+
+def _read_and_write(q, k, v, positions, last, keys, values, **how):
+    return read_and_write(q, k, v, positions, last, (keys, values), **how)
 
 
 _ACTIVATIONS = {
@@ -215,16 +255,15 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
-        init = jax.nn.initializers.normal(config.initializer_range)
+        init = _normal(config.initializer_range)
         shape = (config.vocab_size, config.hidden_size)
-        self.embed_tokens = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.embed_tokens = nnx.Param(_matrix(rngs.params(), init, *shape))
         if config.learned_positions:
-            positions = (config.max_length, config.hidden_size)
-            self.embed_positions = nnx.Param(init(rngs.params(), positions, jnp.float32))
+            self.embed_positions = nnx.Param(_matrix(rngs.params(), init, config.max_length, config.hidden_size))
         self.layers = nnx.List([Block(config, layer, rngs) for layer in config.layers])
         self.norm = Norm(config.hidden_size, config)
         if not config.tie_embeddings:
-            self.lm_head = nnx.Param(init(rngs.params(), shape[::-1], jnp.float32))
+            self.lm_head = nnx.Param(_matrix(rngs.params(), init, *shape[::-1]))
 
     def __call__(self, tokens, positions=None, cache=None, last=None, remat=False):
         """Runs the layers.
@@ -249,12 +288,14 @@ class Transformer(nnx.Module):
             x *= jnp.asarray(self.config.embed_scale, x.dtype)
         if self.config.learned_positions:
             x += self.embed_positions[...][positions]
+        x = sharding.rows(x)
         caches = []
         for i, block in enumerate(self.layers):
             graph, state = nnx.split(block)
             run = functools.partial(_run_block, graph, attention.platform())
             run = jax.checkpoint(run) if remat else run
             x, layer = run(state, x, positions, last, None if cache is None else cache[i])
+            x = sharding.rows(x)
             caches.append(layer)
         return self.norm(x), None if cache is None else caches
 
@@ -272,11 +313,13 @@ class Transformer(nnx.Module):
 def empty_cache(config: ModelConfig, batch: int, slots: int, dtype=jnp.float32) -> Cache:
     """A cache of zeros for `batch` rows of up to `slots` tokens."""
     heads, size = config.num_kv_heads, config.head_dim
-    cache = []
-    for layer in config.layers:
-        own = _slots(layer, slots)
-        cache.append((jnp.zeros((batch, heads, size, own), dtype), jnp.zeros((batch, heads, own, size), dtype)))
-    return cache
+
+    def zeros():
+        own = [_slots(layer, slots) for layer in config.layers]
+        none = lambda *shape: jnp.zeros((batch, heads, *shape), dtype)
+        return [(none(size, count), none(count, size)) for count in own]
+
+    return sharding.made(zeros, sharding.cache)
 
 
 def grow_cache(config: ModelConfig, cache: Cache, slots: int) -> Cache:
@@ -286,11 +329,23 @@ def grow_cache(config: ModelConfig, cache: Cache, slots: int) -> Cache:
         more = (0, _slots(layer, slots) - k.shape[-1])
         none = (0, 0)
         grown.append((jnp.pad(k, (none, none, none, more)), jnp.pad(v, (none, none, more, none))))
-    return grown
+    return sharding.cache(grown)
 
 
 def _slots(layer: Layer, slots: int) -> int:
     return slots if layer.window is None else min(slots, layer.window)
+
+
+class _Numbers:
+    """Stands for `nnx.Rngs` where matrices are drawn later: numbers in the place of its keys."""
+
+    def __init__(self):
+        self._count = itertools.count()
+
+    def params(self) -> int:
+        return next(self._count)
+
+    lora = params
 
 
 class _OneKey:
@@ -331,7 +386,12 @@ def initialise(config: ModelConfig, seed: int) -> Params:
 
     Not compiled as a whole: that takes ten times as long, and fusion would change the last bits.
     """
-    return nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(seed))))
+    return jax.tree.map(lambda leaf: leaf(seed) if isinstance(leaf, Draw) else leaf, draws(config))
+
+
+def draws(config: ModelConfig) -> Params:
+    """The same with a `Draw` in the place of each matrix, for those that do not fit in one memory."""
+    return nnx.to_pure_dict(nnx.state(Transformer(config, _Numbers())))
 
 
 def initialise_layers(config: ModelConfig, seed: int, keep: Callable[[Params], Params]) -> list[Params]:

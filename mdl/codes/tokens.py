@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import packing, resuming
+from mdl import packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -51,7 +51,7 @@ def _loop(config: ModelConfig, calibrated: bool) -> Callable:
             t, cache, tokens, left, state, symbols, coded, units, scores = carry
             hidden, cache = model(tokens[:, None], jnp.full((rows, 1), position + t), cache)
             logits = model.logits(hidden[:, 0])
-            tables = arithmetic.tables(logits / temperature if calibrated else logits)
+            tables = sharding.whole(arithmetic.tables(logits / temperature if calibrated else logits))
 
             def row(i, carry):
                 state, new, own = carry
@@ -79,7 +79,8 @@ def _loop(config: ModelConfig, calibrated: bool) -> Callable:
         scores = jnp.zeros((*shape, len(_TEMPERATURES)) if calibrated else shape)
         start = (jnp.int32(0), cache, tokens, left, state, none, jnp.zeros(shape, bool), units, scores)
         going = lambda carry: (carry[0] < steps) & (carry[3] > 0).any()
-        return jax.lax.while_loop(going, step, start)[1:]
+        cache, *found = jax.lax.while_loop(going, step, start)[1:]
+        return sharding.cache(cache), *sharding.whole(found)
 
     return loop
 
@@ -302,7 +303,7 @@ class _Rows:
 @jax.jit
 def _take(cache, places):
     """The rows of a cache at these places."""
-    return jax.tree.map(lambda x: x[places], cache)
+    return sharding.cache(jax.tree.map(lambda x: x[places], cache))
 
 
 def arrays(
@@ -354,11 +355,14 @@ def _score(config: ModelConfig) -> Callable:
         def piece(i, found):
             one = packed.piece(i)
             hidden, _ = model(one.inputs, one.positions)
-            own = per_position(model.head, hidden, one.weights > 0, reader(config.vocab_size), one.targets)
+            scored = lambda matrix, hidden, counts, targets: per_position(
+                model.head._replace(matrix=matrix), hidden, counts, reader(config.vocab_size), targets
+            )
+            own = sharding.by_rows(scored, model.head.matrix, hidden, one.weights > 0, one.targets)
             return jax.tree.map(lambda x, y: x.at[i].set(y), found, own)
 
         zeros = jnp.zeros(packed.inputs.shape)
-        return jax.lax.fori_loop(0, packed.pieces, piece, (zeros, zeros))
+        return sharding.whole(jax.lax.fori_loop(0, packed.pieces, piece, (zeros, zeros)))
 
     return score
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdl import sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -229,7 +230,7 @@ def _grown(config: ModelConfig, cache: Cache, slots: int) -> Cache:
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(cache: Cache, rows: Cache, places: jax.Array) -> Cache:
     """A cache with these rows [b] of another at places [b]; those behind the end are left out."""
-    return jax.tree.map(lambda x, y: x.at[places].set(y, mode="drop"), cache, rows)
+    return sharding.cache(jax.tree.map(lambda x, y: x.at[places].set(y, mode="drop"), cache, rows))
 
 
 def run_prefix(config: ModelConfig, params: Params, prefix: Sequence[int]) -> tuple[int, Cache]:
@@ -260,7 +261,7 @@ def _new_text(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> str:
 def spread(config: ModelConfig, cache: Cache, rows: int, slots: int) -> Cache:
     """A copy of a one-row cache for every row, with room for more slots."""
     grown = transformer.grow_cache(config, cache, slots)
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), grown)
+    return sharding.cache(jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), grown))
 
 
 def _best(logits: jax.Array) -> jax.Array:
@@ -308,7 +309,7 @@ def _extend(config: ModelConfig, sampling: Sampling | None):
         hidden, cache = model(tokens, positions, cache, last)
         rows = jnp.arange(tokens.shape[0])
         logits = model.logits(hidden[rows, last])
-        return cache, _choose(sampling, logits, draws, positions[rows, last] + 1)
+        return sharding.cache(cache), sharding.whole(_choose(sampling, logits, draws, positions[rows, last] + 1))
 
     return extend
 
@@ -339,6 +340,6 @@ def _decode(config: ModelConfig, sampling: Sampling | None):
         new = jnp.full((token.shape[0], _CHUNK), ends[0], jnp.int32)
         state = (jnp.int32(0), cache, token, position, finished, new)
         _, cache, token, position, _, new = jax.lax.while_loop(going, step, state)
-        return cache, token, position, new
+        return sharding.cache(cache), *sharding.whole((token, position, new))
 
     return decode

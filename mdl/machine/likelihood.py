@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdl import sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -164,7 +165,7 @@ def _score(config: ModelConfig, kept: bool = False) -> Callable:
         hidden, cache = model(tokens, positions, cache, last)
         hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B, M, D]
         scores = jnp.take_along_axis(jax.nn.log_softmax(model.logits(hidden)), targets, axis=-1)
-        return scores, cache if kept else None
+        return sharding.whole(scores), sharding.cache(cache) if kept else None
 
     return score
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import startup
+from mdl import sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder
@@ -192,7 +192,7 @@ def _load(*named: Any) -> Checkpoint:
     if named not in _loaded:
         _loaded.clear()
         name, stage, seed, dtype = named
-        _loaded[named] = checkpoints.load(name, stage=stage, seed=seed, dtype=dtype)
+        _loaded[named] = checkpoints.load(name, stage=stage, seed=seed, dtype=dtype, place=sharding.placement())
     return _loaded[named]
 
 
@@ -230,6 +230,8 @@ def run(
     loaded = None
     if exact is not None:
         startup.start(exact.threads)
+        if not sharding.active():
+            sharding.start()
         loaded = _load(str(checkpoint), stage or None, int(seed), exact.dtype)
     started = time.monotonic()
     decoded = decode(path, loaded)

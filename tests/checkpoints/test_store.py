@@ -140,7 +140,7 @@ def test_a_folder_of_any_name_gives_one_that_files_can_have(tmp_path, stories):
 SPLIT = """
 import sys, jax, numpy as np
 from mdl.checkpoints import load, transformer
-from mdl.checkpoints.sharding import all_devices
+from mdl.sharding import all_devices
 assert jax.device_count() == 4
 logits = []
 for source in sys.argv[1:]:

@@ -112,7 +112,7 @@ class _PhaseOne:
     def adapted(self, scalars: np.ndarray) -> Adapted:
         """The model that scalars, [blocks, layers], make."""
         learner = self.run.learner
-        mixed = cast(_mixed_once(jnp.asarray(scalars), self.begin, self.changes), learner.kind)
+        mixed = cast(_mixed_once(np.asarray(scalars, np.float32), self.begin, self.changes), learner.kind)
         return Adapted(learner.config, join(finite(mixed), learner.frozen))
 
 

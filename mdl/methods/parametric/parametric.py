@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdl import training
+from mdl import sharding, training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
@@ -132,13 +132,14 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
         if not trains(path):
             out.append(before)
             continue
-        origin = np.asarray(before.astype(jnp.float32))
+        origin = sharding.fetch(before.astype(jnp.float32))
         moved = None
         if now is not None:
-            moved = tensors.quantise(np.asarray(now) - origin, settings.width, settings.entropy)
+            moved = tensors.quantise(sharding.fetch(now) - origin, settings.width, settings.entropy)
         kind = known.setdefault(path[-1].key, tensors.Frequencies()) if settings.entropy else None
         step, integers = tensors.code(coder, moved, before.shape, settings.width, kind)
-        out.append(finite(cast(jnp.asarray(origin + tensors.dequantise(step, integers)), before.dtype)))
+        found = sharding.laid(path, origin + tensors.dequantise(step, integers))
+        out.append(finite(cast(found, before.dtype)))
     return jax.tree_util.tree_unflatten(tree, out)
 
 

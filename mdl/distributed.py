@@ -1,0 +1,266 @@
+"""Several processes, one computation: how they find each other, wait for each other, and agree.
+
+JAX's coordination service (`jax.distributed`) carries what is said here: it needs no device, so that a process that
+hangs in a computation, or is gone, is named by the others instead of waited for.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+import pathlib
+import re
+import socket
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from absl import logging
+from jax._src import distributed as jax_distributed  # nothing public gives the client of the coordination service
+
+VARIABLE = "MDL_DISTRIBUTED"  # what the processes that a run starts read their place from
+AUTO = "auto"
+_PORT = "8476"  # open in Google Cloud's TPU networks; JAX's own, 8482, is not
+_PORT_VARIABLE = "JAX_COORDINATOR_PORT"
+_COLD_START = 1800  # seconds until all processes must be there: images are pulled, nodes boot
+_LONGEST = 900  # seconds that others may need to come to a barrier, unless said otherwise
+_PREFIX = "mdl"
+_MULTISLICE = "MEGASCALE_"  # variables of TPU jobs that span slices
+_counts: dict[str, itertools.count] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a process is among all.
+
+    Attributes:
+        coordinator: "host:port" of process 0, which the others reach; None for what JAX finds: TPU pods, Slurm,
+            Kubernetes, Open MPI.
+        processes: how many there are.
+        process: which one this is, from 0.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Place | None":
+        """From "auto", or "host:port,PROCESSES,PROCESS"; None from nothing.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if text in ("", AUTO):
+            return cls() if text else None
+        match = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", text)
+        if match is None or int(match[3]) >= int(match[2]):
+            raise ValueError(
+                f"--distributed={text}: auto, or HOST:PORT,PROCESSES,PROCESS is wanted, such as 10.0.0.2:{_PORT},4,0"
+            )
+        return cls(match[1], int(match[2]), int(match[3]))
+
+    def __str__(self) -> str:
+        return AUTO if self.coordinator is None else f"{self.coordinator},{self.processes},{self.process}"
+
+
+def start(place: Place | None, timeout: int = _COLD_START) -> None:
+    """Joins the other processes; call it before anything is computed. Without a place nothing happens.
+
+    Args:
+        timeout: seconds until all have to be there.
+
+    Raises:
+        ValueError: JAX finds no cluster, or not all processes came.
+    """
+    if place is None:
+        return
+    _drop_stale()
+    os.environ.setdefault(_PORT_VARIABLE, _PORT)
+    os.environ[VARIABLE] = str(place)
+    if "cpu" in (jax.config.jax_platforms or "cpu"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(place.coordinator, place.processes, place.process, initialization_timeout=timeout)
+    except ValueError as error:
+        raise ValueError(
+            f"--distributed={place}: no cluster was found here ({error}); give HOST:PORT,PROCESSES,PROCESS"
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            f"--distributed={place}: not all processes came within {timeout} s ({str(error).splitlines()[0]}); "
+            "see whether all were started, and reach the coordinator's port"
+        ) from None
+    exchange("start", seconds=timeout)
+    logging.info("process %d of %d, on %s", jax.process_index(), jax.process_count(), socket.gethostname())
+
+
+def _drop_stale() -> None:
+    """Forgets variables of a multi-slice job that this is not: what a preempted job left behind hangs the next one."""
+    slices = os.environ.get(f"{_MULTISLICE}NUM_SLICES", "1")
+    stale = [name for name in os.environ if name.startswith(_MULTISLICE)]
+    if stale and slices in ("", "0", "1"):
+        logging.warning("%s: this job has one slice, so they are stale and dropped", ", ".join(sorted(stale)))
+        for name in stale:
+            del os.environ[name]
+
+
+def count() -> int:
+    """How many processes there are; takes hold of no device where there is one."""
+    return jax_distributed.global_state.num_processes or 1
+
+
+def number() -> int:
+    """Which one this is."""
+    return jax_distributed.global_state.process_id or 0
+
+
+def writes() -> bool:
+    """Whether this process is the one that writes files."""
+    return number() == 0
+
+
+class Missing(RuntimeError):
+    """A process did not come, or failed: the others end, and say which."""
+
+
+def exchange(name: str, text: str = "", seconds: float = _LONGEST) -> list[str]:
+    """Waits until all processes have come here, and returns what each said, in their order.
+
+    Args:
+        name: of the place in the program; a process that fails elsewhere is named by its failure.
+        text: what this one says.
+        seconds: that the others may take.
+
+    Raises:
+        Missing: a process is not here in time, or has failed.
+    """
+    if count() == 1:
+        return [text]
+    client = jax_distributed.global_state.client
+    turn = next(_counts.setdefault(name, itertools.count()))
+    key = f"{_PREFIX}/{name}/{turn}"
+    client.key_value_set(f"{key}/{number()}", f"{socket.gethostname()}\n{text}")
+    deadline, found = time.monotonic() + seconds, {}
+    while len(found) < count():
+        _raise_failures(client)
+        left = deadline - time.monotonic()
+        absent = next(i for i in range(count()) if i not in found)
+        if left <= 0:
+            missing = [i for i in range(count()) if i not in found and not _said(client, key, i, found)]
+            if not missing:
+                break
+            told = ", ".join(f"{i} ({_host(client, i)})" for i in missing)
+            raise Missing(f"{name}: process {told} did not come within {seconds:.0f} s; see its log")
+        try:
+            found[absent] = client.blocking_key_value_get(f"{key}/{absent}", int(1000 * min(left, 1.0)) + 1)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise Missing(f"{name}: the coordinator does not answer ({str(error).splitlines()[0]})") from None
+    return [found[i].partition("\n")[2] for i in range(count())]
+
+
+def _said(client, key: str, process: int, found: dict[int, str]) -> bool:
+    try:
+        found[process] = client.key_value_try_get(f"{key}/{process}")
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _host(client, process: int) -> str:
+    """The host of a process, as far as it is known."""
+    try:
+        return client.key_value_try_get(f"{_PREFIX}/start/0/{process}").partition("\n")[0]
+    except jax.errors.JaxRuntimeError:
+        return "of an unknown host"
+
+
+def _raise_failures(client) -> None:
+    told = [text for _, text in client.key_value_dir_get(f"{_PREFIX}-failed/")]
+    if told:
+        raise Missing("; ".join(sorted(told)))
+
+
+def barrier(name: str, seconds: float = _LONGEST) -> None:
+    """Waits for all processes; raises as `exchange` does."""
+    exchange(name, "", seconds)
+
+
+def agreed(name: str, own: bool, seconds: float = _LONGEST) -> bool:
+    """Whether any process says so: all stop where one is told to. Raises as `exchange` does."""
+    return "1" in exchange(name, "1" if own else "", seconds)
+
+
+def failing(error: BaseException) -> None:
+    """Tells the others why this process ends, so that they end too at the next place where they wait."""
+    if count() > 1 and not isinstance(error, Missing):
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        text = f"process {number()} ({socket.gethostname()}) failed: {why}"
+        try:
+            jax_distributed.global_state.client.key_value_set(f"{_PREFIX}-failed/{number()}", text[:1000])
+        except jax.errors.JaxRuntimeError as lost:
+            logging.warning("the others could not be told: %s", lost)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that all processes begin and end together; one that fails in it tells the others."""
+    try:
+        yield
+    except BaseException as error:
+        failing(error)
+        raise
+    barrier("end")
+
+
+def check() -> None:
+    """Raises `Missing` where another process has failed; waits for nobody."""
+    if count() > 1:
+        _raise_failures(jax_distributed.global_state.client)
+
+
+def from_first(name: str, give: Callable[[], bytes], seconds: float = _LONGEST) -> bytes:
+    """What process 0 has, on all; `give` is called there only. Raises as `exchange` does."""
+    own = give() if writes() else b""
+    size = int(exchange(name, str(len(own)), seconds)[0])
+    if count() == 1 or not size:
+        return own
+    from jax.experimental import multihost_utils  # imported here: where there is one process it is not needed
+
+    given = np.frombuffer(own, np.uint8) if writes() else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8).tobytes()
+
+
+@contextlib.contextmanager
+def directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A directory as process 0 has it: itself there, and a copy elsewhere, which is dropped at the end.
+
+    So all processes find the same things done, and one writes. Logs are not copied.
+    """
+    path = pathlib.Path(path)
+    if count() == 1 or writes():
+        from_first("directory", lambda: _packed(path))
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="mdl-") as copy:
+        packed = from_first("directory", bytes)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(copy, filter="data")
+        yield pathlib.Path(copy)
+
+
+def _packed(path: pathlib.Path) -> bytes:
+    if count() == 1:
+        return b""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for file in sorted(path.rglob("*")) if path.is_dir() else ():
+            kept = file.is_file() and file.relative_to(path).parts[0] != "logs" and not file.name.endswith(".lock")
+            if kept:
+                archive.add(file, str(file.relative_to(path)))
+    return written.getvalue()

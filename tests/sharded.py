@@ -1,0 +1,92 @@
+"""What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py LAYOUT …`.
+
+A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+
+import jax
+from absl import logging
+
+from mdl import distributed, sharding, tasks, training
+from mdl.checkpoints import load
+from mdl.codes import Decoder, Encoder, tokens
+from mdl.machine.generation import generate
+from mdl.machine.likelihood import log_likelihoods
+from mdl.methods import METHODS
+from mdl.methods.data import blockwise, combined, prequential
+
+_RATES = {"lora": 1e-3, "full": 1e-4}
+_FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
+PROGRAMS = {
+    "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((8,), (1,), max_tokens=64)),
+    "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=64)),
+    "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=64)),
+    "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=64)),
+}
+
+
+def measure(programs: bool) -> dict:
+    """Losses, codelengths in bits, answers and programs under the layout in use."""
+    stories, task = load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
+    random = load("stories260k", stage="random", seed=3, place=sharding.placement())
+    found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
+    sequences = [training.tokenise(stories.tokenizer, e.prompt, e.completion, 64) for e in task.train[:8]]
+    ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 64}
+    batch = training.arrays(sequences, prompt_weight=0.3, **ends)
+    ids = [sequence.tokens for sequence in sequences]
+    for train, rate in _RATES.items():
+        settings = prequential.Settings(train=train, learning_rate=rate)
+        learner = training.learner(stories.config, stories.params, settings)
+        found[f"{train} losses"] = [float(learner.update(*batch)) for _ in range(3)]
+        found[f"{train} codelengths"] = tokens.codelengths(learner.config, learner.params, ids, **ends)[0].tolist()
+        leaf = jax.tree.leaves(learner.trainable)[0]
+        found[f"{train} on a device"] = leaf.addressable_shards[0].data.size / leaf.size
+        coder = Encoder()
+        tokens.code(coder, learner.config, learner.params, ids, rows=8, **ends)
+        found[f"{train} coded"] = [coder.bits]
+        decoder = Decoder(coder.finish())
+        assert tokens.code(decoder, learner.config, learner.params, None, rows=8, **ends) == ids
+    model = stories.config, stories.params
+    prompts = [[stories.tokenizer.bos_id, *own[: 4 + i]] for i, own in enumerate(ids)]
+    found["greedy"] = generate(*model, stories.tokenizer, prompts, max_new_tokens=24)
+    found["likelihoods"] = log_likelihoods(*model, [(own[:6], own[6:12]) for own in ids]).tolist()
+    for name, (method, settings, search) in PROGRAMS.items() if programs else ():
+        own = METHODS[method].Settings(**settings)
+        digests = []
+        for encoded in METHODS[method].encode(Encoder(), stories, task, own, search):
+            digest = encoded.adapted.digest()
+            assert METHODS[method].decode(Decoder(encoded.program.stream), stories).digest() == digest, name
+            digests.append(hashlib.sha256(encoded.program.data).hexdigest() + digest)
+        assert digests
+        found[f"program {name}"] = digests
+        found[f"bits {name}"] = [encoded.program.ideal_bits]
+    return found
+
+
+def main() -> None:
+    """Measures each layout; `--programs` writes and decodes programs as well."""
+    cache = os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    distributed.start(distributed.Place.parse(os.environ.get("MDL_DISTRIBUTED", "")))
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    for text in arguments:
+        layout = sharding.Layout.parse(text)
+        if layout == sharding.Layout():
+            found = measure("--programs" in sys.argv)
+        else:
+            with sharding.using(layout):
+                found = measure("--programs" in sys.argv)
+        print(json.dumps(found), flush=True)
+        jax.clear_caches()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Processes that wait for each other: with a time limit, naming who is missing."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from mdl import distributed
+from mdl.distributed import Place
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_RUN = """
+import os, pathlib, sys, time
+from mdl import distributed
+os.environ["MEGASCALE_COORDINATOR_ADDRESS"] = "10.0.0.1:8080"
+distributed.start(distributed.Place.parse(sys.argv[1]), timeout=120)
+me = distributed.number()
+assert "MEGASCALE_COORDINATOR_ADDRESS" not in os.environ
+assert distributed.exchange("names", f"p{me}") == ["p0", "p1"]
+assert distributed.agreed("stop", me == 1) and not distributed.agreed("stop", False)
+own = pathlib.Path(sys.argv[2]) if me == 0 else pathlib.Path(sys.argv[2]) / "not there"
+with distributed.directory(own) as path:
+    assert (path / "programs" / "a").read_bytes() == b"x" * 5_000_000
+    (path / f"by-{me}").write_text("")
+try:
+    if me == 0:
+        with distributed.together():
+            distributed.barrier("work", 2.0)
+    else:
+        time.sleep(4)
+except distributed.Missing as error:
+    print("missing:", error, flush=True)
+try:
+    with distributed.together():
+        if me == 1:
+            raise ValueError("no room")
+        while True:
+            distributed.check()
+            time.sleep(0.05)
+except distributed.Missing as error:
+    print("failed:", error, flush=True)
+except ValueError:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "text, place",
+    [
+        ("", None),
+        ("auto", Place()),
+        ("10.0.0.2:8476,4,3", Place("10.0.0.2:8476", 4, 3)),
+    ],
+)
+def test_a_place_is_read(text, place):
+    assert Place.parse(text) == place
+    assert place is None or str(place) == text
+
+
+@pytest.mark.parametrize("text", ["10.0.0.2,4,3", "10.0.0.2:8476", "10.0.0.2:8476,4,4", "a:1,b,c", "automatic"])
+def test_a_place_that_makes_no_sense_is_one_line(text):
+    with pytest.raises(ValueError, match=f"--distributed={text}: auto, or HOST:PORT,PROCESSES,PROCESS is wanted"):
+        Place.parse(text)
+
+
+def test_one_process_waits_for_nobody(tmp_path):
+    assert distributed.exchange("alone", "text") == ["text"]
+    assert distributed.agreed("alone", True) and distributed.writes() and distributed.count() == 1
+    assert distributed.from_first("alone", lambda: b"bytes") == b"bytes"
+    with distributed.directory(tmp_path) as path, distributed.together():
+        assert path == tmp_path
+
+
+def test_variables_of_a_job_over_slices_stay(monkeypatch):
+    monkeypatch.setenv("MEGASCALE_NUM_SLICES", "2")
+    distributed._drop_stale()
+    assert os.environ["MEGASCALE_NUM_SLICES"] == "2"
+    monkeypatch.setenv("MEGASCALE_NUM_SLICES", "1")
+    distributed._drop_stale()
+    assert "MEGASCALE_NUM_SLICES" not in os.environ
+
+
+def test_who_is_missing_and_who_failed_is_named(tmp_path):
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "a").write_bytes(b"x" * 5_000_000)
+    (tmp_path / "logs").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RUN, f"127.0.0.1:{port},2,{process}", str(tmp_path)],
+            env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for process in (0, 1)
+    ]  # fmt: skip
+    (out, errors), (_, others) = (process.communicate(timeout=300) for process in started)
+    host = socket.gethostname()
+    assert f"missing: work: process 1 ({host}) did not come within 2 s; see its log" in out, (
+        errors[-2000:] + others[-2000:]
+    )
+    assert f"failed: process 1 ({host}) failed: ValueError: no room" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["by-0", "logs", "programs"]

@@ -1,0 +1,131 @@
+"""Layouts of devices change where things are computed, and nothing else."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from mdl import sharding
+from mdl.sharding import Layout
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+LAYOUTS = ("1,1,1", "8,1,1", "1,8,1", "2,2,2")
+
+
+def _start(*arguments: str, devices: int = 8, **variables: str) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    own = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": str(_ROOT),
+        "NPROC": "2",
+        "JAX_PLATFORMS": "cpu",
+        **variables,
+    }
+    command = [sys.executable, str(_ROOT / "tests" / "sharded.py"), *arguments]
+    return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(process: subprocess.Popen) -> tuple[list[dict], str]:
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-3000:]
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")], errors
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[dict[str, dict], str]:
+    """What each layout of 8 devices gives, and the log."""
+    found, log = _finish(_start(*LAYOUTS, "--programs"))
+    return dict(zip(LAYOUTS, found, strict=True)), log
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_a_layout_changes_no_loss_no_codelength_and_no_answer(measured, layout):
+    one, several = measured[0]["1,1,1"], measured[0][layout]
+    assert several.keys() == one.keys()
+    for name, value in one.items():
+        if name.split()[-1] in ("losses", "codelengths", "coded", "likelihoods") or name.startswith("bits"):
+            np.testing.assert_allclose(several[name], value, rtol=1e-4, err_msg=name)
+    assert several["greedy"] == one["greedy"] and all(one["greedy"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_a_checkpoint_is_the_same_wherever_it_lies(measured, layout):
+    for name in ("fingerprint", "random"):
+        assert measured[0][layout][name] == measured[0]["1,1,1"][name]
+
+
+def test_what_is_trained_is_split(measured):
+    share = {layout: found["full on a device"] for layout, found in measured[0].items()}
+    assert share == {"1,1,1": 1.0, "8,1,1": 1.0, "1,8,1": 1 / 8, "2,2,2": 1 / 4}
+
+
+def test_what_does_not_divide_is_replicated_and_told_once(measured):
+    lines = [line for line in measured[1].splitlines() if "does not divide" in line]
+    assert any("mlp.gate_proj.kernel: dimension 1 has 172, which tensor (8)" in line for line in lines) or lines
+    assert len(lines) == len({line.split("] ")[-1] for line in lines})
+
+
+def test_two_processes_write_the_program_of_one(measured):
+    """2 x 4 devices over loopback against 1 x 8: one layout, the same bytes, whatever the number of processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        _start("1,8,1", "--programs", devices=4, MDL_DISTRIBUTED=f"127.0.0.1:{port},2,{process}") for process in (0, 1)
+    ]
+    (first, _), (second, _) = map(_finish, started)
+    assert first == second
+    alone = measured[0]["1,8,1"]
+    for name, value in alone.items():
+        if name.startswith("program"):
+            assert [text[:64] for text in first[0][name]] == [text[:64] for text in value], name
+    for name in ("fingerprint", "random", "greedy"):
+        assert first[0][name] == alone[name]
+    for name in ("lora losses", "full codelengths"):
+        np.testing.assert_allclose(first[0][name], alone[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["8", "8,1", "a,b,c", "0,1,1", '{"data": 2, "axes": 3}', '{"rules": [["x", ["model"]]]}']
+)
+def test_a_mesh_that_makes_no_sense_is_one_line(text):
+    with pytest.raises(ValueError, match="mesh|the rule for 'x' names 'model'") as error:
+        Layout.parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_layout_is_read_as_it_is_written():
+    rules = ((r"router\.kernel", (("data", "fsdp"), None)),)
+    for layout in (Layout(), Layout(2, 4, 1), Layout(1, 8, 1, activations=1 << 32, rules=rules)):
+        assert Layout.parse(str(layout)) == layout
+    assert str(Layout(2, 4, 1)) == "2,4,1"
+
+
+def test_a_mesh_of_other_devices_is_refused():
+    with pytest.raises(ValueError, match=r"mesh 2,4,1 has 8 devices, and there are 1; give numbers"):
+        sharding.mesh(Layout(2, 4, 1), jax.devices()[:1])
+
+
+def test_rules_go_by_the_end_of_a_name():
+    with sharding.using(Layout(rules=(("norm.weight", ("tensor",)),)), jax.devices()[:1]):
+        spec = sharding.by_rules
+        assert spec("0.mu.layers.3.self_attn.q_proj.kernel", (64, 64)) == PartitionSpec("fsdp", "tensor")
+        assert spec("layers.3.mlp.down_proj.kernel", (64, 64)) == PartitionSpec("tensor", "fsdp")
+        assert spec("layers.3.mlp.down_proj.lora_b", (2, 64)) == PartitionSpec(None, "fsdp")
+        assert spec("norm.weight", (64,)) == PartitionSpec("tensor")  # a layout's own
+        assert spec("step", ()) == PartitionSpec() == spec("layers.3.other", (64,))
+
+
+def test_without_a_layout_nothing_is_laid_out():
+    tree = {"embed_tokens": np.zeros((4, 4))}
+    assert not sharding.active() and sharding.placement() is None and sharding.parts() == 1
+    for function in (sharding.parameters, sharding.rows, sharding.cache, sharding.whole):
+        assert function(tree) is tree
