@@ -32,6 +32,10 @@ METHODS = (  # the order is part of the format: append only
     "combined",
     "blockwise",
     "script",
+    "places",
+    "sparse",
+    "subspace",
+    "seeds",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"
