@@ -32,4 +32,4 @@ def test_positions_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="5 positions among 4 places"):
         positions.code(Encoder(), np.arange(5), 5, 4)
     with pytest.raises(ValueError, match="beyond the last of 500 places"):
-        positions.code(Decoder(b"\xff" * 8), None, 2, 500)
+        positions.code(Encoder(), np.array([3, 505]), 2, 500)

@@ -59,8 +59,8 @@ CASES = {
     "places": ("places", {"place": "gains"}, places.Search(**FEW, widths=(1, 3))),
     "soft prompt": ("places", {"place": "soft", "length": 2}, places.Search(**FEW, widths=(2,), tune=0)),
     "sparse": ("sparse", {"numbers": 40, "seed": 3}, sparse.Search(**FEW, widths=(1, 4), tune=0)),
-    "sparse chosen": ("sparse", {"at": "chosen", "leaves": "mlp"}, sparse.Search(**FEW, widths=(3,), rounds=2)),
-    "subspace": ("subspace", {"rank": 1, "numbers": 32}, subspace.Search(**FEW, widths=(2, 4), tune=0)),
+    "sparse chosen": ("sparse", {"at": "chosen", "leaves": "mlp"}, sparse.Search(**FEW, widths=(3,))),
+    "subspace": ("subspace", {"over": "attention", "numbers": 32}, subspace.Search(**FEW, widths=(2, 4), tune=0)),
     "seeds": ("seeds", {"levels": 2}, seeds.Search(8, steps=(1, 4), batch=4, max_tokens=127, tries=2)),
     "combined": (
         "combined",

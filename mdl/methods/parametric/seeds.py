@@ -32,7 +32,7 @@ from mdl.precision import dtype
 from mdl.training import Learner
 
 unmade = parametric.unmade
-_MOST_STEPS, _MOST_MEMBERS = 1 << 20, 1 << 16
+_MOST_STEPS, _MOST_MEMBERS, _LEAST_ROOM = 1 << 20, 1 << 16, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +101,13 @@ def _noise(signs: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _sum(shape, length, offset, key, members, distances):
+def _sum(shape, length, offset, key, count, members, distances):
     """All steps of one slot, added up in order; products with signs are exact, so every device gets the same.
 
     Args:
         shape: of the slot.
         length: signs of a perturbation of all slots, of which the slot's begin at `offset`.
+        count: how many steps there are, of the members and distances given.
     """
 
     def add(step, by):
@@ -114,14 +115,17 @@ def _sum(shape, length, offset, key, members, distances):
         signs = jax.lax.dynamic_slice(own, (offset,), (sum(shape),))
         return by + distances[step] * _noise(signs, shape)
 
-    return jax.lax.fori_loop(0, len(members), add, jnp.zeros(shape))
+    return jax.lax.fori_loop(0, count, add, jnp.zeros(shape))
 
 
 def model(start: slots.Start, settings: Settings, path: Path) -> Adapted:
     """The model that a path leads to, leaf by leaf."""
     key, offsets = draws.key(settings.seed), np.cumsum([0, *_sizes(start.slots)])
-    members, distances = jnp.asarray(path.members, jnp.uint32), jnp.asarray(path.distances(settings.reach))
-    by = lambda number, slot: _sum(slot.shape, int(offsets[-1]), offsets[number], key, members, distances)
+    count = len(path.members)
+    room = (0, max(_LEAST_ROOM, 1 << (count - 1).bit_length() if count else 0) - count)  # few sizes are compiled
+    members, distances = np.pad(path.members.astype(np.uint32), room), np.pad(path.distances(settings.reach), room)
+    steps = key, np.int32(count), members, distances
+    by = lambda number, slot: _sum(slot.shape, int(offsets[-1]), np.int32(offsets[number]), *steps)
     return Adapted(start.config, slots.settled(start, by), start.before)
 
 

@@ -117,6 +117,8 @@ def encode(coder, checkpoint, task, settings, search):
     start = slots.begin(checkpoint, settings.leaves)
     total = _total(start, settings)
     chosen = settings.at == "chosen"
+    if chosen:
+        settings = dataclasses.replace(settings, seed=0)  # nothing is drawn
     places = (
         choose(checkpoint, task, settings, search) if chosen else draws.distinct(settings.seed, settings.numbers, total)
     )
