@@ -238,5 +238,6 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = overrides.resolved(sys.argv[1:], str(_DEFAULT))
     define_flags()
     app.run(main)

@@ -74,6 +74,7 @@ def methods():
     """Every method on the embedded checkpoints: `make frontier`. 2 CPU cores: 15 minutes."""
     full = {"train": "full", "prompt_weight": 30}
     sent = {"batch": 8, "examples": 1024}
+    few = {"batch": 16, "examples": 512, "epochs": (6,)}
     after = ("posttrained",)
     return config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number"},
@@ -165,6 +166,17 @@ def methods():
             ),
             search("lm_head", stages=after, **sent, epochs=(6,), widths=(2, 4, 16), learning_rate=3e-3),
             search("full", stages=("random", "pretrained"), **sent, epochs=(6,), widths=(2, 4, 16), learning_rate=2e-3),
+            search("places", stages=after, settings={"place": "gains"}, **few, learning_rate=1e-1, widths=(1, 3)),
+            search("sparse", stages=after, settings={"numbers": 256}, **few, learning_rate=1.0, widths=(1,)),
+            search("sparse", stages=after, settings={"at": "chosen"}, **few, learning_rate=1.0, widths=(3,)),
+            search("subspace", stages=after, settings={"numbers": 256}, **few, learning_rate=1.0, widths=(2,)),
+            search(
+                "seeds",
+                stages=after,
+                settings={"over": "gains", "levels": 4, "reach": 0.2},
+                examples=512,
+                steps=(32, 128),
+            ),
         ),
         dev=128,
         test=512,

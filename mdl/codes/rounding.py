@@ -4,6 +4,7 @@ An integer's length is what `tensors.Frequencies` would code it in if it knew th
 tensor's magnitudes make the cost of any step a matter of a few sums.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -32,8 +33,21 @@ def bit_length(magnitude: np.ndarray) -> np.ndarray:
     return np.where(magnitude > 0, np.frexp(magnitude.astype(np.float64))[1], 0)
 
 
-def choose(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
-    """Step and integers of least squared error + λ · bits.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Grid:
+    """A step, and the least magnitude in steps that goes to each integer from 1 on, [levels]."""
+
+    step: float
+    edges: np.ndarray
+
+    def integers(self, values: np.ndarray) -> np.ndarray:
+        """The int32 integers of values of any shape."""
+        magnitudes = np.searchsorted(self.step * self.edges, np.abs(values), side="right").astype(np.int32)
+        return np.where(values < 0, -magnitudes, magnitudes)
+
+
+def grid(values: np.ndarray, width: int) -> Grid | None:
+    """The grid of least squared error + λ · bits.
 
     λ is what a bit is worth at the step s of least squared error. There one more bit a value divides the error D of a
     value by four, so that λ = -dD/dR = 2 ln 2 · D. D is s²/12 where s is small; where most values round to zero the
@@ -44,21 +58,26 @@ def choose(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
         width: bits an integer, 2 … 8.
 
     Returns:
-        A step of `steps`, and int32 integers; 0 and zeros where no integer is left.
+        A grid with a step of `steps`; None where all is zero.
     """
     magnitudes, largest = np.abs(values), levels(width)
     tensor = _Sorted(magnitudes[magnitudes > 0], magnitudes.size)
-    nothing = 0.0, np.zeros(values.shape, np.int32)
     if not tensor.nonzero:
-        return nothing
+        return None
     nearest = np.arange(largest) + 0.5
     end = steps.index(tensor.magnitudes[-1] / largest)
     error, best = min((tensor.bins(steps.step(k), nearest)[1], k) for k in _near(end, range(1, -8 * _OCTAVES, -2)))
     price = 2 * math.log(2) * min(steps.step(best) ** 2 / 12, error / tensor.nonzero)
     found = [tensor.cheapest(steps.step(k), nearest, price) for k in _near(best, _AROUND)]
     _, step, edges = min(found, key=lambda each: each[0])
-    integers = np.searchsorted(step * edges, magnitudes, side="right").astype(np.int32)
-    return (step, np.where(values < 0, -integers, integers)) if integers.any() else nothing
+    return Grid(step, edges)
+
+
+def choose(values: np.ndarray, width: int) -> tuple[float, np.ndarray]:
+    """Step and int32 integers of the `grid` of these values; 0 and zeros where no integer is left."""
+    found = grid(values, width)
+    integers = np.zeros(values.shape, np.int32) if found is None else found.integers(values)
+    return (found.step, integers) if integers.any() else (0.0, integers)
 
 
 def _near(index: int, distances: range) -> list[int]:

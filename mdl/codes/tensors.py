@@ -122,11 +122,11 @@ class Frequencies:
                 raise ValueError(f"step={step}: none for {width} bits and entropy coding; `quantise` finds one")
             distance = 2 * away if away >= 0 else -2 * away - 1
             kind = np.array([1 + distance.bit_length() if step else 0])
-        kind = int(_code_blocks(coder, kind, 1, distances)[0])
+        kind = int(code_blocks(coder, kind, 1, distances)[0])
         if kind == 0:
             return 0.0
         low = max(kind - 2, 0)
-        rest = _code_uniform(coder, None if step is None else np.array([distance & ((1 << low) - 1)]), 1, low)
+        rest = code_uniform(coder, None if step is None else np.array([distance & ((1 << low) - 1)]), 1, low)
         distance = int(rest[0]) | (1 << low if kind > 1 else 0)
         index = before + (distance // 2 if distance % 2 == 0 else -(distance + 1) // 2)
         step = steps.step(index, fine)
@@ -142,25 +142,23 @@ class Frequencies:
         lengths = self._lengths.setdefault(width, np.full(width, 0.5))
         seconds = self._next.setdefault(width, np.full((width, 2), 0.5))
         magnitude = None if integers is None else np.abs(integers.astype(np.int64))
-        size = _code_blocks(coder, None if magnitude is None else bit_length(magnitude), count, lengths)
+        size = code_blocks(coder, None if magnitude is None else bit_length(magnitude), count, lengths)
         out = (size > 0).astype(np.int64)
         for length in range(2, width):  # the bit after the leading one, learned; those after it, uniform
             where = np.flatnonzero(size == length)
             if len(where):
                 low = length - 2
                 given = None if magnitude is None else magnitude[where]
-                second = _code_blocks(coder, None if given is None else (given >> low) & 1, len(where), seconds[length])
-                rest = _code_uniform(coder, None if given is None else given & ((1 << low) - 1), len(where), low)
+                second = code_blocks(coder, None if given is None else (given >> low) & 1, len(where), seconds[length])
+                rest = code_uniform(coder, None if given is None else given & ((1 << low) - 1), len(where), low)
                 out[where] = (1 << (length - 1)) | (second << low) | rest
         where = np.flatnonzero(size > 0)
-        signs = _code_uniform(
-            coder, None if integers is None else (integers[where] < 0).astype(np.int64), len(where), 1
-        )
+        signs = code_uniform(coder, None if integers is None else (integers[where] < 0).astype(np.int64), len(where), 1)
         out[where] *= 1 - 2 * signs
         return out.astype(np.int32)
 
 
-def _code_blocks(coder: Coder, symbols: np.ndarray | None, count: int, counts: np.ndarray) -> np.ndarray:
+def code_blocks(coder: Coder, symbols: np.ndarray | None, count: int, counts: np.ndarray) -> np.ndarray:
     """Codes symbols in blocks under the frequencies before each block, which are updated in place."""
     out, start = np.zeros(count, np.int64), 0
     while start < count:
@@ -174,13 +172,13 @@ def _code_blocks(coder: Coder, symbols: np.ndarray | None, count: int, counts: n
     return out
 
 
-def _code_uniform(coder: Coder, symbols: np.ndarray | None, count: int, bits: int) -> np.ndarray:
+def code_uniform(coder: Coder, symbols: np.ndarray | None, count: int, bits: int) -> np.ndarray:
     """Codes symbols of so many bits each, all equally likely."""
     if bits == 0 or count == 0:
         return np.zeros(count, np.int64)
     if bits > 16:
-        high = _code_uniform(coder, None if symbols is None else symbols >> 16, count, bits - 16)
-        return high << 16 | _code_uniform(coder, None if symbols is None else symbols & 0xFFFF, count, 16)
+        high = code_uniform(coder, None if symbols is None else symbols >> 16, count, bits - 16)
+        return high << 16 | code_uniform(coder, None if symbols is None else symbols & 0xFFFF, count, 16)
     return np.asarray(coder.uniforms(1 << bits, count, symbols), np.int64)
 
 
@@ -213,7 +211,7 @@ def code(
     integers = None if tensor is None else tensor[1].reshape(-1)
     if known is None:
         shifted = None if integers is None else integers.astype(np.int64) + largest
-        read = _code_uniform(coder, shifted, count, width) - largest
+        read = code_uniform(coder, shifted, count, width) - largest
         if np.any(read > largest):
             raise ValueError(f"an integer does not fit {width} bits: the program is damaged")
     else:

@@ -33,6 +33,10 @@ METHODS = (  # the order is part of the format: append only
     "blockwise",
     "script",
     "adapter",
+    "places",
+    "sparse",
+    "subspace",
+    "seeds",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

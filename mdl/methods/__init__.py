@@ -3,7 +3,7 @@
 from mdl.methods import script
 from mdl.methods.data import blockwise, combined, prequential
 from mdl.methods.method import Adapted, Encoded, Method
-from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora
+from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
 from mdl.methods.prompts import icl, prompt, urial, zero_shot
 
 METHODS: dict[str, Method] = {
@@ -20,6 +20,10 @@ METHODS: dict[str, Method] = {
     "blockwise": blockwise,
     "script": script,
     "adapter": adapter,
+    "places": places,
+    "sparse": sparse,
+    "subspace": subspace,
+    "seeds": seeds,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

@@ -39,6 +39,10 @@ SEARCHES = {
     "full": ({}, {**FEW, "widths": (2,)}),
     "combined": ({"batch": 4}, {"examples": (4,), "second": 4, "max_tokens": 95}),
     "adapter": ({}, {"directories": (str(ROOT / "tests/methods/adapter"),), "widths": (3,)}),
+    "places": ({"place": "gains"}, {**FEW, "widths": (1,)}),
+    "sparse": ({"at": "chosen", "numbers": 16}, {**FEW, "widths": (3,), "tune": 0}),
+    "subspace": ({"over": "attention", "numbers": 16}, {**FEW, "widths": (2,), "tune": 0}),
+    "seeds": ({}, {"examples": 4, "max_tokens": 95, "steps": (2,)}),
     "script": ({}, {"files": (str(ROOT / "tests/methods/script.txt"),)}),
 }
 # Runs the counted script once for each program; nothing is imported before that.

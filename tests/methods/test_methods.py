@@ -15,7 +15,7 @@ from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, script
 from mdl.methods.data import blockwise, combined, prequential
-from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora
+from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
 from mdl.methods.prompts import icl, prompt, urial
 from mdl.tasks.task import Example
 from mdl.training import Learner, tokenise
@@ -58,6 +58,12 @@ CASES = {
     ),
     "script": ("script", {}, script.Search((SCRIPT,))),
     "adapter": ("adapter", {}, adapter.Search((ADAPTER,), widths=(8, 3))),
+    "places": ("places", {"place": "gains"}, places.Search(**FEW, widths=(1, 3))),
+    "soft prompt": ("places", {"place": "soft", "length": 2}, places.Search(**FEW, widths=(2,), tune=0)),
+    "sparse": ("sparse", {"numbers": 40, "seed": 3}, sparse.Search(**FEW, widths=(1, 4), tune=0)),
+    "sparse chosen": ("sparse", {"at": "chosen", "leaves": "mlp"}, sparse.Search(**FEW, widths=(3,))),
+    "subspace": ("subspace", {"over": "attention", "numbers": 32}, subspace.Search(**FEW, widths=(2, 4), tune=0)),
+    "seeds": ("seeds", {"levels": 2}, seeds.Search(8, steps=(1, 4), batch=4, max_tokens=127, tries=2)),
     "combined": (
         "combined",
         dataclasses.asdict(COMBINED),
@@ -85,6 +91,12 @@ NUMBERS = {
     "script": 2,
     "adapter": 2,
     "combined": 2,
+    "places": 2,
+    "soft prompt": 1,
+    "sparse": 2,
+    "sparse chosen": 1,
+    "subspace": 2,
+    "seeds": 2,
 }
 
 
@@ -311,6 +323,11 @@ def test_chat_needs_a_template():
         ("lora", {}, lora.Search(widths=(1,)), "width=1: 2 to 32"),
         ("combined", {}, combined.Search(widths=(33,)), "width=33: 2 to 32"),
         ("bayesian_lora", {"prune": True}, bayesian_lora.Search(), "rank=1: there is nothing to prune"),
+        ("places", {}, places.Search(widths=(9,)), "width=9: 1 to 8 bits"),
+        ("places", {"place": "soft", "length": 21}, places.Search(), "length=21: 1 to 20"),
+        ("sparse", {"leaves": "biases", "numbers": 4096}, sparse.Search(), "numbers=4096: there are 3000 weights"),
+        ("seeds", {}, seeds.Search(steps=(0,)), "steps=0: one or more"),
+        ("seeds", {}, seeds.Search(tries=0), "tries=0: one or more"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(name, settings, search, message):
