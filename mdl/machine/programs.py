@@ -32,6 +32,7 @@ METHODS = (  # the order is part of the format: append only
     "combined",
     "blockwise",
     "script",
+    "searched",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

@@ -4,7 +4,7 @@ from mdl.methods import script
 from mdl.methods.data import blockwise, combined, prequential
 from mdl.methods.method import Adapted, Encoded, Method
 from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
-from mdl.methods.prompts import icl, prompt, urial, zero_shot
+from mdl.methods.prompts import icl, prompt, searched, urial, zero_shot
 
 METHODS: dict[str, Method] = {
     "zero_shot": zero_shot,
@@ -19,6 +19,7 @@ METHODS: dict[str, Method] = {
     "combined": combined,
     "blockwise": blockwise,
     "script": script,
+    "searched": searched,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]
