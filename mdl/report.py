@@ -46,8 +46,10 @@ METHOD_MARKERS = {
     "blockwise": "p",
     "prompt": "d",
     "script": ">",
+    "searched": "<",
+    "self_taught": "8",
 }
-OTHER_MARKERS = ("<", "8", "H")
+OTHER_MARKERS = ("H", "1", "2")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
 FAMILIAR_SIZES = {"a tweet": 280, "a small image": 224 * 224 * 3, "BERT-base": 110_000_000 * 4}

@@ -33,6 +33,7 @@ METHODS = (  # the order is part of the format: append only
     "blockwise",
     "script",
     "searched",
+    "self_taught",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

@@ -1,7 +1,7 @@
 """Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
 
 from mdl.methods import script
-from mdl.methods.data import blockwise, combined, prequential
+from mdl.methods.data import blockwise, combined, prequential, self_taught
 from mdl.methods.method import Adapted, Encoded, Method
 from mdl.methods.parametric import bayesian_lora, full, lm_head, lora
 from mdl.methods.prompts import icl, prompt, searched, urial, zero_shot
@@ -20,6 +20,7 @@ METHODS: dict[str, Method] = {
     "blockwise": blockwise,
     "script": script,
     "searched": searched,
+    "self_taught": self_taught,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

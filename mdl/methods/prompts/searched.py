@@ -21,6 +21,7 @@ from mdl.codes import Meter, text
 from mdl.codes.settings import ranged
 from mdl.machine import answers
 from mdl.machine.generation import Sampling, generate
+from mdl.methods.examples import balanced
 from mdl.methods.method import Adapted, Encoded, Example, Prompting, Unmade, finish, prompted
 from mdl.methods.prompts.prompting import GAP, decode, room, run
 
@@ -97,16 +98,6 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
         }
         size = len(checkpoint.tokenizer.encode(words))
         yield Encoded(finish("searched", end, header), adapted, described, 0, size)
-
-
-def balanced(examples: Sequence[Example], count: int) -> list[Example]:
-    """`count` examples, the first of each completion in turn while there are such; fewer are the beginning of more."""
-    turns: dict[str, int] = {}
-    ranks = []
-    for place, example in enumerate(examples):
-        turn = turns[example.completion] = turns.get(example.completion, 0) + 1
-        ranks.append((turn, place))
-    return [examples[place] for _, place in sorted(ranks)[:count]]
 
 
 class _Judge:
