@@ -296,16 +296,20 @@ class _Chooser:
     def _advantages(self, run: Run, units: list[list[_Sample]]) -> list[float]:
         """Nats by which the teacher finds each likelier than the student, weighted as the loss is."""
         flat = [sample for unit in units for sample in unit]
-        share = run.settings.prompt_weight / 100
-        pairs = [(s.prompt, s.completion) for s in flat] + [("", s.prompt) for s in flat if share]
-        weights = [1.0] * len(flat) + [share] * (len(pairs) - len(flat))
-        score = lambda model: answers.log_likelihoods(
-            model, self.checkpoint.tokenizer, pairs, ended=True, batch_size=_ROWS
-        )
-        gap = np.nan_to_num(score(self.teacher) - score(run.adapted()), nan=-1e4) * np.array(weights)
-        each = gap.reshape(-1, len(flat)).sum(axis=0)
+        each = self._gap(run, [(s.prompt, s.completion) for s in flat], ended=True)
+        if run.settings.prompt_weight:
+            each += run.settings.prompt_weight / 100 * self._gap(run, [("", s.prompt) for s in flat], ended=False)
         ends = np.cumsum([len(unit) for unit in units])
         return [float(part.sum()) for part in np.split(each, ends[:-1])]
+
+    def _gap(self, run: Run, pairs: list[tuple[str, str]], ended: bool) -> np.ndarray:
+        """[n] nats by which the teacher finds completions likelier than the student does."""
+        how = {"ended": ended, "batch_size": _ROWS}
+        one, other = (
+            answers.log_likelihoods(model, self.checkpoint.tokenizer, pairs, **how)
+            for model in (self.teacher, run.adapted())
+        )
+        return np.nan_to_num(one - other, nan=-1e4)
 
 
 def _teacher(run: Run, train, search: Search) -> Adapted:

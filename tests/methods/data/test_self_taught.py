@@ -174,10 +174,14 @@ def test_a_teacher_chooses_what_it_knows_better():
     known = examples.balanced(TASK.train, 8)[5]
     units = [[_Sample("The sky is green today\nIt was", " bad")], [_Sample(known.prompt, known.completion)]]
     assert chooser.choose(run, units) == 1
-    score = lambda model, pairs: answers.log_likelihoods(model, STORIES.tokenizer, pairs, ended=True)
-    pairs = [(known.prompt, known.completion), ("", known.prompt)]
-    gap = score(chooser.teacher, pairs) - score(run.adapted(), pairs)
-    assert chooser._advantages(run, units)[1] == pytest.approx(gap[0] + 0.3 * gap[1], rel=1e-5)
+    gap = 0.0
+    for weight, pair, ended in ((1, (known.prompt, known.completion), True), (0.3, ("", known.prompt), False)):
+        one, other = (
+            answers.log_likelihoods(model, STORIES.tokenizer, [pair], ended=ended)[0]
+            for model in (chooser.teacher, run.adapted())
+        )
+        gap += weight * (one - other)
+    assert chooser._advantages(run, units)[1] == pytest.approx(gap, rel=1e-4)
 
 
 def test_samples_are_bounded_by_bits():
