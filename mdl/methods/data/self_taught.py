@@ -1,9 +1,9 @@
 """self_taught: the decoder makes training data by itself, and the program says which of it is kept.
 
-A program holds a few coded examples. Behind them the decoder samples more of their kind from the model, by a seed, and
-drops what rules can tell: samples that are cut, repeated, or not of the examples' shape. What is coded is the choice
-among the rest, log2 of their number for each that is kept, and its answer under the model as it is by then, where that
-is not left to a rule. Then comes a step of training, as in `prequential`.
+A program holds a few coded examples. Behind them the decoder samples more of their kind from the model, by a seed,
+writes around them what all examples have, and drops what rules can tell: samples that are cut, empty or repeated. What
+is coded is the choice among the rest, log2 of their number for each that is kept, and its answer under the model as it
+is by then, where that is not left to a rule. Then comes a step of training, as in `prequential`.
 
 That is rejection-sampling fine-tuning (Yuan et al. 2023, arXiv 2308.01825) whose data are a program. Who chooses may
 know all the training data: a teacher trained on them, whose advantage over the student on a sample is what requential
@@ -49,7 +49,7 @@ class Settings:
         choice: an index for each sample that is kept, or one for a whole batch, of which `candidates` are drawn.
         answers: "coded": one of the coded examples' answers, under the model as it is. Free, by rule: "turn", these
             answers in turn, so that all are as frequent; "own", the one that the model finds likeliest; "drawn", what
-            the sample goes on with.
+            the sample goes on with behind the end of a prompt, which it then has to have.
         source: samples are drawn from the checkpoint, or from the model as trained so far.
         temperature: at which they are drawn.
         length: the most tokens of a sample.
@@ -141,7 +141,7 @@ class Run(prequential.Run):
         self._opening, self._closing = _shape(prompts, self.rules.separator)
         self._known = set(prompts)
         shown = "".join(prompt + completion + GAP for prompt, completion in zip(prompts, completions, strict=True))
-        self._context = tokenizer.begin(tokenizer.encode(shown))
+        self._context = tokenizer.begin(tokenizer.encode(shown + self._opening))
         if len(self._context) + own.length > self.checkpoint.config.max_length:
             raise ValueError(
                 f"shown={own.shown}: {len(self._context)} tokens of examples and samples of length={own.length} exceed "
@@ -181,6 +181,7 @@ class Run(prequential.Run):
         learner, count = self.learner, own.batch * own.candidates
         check_samples(own.candidates * self.asked + count, coder.coded)
         frozen = own.source == "checkpoint"
+        line = self._closing[:1] if self._closing[:1] == "\n" else self._closing
         texts = generate(
             self.checkpoint.config if frozen else learner.config,
             self.checkpoint.params if frozen else learner.params,
@@ -188,7 +189,7 @@ class Run(prequential.Run):
             [[]] * count,
             prefix=self._context,
             max_new_tokens=own.length,
-            stop=(GAP,),
+            stop=(GAP,) if own.answers == "drawn" else tuple(dict.fromkeys((line, GAP))),
             sampling=Sampling(own.temperature, seed=own.seed),
             first=own.candidates * self.asked,
             batch_size=_ROWS,
@@ -210,14 +211,14 @@ class Run(prequential.Run):
 
     def _passed(self, text: str) -> _Sample | None:
         """A sample of the coded examples' shape, or None."""
-        at = text.find(self._closing, len(self._opening))
-        cut = len(self.checkpoint.tokenizer.encode(text)) >= self.settings.length
-        if cut or at < 0 or not text.startswith(self._opening) or not text[len(self._opening) : at].strip():
+        if len(self.checkpoint.tokenizer.encode(text)) >= self.settings.length:
             return None
-        prompt, completion = text[: at + len(self._closing)], text[at + len(self._closing) :]
-        if self.settings.answers != "drawn":
-            return _Sample(prompt, None)
-        return _Sample(prompt, completion) if completion.strip() else None
+        drawn = self.settings.answers == "drawn"
+        body, closing, completion = text.partition(self._closing) if drawn else (text, self._closing, None)
+        if not body.strip() or (drawn and not completion.strip()):
+            return None
+        body = body.rstrip() if self._opening else body.strip()
+        return _Sample(self._opening + body + closing, completion)
 
     def _scores(self, samples: Sequence[_Sample]) -> np.ndarray:
         """[n, answers] log-likelihoods of the coded examples' answers after samples, under the model as it is."""
@@ -243,7 +244,7 @@ class Run(prequential.Run):
 
 
 def _shape(prompts: Sequence[str], separator: str) -> tuple[str, str]:
-    """How prompts begin and end, up to a word: the opening and the closing that all have.
+    """How prompts begin and end, up to a word and the space before it: the opening and the closing that all have.
 
     Of one prompt nothing is known but the separator.
     """
@@ -253,7 +254,8 @@ def _shape(prompts: Sequence[str], separator: str) -> tuple[str, str]:
     closing = os.path.commonprefix([prompt[::-1] for prompt in prompts])[::-1]
     breaks = [closing.rfind(mark) for mark in "\n "]
     start = next((at for at in breaks if at >= 0), closing.find(separator))
-    return opening[: max(opening.rfind(" "), opening.rfind("\n")) + 1], closing[max(start, 0) :] or separator
+    opening = opening[: max(opening.rfind(" "), opening.rfind("\n")) + 1].rstrip(" ")  # tokens begin with spaces
+    return opening, closing[max(start, 0) :] or separator
 
 
 class _Chooser:

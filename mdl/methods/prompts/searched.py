@@ -32,6 +32,7 @@ Settings = Prompting
 MOVES = ("example", "order", "shorter", "token", "sample")
 _SPAN = 4  # most tokens that are left out at once
 _ROWS = 32  # answers scored side by side
+_SHOTS = 4  # most examples of a prompt that a search begins with
 _DRAWN = 48  # most tokens of a part that the model draws
 
 
@@ -210,6 +211,7 @@ def _found(judge: _Judge, task: Any) -> list[tuple[str, float]]:
     pool = _pool(judge.checkpoint, task.train, search.pool)
     edits = _Edits(judge.checkpoint, pool, random)
     new = [task.instruction + GAP] if task.instruction.strip() else []
+    new += edits.selections(search.proposals) if "example" in search.moves else []
     turn = idle = 0
     while not judge.over and idle < len(search.weights):
         weight = search.weights[turn % len(search.weights)]
@@ -239,6 +241,11 @@ class _Edits:
     def __init__(self, checkpoint: Checkpoint, pool: Sequence[str], random: np.random.Generator):
         self.checkpoint, self.pool, self.random = checkpoint, pool, random
         self._rounds = 0
+
+    def selections(self, count: int) -> list[str]:
+        """Prompts of a few training examples each."""
+        sizes = [min(1 + self._place(_SHOTS), len(self.pool)) for _ in range(count)]
+        return [_joined([self.pool[i] for i in self.random.permutation(len(self.pool))[:size]]) for size in sizes]
 
     def propose(self, parents: Sequence[str], moves: Sequence[str]) -> list[str]:
         """One edit of each parent; those that came to nothing are left out."""

@@ -26,21 +26,23 @@ OWN = Settings(train="full", learning_rate=1e-3, candidates=4, batch=4, prompt_w
 SHOWN = examples.tokenised(STORIES, examples.balanced(TASK.train, 4), 0)
 
 
-def _texts(number):
-    """What the model could have said, told from the number of a draw: every fourth has another shape."""
-    ends = {0: "\nIt was bad", 1: "\nIt was good", 2: "\nIt was", 3: " and so on"}
-    return f"The {number} {'toys' if number % 8 < 4 else 'boats'} were red.{ends[number % 4]}"
+def _texts(number, drawn=False):
+    """What the model could have said, told from the number of a draw: every fourth has nothing, or another shape."""
+    body = f"The {number} {'toys' if number % 8 < 4 else 'boats'} were red."
+    if drawn:
+        return body + ("\nIt was bad", "\nIt was good", "\nIt was", " and so on")[number % 4]
+    return body if number % 4 < 3 else " "
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Samples without a model; the list of (first number, how many, the context, the parameters) asked for."""
+    """Samples without a model; the list of (first number, how many, the context, the embeddings) asked for."""
     asked = []
 
-    def generate(config, params, tokenizer, prompts, *, prefix, first, sampling, **how):
-        asked.append((first, len(prompts), tuple(prefix), params))
-        assert not any(prompts) and how["stop"] == ("\n\n",)
-        return [_texts(first + i) for i in range(len(prompts))]
+    def generate(config, params, tokenizer, prompts, *, prefix, first, stop, **how):
+        asked.append((first, len(prompts), tuple(prefix), np.array(params["embed_tokens"])))
+        assert not any(prompts) and stop in (("\n\n",), ("\n", "\n\n"))
+        return [_texts(first + i, len(stop) == 1) for i in range(len(prompts))]
 
     monkeypatch.setattr(self_taught, "generate", generate)
     return asked
@@ -99,17 +101,17 @@ def test_samples_go_on_where_the_last_batch_ended(drawn):
     _run(Encoder(), OWN, 3, First())
     assert [(first, count) for first, count, *_ in drawn] == [(0, 16), (16, 16), (32, 16)]
     assert len({context for _, _, context, _ in drawn}) == 1
-    assert all(params is STORIES.params for *_, params in drawn)
+    assert all(np.array_equal(own, STORIES.params["embed_tokens"]) for *_, own in drawn)
 
 
 def test_samples_may_come_from_the_model_as_trained_so_far(drawn):
     _run(Encoder(), dataclasses.replace(OWN, source="trained"), 2, First())
-    embeddings = [np.asarray(params["embed_tokens"]) for *_, params in drawn]
-    assert not np.array_equal(embeddings[0], np.asarray(STORIES.params["embed_tokens"]))
+    first, second = (own for *_, own in drawn)
+    assert not np.array_equal(first, STORIES.params["embed_tokens"]) and not np.array_equal(first, second)
 
 
 def test_a_sample_is_kept_once(drawn, monkeypatch):
-    monkeypatch.setattr(self_taught, "generate", lambda *a, prefix, **k: [_texts(4 * (i % 2)) for i in range(16)])
+    monkeypatch.setattr(self_taught, "generate", lambda *_, **__: [_texts(4 * (i % 2)) for i in range(16)])
     run, _ = _run(Encoder(), dataclasses.replace(OWN, answers="turn"), 2, First())
     assert len(run.seen) == 4 + 2  # the second batch has nothing new
     assert run.asked == 8
@@ -124,27 +126,40 @@ def test_answers_in_turn_are_as_frequent(drawn):
 @pytest.mark.parametrize(
     "text, passed",
     [
-        ("Tim ran.\nIt was good", ("Tim ran.\nIt was", None)),
-        ("Tim ran.\nIt was", ("Tim ran.\nIt was", None)),
-        ("Tim ran.\nHe was good", None),  # no closing
-        ("\nIt was good", None),  # nothing before it
-        ("Tim ran and ran " * 12 + "\nIt was good", None),  # as long as a sample may be: cut
+        (" Tim ran. ", "Tim ran.\nIt was"),
+        (" \t", None),
+        ("Tim ran and ran " * 12, None),  # as long as a sample may be: cut
     ],
 )
-def test_rules_tell_what_has_the_shape_of_an_example(text, passed):
+@pytest.mark.parametrize("opening", ["", "Text:"])
+def test_a_sample_gets_the_shape_of_an_example(text, passed, opening):
     run = Run(Meter(), STORIES, ":", OWN)
+    run._opening, run._closing = opening, "\nIt was"
+    space = " " if opening else ""
+    assert run._passed(text) == (None if passed is None else _Sample(opening + space + passed, None))
+
+
+@pytest.mark.parametrize(
+    "text, passed",
+    [
+        ("Tim ran.\nIt was good", _Sample("Tim ran.\nIt was", " good")),
+        ("Tim ran.\nIt was \n", None),  # no answer
+        ("Tim ran.\nHe was good", None),  # no end of a prompt
+        ("\nIt was good", None),  # nothing before it
+        ("Tim ran and ran " * 12 + "\nIt was good", None),
+    ],
+)
+def test_a_sample_with_its_own_answer_has_to_have_the_shape(text, passed):
+    run = Run(Meter(), STORIES, ":", dataclasses.replace(OWN, answers="drawn"))
     run._opening, run._closing = "", "\nIt was"
     assert run._passed(text) == passed
-    run.settings = dataclasses.replace(OWN, answers="drawn")
-    given = None if passed is None or text.endswith("was") else _Sample(passed[0], " good")
-    assert run._passed(text) == given
 
 
 @pytest.mark.parametrize(
     "prompts, shape",
     [
-        (["Review: a b\nMood:", "Review: a cd\nMood:"], ("Review: a ", "\nMood:")),
-        (["Review: ab\nMood:", "Review: ac\nMood:"], ("Review: ", "\nMood:")),
+        (["Review: a b\nMood:", "Review: a cd\nMood:"], ("Review: a", "\nMood:")),
+        (["Review: ab\nMood:", "Review: ac\nMood:"], ("Review:", "\nMood:")),
         (["x y\nIt was", "z y\nIt was"], ("", "\nIt was")),
         (["One. Two.", "Once. Three."], ("", ".")),
         (["the same:", "the same:"], ("", "SEP")),
