@@ -3,11 +3,12 @@ r"""Few numbers and seeds beside the other methods: bytes at equal performance o
     python -m benchmarks.short [--seeds=0,1,2] [--cells=opinions,stories,gsm8k] [--parts=others,few,curve] \
         [--result=benchmarks/results/short.json]
 
-A cell is a tiny task on one checkpoint. At the first seed all searches are made; at the others, which are of adapters,
-perturbations and the order in training, all of the other methods' and those of few numbers that gave a program of their
-side's frontier on dev. Programs are whole files, scored as they are in memory; `make frontier` and the tests say that
-files decode to that. They are chosen on dev: at a target a method's bytes are those of its shortest program that reaches
-it there. What lies in the record is not measured again, and `--tables` says what it has without measuring.
+A cell is a tiny task on one checkpoint. At the first seed all searches are made; at the others, which are of
+adapters, perturbations and the order in training, all of the other methods' and those of few numbers that gave a
+program of their side's frontier on dev. Programs are whole files, scored as they are in memory; `make frontier` and
+the tests say that files decode to that. They are chosen on dev: at a target a method's bytes are those of its
+shortest program that reaches it there. What lies in the record is not measured again, and `--tables` says what it has
+without measuring.
 
 The curve: sparse random numbers of 8 bits, n of them at the rate that was best on dev at the first seed, and a logistic
 in log n through the share of the gap between no numbers and the better of two runs of `full`.

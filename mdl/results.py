@@ -26,6 +26,7 @@ PAPER_SCRIPT_BITS = {
     "icl": 3704,
     "urial": 3704,
     "prompt": 3704,
+    "searched": 3704,
     "prequential": 5704,
     "blockwise": 5704,
     "lora": 2832,

@@ -181,7 +181,7 @@ def test_a_record_that_counts_a_decoder_is_of_an_older_format(tmp_path):
 def test_the_papers_count_adds_its_script():
     assert {
         **{"zero_shot": 2952, "lora": 2832, "bayesian_lora": 8376},
-        **dict.fromkeys(("icl", "urial", "prompt"), 3704),
+        **dict.fromkeys(("icl", "urial", "prompt", "searched"), 3704),
         **dict.fromkeys(("prequential", "blockwise"), 5704),
     } == PAPER_SCRIPT_BITS
     assert paper_bits("zero_shot", 8) == 2960

@@ -50,6 +50,11 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
     "lm_head": ({}, {**_FEW, "widths": (2,)}),
     "full": ({}, {**_FEW, "widths": (2,)}),
     "adapter": ({}, {"directories": (str(_ROOT / "tests/methods/adapter"),), "widths": (3,)}),
+    "searched": ({}, {"budget": 40, "examples": 4, "first": 2, "proposals": 4, "moves": ("example",)}),
+    "self_taught": (
+        {"shown": 2, "batch": 2, "candidates": 2, "answers": "own", "length": 128, "train": "full"},
+        {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4},
+    ),
     "script": ({}, {"files": (str(_ROOT / "tests/methods/script.txt"),), "constant": False}),
 }
 _MODES = {

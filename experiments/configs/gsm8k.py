@@ -107,6 +107,14 @@ def methods():
                 examples=(32, 128),
                 epochs=(10,),
             ),
+            search("searched", stages=after, budget=1500, examples=32, first=8, proposals=8, max_bytes=200),
+            search(
+                "self_taught",
+                stages=after,
+                settings={**full, "learning_rate": 1e-3, "shown": 2, "answers": "drawn", "length": 200},
+                examples=(0, 32),
+                max_tokens=150,
+            ),
             search(
                 "blockwise",
                 stages=("random", "pretrained"),

@@ -33,6 +33,15 @@ def get_config():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("icl", stages=("posttrained",), shots=(4,)),
             search("urial", stages=("posttrained",), shots=(0,)),
+            search(
+                "searched",
+                stages=("posttrained",),
+                budget=16_000,
+                examples=192,
+                first=24,
+                pool=256,
+                weights=(4096.0, 16384.0, 65536.0),
+            ),
             search("prequential", stages=("posttrained",), settings=gentle, examples=(64, 256), epochs=(3,)),
             search(
                 "lora",

@@ -45,8 +45,15 @@ METHOD_MARKERS = {
     "blockwise": "p",
     "prompt": "d",
     "script": ">",
+    "adapter": "<",
+    "places": (4, 1, 0),  # stars of so many points, turned by so many degrees
+    "sparse": (3, 1, 0),
+    "subspace": (3, 1, 180),
+    "seeds": (6, 1, 0),
+    "searched": "8",
+    "self_taught": "H",
 }
-OTHER_MARKERS = ("<", "8", "H")
+OTHER_MARKERS = ("$x$", "$y$", "$z$")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
 FAMILIAR_SIZES = {"a tweet": 280, "a small image": 224 * 224 * 3, "BERT-base": 110_000_000 * 4}

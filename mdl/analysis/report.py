@@ -14,7 +14,7 @@ from typing import Any
 from mdl.analysis import fits, tables
 from mdl.analysis.comparison import base_of, reductions
 from mdl.analysis.complexity import interval_on_test, is_share, targets
-from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, STAGE_COLOURS, caption, styles
+from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, caption, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
 from mdl.analysis.published import EVALUATION
 from mdl.analysis.scores import Scores
@@ -35,7 +35,8 @@ _OTHER = ("#CC79A7", "#56B4E9", "#E69F00")
 _SYMBOLS = {  # plotly's names of matplotlib's markers
     "o": "circle", "*": "star", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross",
     "X": "x", "h": "hexagon", "p": "pentagon", "d": "diamond-tall", ">": "triangle-right", "<": "triangle-left",
-    "8": "octagon", "H": "hexagram",
+    "8": "octagon", "H": "hexagon2", (4, 1, 0): "star-diamond", (3, 1, 0): "star-triangle-up",
+    (3, 1, 180): "star-triangle-down", (6, 1, 0): "hexagram", "$x$": "bowtie", "$y$": "hourglass", "$z$": "star-square",
 }  # fmt: skip
 _MOST_FITTED = 5000  # points; beyond, fits are left out of a page
 _FITS = (
@@ -238,7 +239,7 @@ def _task(
     groups = by_stage(of_task)
     frontiers = {label: select(group, choose_on=choose_on) for label, group in groups.items()}
     chosen = {id(r) for frontier in frontiers.values() for r in frontier}
-    methods = styles((r.method for r in of_task), METHOD_MARKERS, ("<", "8", "H"))
+    methods = styles((r.method for r in of_task), METHOD_MARKERS, OTHER_MARKERS)
     numbers = {method: i for i, method in enumerate(methods)}
     columns: dict[str, list] = {c: [] for c in _COLUMNS}
     stages, seen = [], 0

@@ -32,7 +32,7 @@ class Sampling:
         temperature: logits are divided by it.
         top_k: only so many of the most probable tokens; all where it is None.
         top_p: only the most probable tokens whose probabilities reach this sum (Holtzman et al. 2019).
-        seed: the draws of a prompt depend on it and on the prompt's place in the list, not on batches.
+        seed: the draws of a prompt depend on it and on the prompt's number, not on batches.
     """
 
     temperature: float = 1.0
@@ -61,6 +61,7 @@ def generate(
     max_new_tokens: int,
     stop: Sequence[str] = (),
     sampling: Sampling | None = None,
+    first: int = 0,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
@@ -80,6 +81,7 @@ def generate(
         max_new_tokens: at most so many new tokens a prompt.
         stop: texts that end a completion; they are not part of it.
         sampling: how tokens are drawn; absent, the most probable one is taken at every step.
+        first: the first prompt's number, from which the others' go on: draws of a number are the same in each call.
         batch_size: prompts decoded together.
         progress: called with (prompts done, prompts in all) now and then.
 
@@ -104,7 +106,7 @@ def generate(
     if not order:
         return [""] * len(prompts)
     waiting = [_Request(i, prompts[i], limits[i]) for i in order]
-    rows = _Rows(config, params, tokenizer, prefix, stop, sampling, bucket(min(batch_size, len(order)), 1))
+    rows = _Rows(config, params, tokenizer, prefix, stop, sampling, bucket(min(batch_size, len(order)), 1), first)
     texts, done = [""] * len(prompts), len(prompts) - len(order)
     while waiting or rows.busy:
         rows.fill(waiting)
@@ -134,9 +136,9 @@ class _Rows:
         busy: rows that are at work.
     """
 
-    def __init__(self, config, params, tokenizer, prefix, stop, sampling, rows):
+    def __init__(self, config, params, tokenizer, prefix, stop, sampling, rows, first):
         self.config, self.params, self.tokenizer = config, params, tokenizer
-        self.stop, self.sampling = stop, sampling
+        self.stop, self.sampling, self.first = stop, sampling, first
         self.start = len(prefix)
         self._prefix_slots, self._prefix = run_prefix(config, params, prefix)
         self._end_ids = frozenset(tokenizer.end_ids)
@@ -167,7 +169,7 @@ class _Rows:
         tokens, lengths, draws = np.zeros((count, width), np.int32), np.ones(count, np.int32), np.zeros(count, np.int32)
         for row, request in enumerate(given):
             tokens[row, : len(request.prompt)], lengths[row] = request.prompt, len(request.prompt)
-            draws[row] = request.number
+            draws[row] = self.first + request.number
             self._requests[places[row]] = request
         positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
         cache = spread(self.config, self._prefix, count, slots)

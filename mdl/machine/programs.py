@@ -37,6 +37,8 @@ METHODS = (  # the order is part of the format: append only
     "sparse",
     "subspace",
     "seeds",
+    "searched",
+    "self_taught",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

@@ -1,10 +1,10 @@
 """Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
 
 from mdl.methods import script
-from mdl.methods.data import blockwise, combined, prequential
+from mdl.methods.data import blockwise, combined, prequential, self_taught
 from mdl.methods.method import Adapted, Encoded, Method
 from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
-from mdl.methods.prompts import icl, prompt, urial, zero_shot
+from mdl.methods.prompts import icl, prompt, searched, urial, zero_shot
 
 METHODS: dict[str, Method] = {
     "zero_shot": zero_shot,
@@ -24,6 +24,8 @@ METHODS: dict[str, Method] = {
     "sparse": sparse,
     "subspace": subspace,
     "seeds": seeds,
+    "searched": searched,
+    "self_taught": self_taught,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

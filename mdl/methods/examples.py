@@ -230,6 +230,16 @@ def choose(
     return [sequences[i] for i in ranks[:count]]
 
 
+def balanced(examples: Sequence[Example], count: int) -> list[Example]:
+    """`count` examples, the first of each completion in turn while there are such; fewer are the beginning of more."""
+    turns: dict[str, int] = {}
+    ranks = []
+    for place, example in enumerate(examples):
+        turn = turns[example.completion] = turns.get(example.completion, 0) + 1
+        ranks.append((turn, place))
+    return [examples[place] for _, place in sorted(ranks)[:count]]
+
+
 def tokenised(checkpoint: Checkpoint, examples: Sequence[Example], max_tokens: int) -> list[Tokenised]:
     """The tokens of examples, each cut to `limit`; how many are is logged.
 

@@ -97,6 +97,7 @@ class Example(Protocol):
 
     prompt: str
     completion: str
+    choices: Sequence[str]  # completions to choose among, for tasks that choose; else empty
 
 
 class Task(Protocol):

@@ -104,7 +104,11 @@ def test_every_number_of_every_method_has_a_range(kind, field):
     "method, name, value",
     [
         *((method, "rank", value) for method in ("lora", "bayesian_lora", "prequential") for value in (0, 10**9)),
-        *((method, "batch", value) for method in ("prequential", "combined", "blockwise") for value in (0, 10**6)),
+        *(
+            (method, "batch", value)
+            for method in ("prequential", "combined", "blockwise", "self_taught")
+            for value in (0, 10**6)
+        ),
         ("blockwise", "epochs", 10**9),
         ("full", "width", 1),
     ],

@@ -43,6 +43,11 @@ SEARCHES = {
     "sparse": ({"at": "chosen", "numbers": 16}, {**FEW, "widths": (3,), "tune": 0}),
     "subspace": ({"over": "attention", "numbers": 16}, {**FEW, "widths": (2,), "tune": 0}),
     "seeds": ({}, {"examples": 4, "max_tokens": 95, "steps": (2,)}),
+    "searched": ({}, {"budget": 40, "examples": 4, "first": 2, "proposals": 4, "moves": ("example",)}),
+    "self_taught": (
+        {"shown": 2, "batch": 2, "candidates": 2, "answers": "own", "length": 128, "train": "full"},
+        {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4},
+    ),
     "script": ({}, {"files": (str(ROOT / "tests/methods/script.txt"),)}),
 }
 # Runs the counted script once for each program; nothing is imported before that.
@@ -134,10 +139,10 @@ def test_answers_are_of_their_mode(measured):
     assert all(isinstance(answer, str) for answer in kinds["text"])
 
 
-def _decode(measured, folder, **environment):
-    """Runs the prequential program, beside its sidecar, in a process with this environment."""
+def _decode(measured, folder, method="prequential", **environment):
+    """Runs a method's program, beside its sidecar, in a process with this environment."""
     workdir, points = measured["text"]
-    point = next(each for each in points if each.method == "prequential")
+    point = next(each for each in points if each.method == method)
     prompts = next(iter(_prompts(workdir, points)))
     output = folder / "answers"
     done = subprocess.run(
@@ -149,11 +154,12 @@ def _decode(measured, folder, **environment):
     return done, output, workdir / point.answers
 
 
-def test_a_cold_cache_on_one_core_gives_the_same_answers(measured, tmp_path):
+@pytest.mark.parametrize("method", ["prequential", "self_taught"])
+def test_a_cold_cache_on_one_core_gives_the_same_answers(measured, tmp_path, method):
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
-        done, output, scored = _decode(measured, tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"))
+        done, output, scored = _decode(measured, tmp_path, method, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"))
     finally:
         os.sched_setaffinity(0, cores)
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,9 @@ from mdl.codes import Decoder, Encoder, Meter
 from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, script
-from mdl.methods.data import blockwise, combined, prequential
+from mdl.methods.data import blockwise, combined, prequential, self_taught
 from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
-from mdl.methods.prompts import icl, prompt, urial
+from mdl.methods.prompts import icl, prompt, searched, urial
 from mdl.tasks.task import Example
 from mdl.training import Learner, tokenise
 
@@ -31,6 +31,7 @@ LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, 
 REPLAYED = prequential.Settings(
     train="full", learning_rate=3e-3, batch=4, replay=2, calibrate=True, warmup=3, optimiser="adamw"
 )
+TAUGHT = {"train": "full", "shown": 2, "batch": 4, "candidates": 2, "answers": "own", "length": 128}
 COMBINED = combined.Settings(learning_rate=1e-2, rank=2, batch=4)
 BLOCKS = {"first": 4, "epochs": 1, "batch": 4, "learning_rate": 1e-2}
 FEW = {"examples": 8, "max_tokens": 127, "learning_rate": 1e-2, "epochs": (1,)}
@@ -64,6 +65,17 @@ CASES = {
     "sparse chosen": ("sparse", {"at": "chosen", "leaves": "mlp"}, sparse.Search(**FEW, widths=(3,))),
     "subspace": ("subspace", {"over": "attention", "numbers": 32}, subspace.Search(**FEW, widths=(2, 4), tune=0)),
     "seeds": ("seeds", {"levels": 2}, seeds.Search(8, steps=(1, 4), batch=4, max_tokens=127, tries=2)),
+    "searched": (
+        "searched",
+        {},
+        searched.Search(budget=60, weights=(1e5,), examples=4, first=2, proposals=4, beam=2, pool=8),
+    ),
+    "self taught": ("self_taught", TAUGHT, self_taught.Search((0, 4), (0, 1), choose="gain", probe=4)),
+    "own batches": (
+        "self_taught",
+        {**TAUGHT, "choice": "batch", "answers": "coded", "source": "trained"},
+        self_taught.Search((4,), (0,), teacher_examples=8, teacher_epochs=1),
+    ),
     "combined": (
         "combined",
         dataclasses.asdict(COMBINED),
@@ -90,6 +102,9 @@ NUMBERS = {
     "pruned": 1,
     "script": 2,
     "adapter": 2,
+    "searched": 1,
+    "self taught": 4,
+    "own batches": 1,
     "combined": 2,
     "places": 2,
     "soft prompt": 1,

@@ -34,6 +34,8 @@ def _task(count):
         ("bayesian_lora", {}, {"examples": 20}, []),
         ("icl", {}, {"shots": (0, 1, 30)}, ["shots=0: that is zero_shot", "shots=30: 30 training examples are wanted"]),
         ("urial", {}, {"shots": (15, 0)}, ["shots=15: 1[0-9]+ tokens and one more example of [0-9]+ exceed"]),
+        ("self_taught", {"shown": 21}, {}, ["shown=21: 21 training examples are wanted, and there are 20"]),
+        ("searched", {}, {}, []),
         ("icl", {}, {"shots": (30,), "draws": 2}, ["shots=30: 30", "shots=30 draw=1 seed=0: 30"]),
     ],
 )

@@ -7,9 +7,8 @@ import dataclasses
 import hashlib
 import pathlib
 
-from mdl.codes import text
 from mdl.methods.method import Encoded, Prompting, Unmade, finish
-from mdl.methods.prompts.prompting import GAP, decode, run
+from mdl.methods.prompts.prompting import GAP, decode, room, run
 
 __all__ = ["Search", "Settings", "decode", "digests", "encode", "read", "unmade"]
 
@@ -66,25 +65,19 @@ def digests(files: tuple[str, ...]) -> tuple[str, ...]:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """Files whose text leaves no room for one of the task's examples in the context."""
     del settings
-    room = _room(checkpoint, task)
+    most = room(checkpoint, task.train)
     sizes = {path: len(checkpoint.tokenizer.encode(read(path))) for path in search.files}
     why = "{} tokens, and with an example of the task after it there is room for {}"
-    return [Unmade({"file": path}, why.format(size, room)) for path, size in sizes.items() if size > room]
-
-
-def _room(checkpoint, task) -> int:
-    """The most tokens of a text that one of the task's examples fits behind."""
-    ids = [checkpoint.tokenizer.encode(example.prompt + example.completion) for example in task.train[:8]]
-    return max(text.max_tokens(checkpoint) - max(map(len, ids), default=0), 0)
+    return [Unmade({"file": path}, why.format(size, most)) for path, size in sizes.items() if size > most]
 
 
 def encode(coder, checkpoint, task, settings, search):
     """Yields a program for each file that the context has room for."""
-    room = _room(checkpoint, task)
+    most = room(checkpoint, task.train)
     for path, digest in zip(search.files, digests(search.files), strict=True):
         words = read(path)
         size = len(checkpoint.tokenizer.encode(words))
-        if size > room:
+        if size > most:
             continue
         end = coder.fork()
         adapted, header = run(end, checkpoint, settings, words)

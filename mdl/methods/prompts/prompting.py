@@ -29,6 +29,12 @@ def decode(coder: Coder, checkpoint: Checkpoint) -> Adapted:
     return run(coder, checkpoint, None, None)[0]
 
 
+def room(checkpoint: Checkpoint, examples: Sequence[Example]) -> int:
+    """The most tokens of a text that one of the task's examples fits behind, by the first of them."""
+    ids = [checkpoint.tokenizer.encode(example.prompt + example.completion) for example in examples[:8]]
+    return max(text.max_tokens(checkpoint) - max(map(len, ids), default=0), 0)
+
+
 def check_draws(shots: Sequence[int], draws: int, seed: int) -> None:
     """Raises ValueError where a search cannot draw like this."""
     if not shots or not all(isinstance(number, int) and number >= 0 for number in shots):
