@@ -19,7 +19,7 @@ import time
 
 from absl import app, flags
 
-from experiments.configs.shapes import SHAPES
+from experiments.shapes import SHAPES
 from mdl.files import write_then_rename
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import overrides
-from experiments.configs.shapes import SHAPES
+from experiments.shapes import SHAPES
 from mdl import planning, sharding
 from mdl.checkpoints import families, huggingface
 from mdl.checkpoints.config import ModelConfig
