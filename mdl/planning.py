@@ -203,7 +203,7 @@ def train(config: ModelConfig, settings: Any, length: int, whole: ModelConfig | 
     kept = jnp.dtype(KIND).itemsize * rows * batch.inputs.shape[2] * config.num_layers * a_layer
     return Step(
         training._update(config, optimiser, training.plain, np.dtype(KIND), anew),
-        (trainable, frozen, state, np.uint32(0), np.float32(1), batch),
+        (trainable, frozen, state, np.uint32(0), np.float32(1), batch, None),
         {"weights": frozen, "trained": trainable, "optimiser": state},
         forward + backward,
         forward + backward + (forward if anew else 0.0),
