@@ -22,7 +22,7 @@ from mdl.analysis.scores import Scores
 from mdl.results import Result
 
 RULES = ("reached", "sure")
-DRAWS = 1000  # of the joint bootstrap
+DRAWS = 500  # of the joint bootstrap
 _MOST_CANDIDATES = 1000  # drawn together; more are bounded one by one (Bonferroni), which is wider
 _INTEGRAL = 1e-6  # how far from a whole number a count of right examples may be, for rounding
 
