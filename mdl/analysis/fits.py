@@ -172,7 +172,7 @@ def of_methods(of_task: Iterable[Result], against: str) -> dict[str, Fits]:
         share = is_share(group)
         for method in sorted({r.method for r in group}):
             points = [r for r in group if r.method == method and _place(r, against) > 0]
-            errors = [np.subtract(*interval_on_test(r, None, share)[::-1]) / (2 * _Z) for r in points]
+            errors = [np.subtract(*interval_on_test(r, share)[::-1]) / (2 * _Z) for r in points]
             if len({_place(r, against) for r in points}) >= FEWEST and min(errors) > 0:
                 places = [_place(r, against) for r in points]
                 found[f"{label} {method}"] = fit(places, [r.performance for r in points], errors)
