@@ -74,7 +74,8 @@ def sentences(
 
     def score(r: Result, label: str) -> str:
         lo, hi = interval_on_test(r, share[label])
-        return f"{r.performance:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]"
+        ends = f" [{lo:.{digits}f}, {hi:.{digits}f}]" if lo < hi else ""
+        return f"{r.performance:.{digits}f}{ends}"
 
     base = base_of(of_task, choose_on)
     found = reductions(of_task, base, choose_on=choose_on, scores=scores)

@@ -131,7 +131,7 @@ def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[
                     f"{r.examples:,}",
                     "not measured" if r.dev_performance is None else f"{r.dev_performance:.{digits}f}",
                     f"{r.performance:.{digits}f}",
-                    f"[{lo:.{digits}f}, {hi:.{digits}f}]",
+                    f"[{lo:.{digits}f}, {hi:.{digits}f}]" if lo < hi else "not known",
                     *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "not measured" for o in others),
                 ]
             )
