@@ -26,9 +26,8 @@ def publish(workdir: Workdir, choose_on: str = "dev", rule: str = "reached") -> 
         raise ValueError(f"{workdir.path}: no points{why}")
     tables.write_csv(workdir.path / "frontier.csv", points, choose_on=choose_on)
     scores, faults = Records(tuple(points), dict.fromkeys((r.key for r in points), workdir.path), ()).scores()
-    how = {"choose_on": choose_on, "scores": scores}
-    figures.draw(workdir.path / "frontier.png", points, words.plain(points[0].task), **how)
-    print(tables.table(points, rule=rule, **how))
+    figures.draw(workdir.path / "frontier.png", points, words.plain(points[0].task), choose_on=choose_on)
+    print(tables.table(points, choose_on=choose_on, rule=rule, scores=scores))
     for fault in faults:
         print(words.plain(fault), file=sys.stderr)
     probed = probing.Record(workdir.path, workdir.other_paths).read_all()

@@ -138,7 +138,7 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
     if not any(frontier.select(group, choose_on=choose_on) for group in frontier.by_stage(of_task).values()):
         return [f"## {of_task[0].task}", "", "No method of these points has a script in the paper.", ""]
     of_paper = [r for r in overlay if r.task == of_task[0].task]
-    drawn = {"choose_on": choose_on, "scores": scores, "overlay": of_paper}
+    drawn = {"choose_on": choose_on, "overlay": of_paper}
     title = words.plain(of_task[0].task)
     for kind in _KINDS:
         figures.draw(out / f"{name}_frontier.{kind}", of_task, title, **drawn)
@@ -156,7 +156,7 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
         _table(out, f"{name}_information", information)
         lines += [tables.markdown(bounds), tables.legend(choose_on, how["rule"]), "", tables.markdown(information)]
     _table(out, f"{name}_stages", report.stage_rows(of_task, choose_on=choose_on, scores=scores))
-    _table(out, f"{name}_frontiers", tables.frontier_rows(of_task, choose_on=choose_on, scores=scores))
+    _table(out, f"{name}_frontiers", tables.frontier_rows(of_task, choose_on=choose_on))
     fitted = fits.rows(of_task)
     if len(fitted) > 1:
         _table(out, f"{name}_fits", fitted)

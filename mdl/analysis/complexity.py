@@ -22,7 +22,7 @@ from mdl.analysis.scores import Scores
 from mdl.results import Result
 
 RULES = ("reached", "sure")
-DRAWS = 1000  # of the joint bootstrap
+DRAWS = 500  # of the joint bootstrap
 _MOST_CANDIDATES = 1000  # drawn together; more are bounded one by one (Bonferroni), which is wider
 _INTEGRAL = 1e-6  # how far from a whole number a count of right examples may be, for rounding
 
@@ -34,26 +34,21 @@ def is_share(points: Iterable[Result]) -> bool:
     return all(n > 0 and p is not None and 0 <= p <= 1 and whole(p * n) for p, n in pairs)
 
 
-def interval_on_test(r: Result, kept: Scores | None, share: bool, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a point's test performance: from its kept scores, or Wilson's, else the one in the record."""
-    if kept is not None:
-        return _of_scores(r, kept.test, level)
-    return wilson(round(r.performance * r.n), r.n, level) if share else r.interval
+def interval_on_test(r: Result, share: bool) -> tuple[float, float]:
+    """The 95 % interval of a point's test performance: Wilson's of a share, else the one in the record."""
+    return wilson(round(r.performance * r.n), r.n) if share else r.interval
 
 
-def interval_on_dev(r: Result, kept: Scores | None, share: bool, level: float = LEVEL) -> tuple[float, float] | None:
-    """The same on dev; None where neither the kept scores nor the metric give one."""
-    if kept is not None:
-        return _of_scores(r, kept.dev, level)
-    return wilson(round(r.dev_performance * r.dev_n), r.dev_n, level) if share and r.dev_n else None
+def interval_on_dev(r: Result, share: bool, kept: Scores | None) -> tuple[float, float] | None:
+    """The same on dev, from its kept scores where the metric is no share; None where none were kept."""
+    if share and r.dev_n:
+        return wilson(round(r.dev_performance * r.dev_n), r.dev_n)
+    if kept is None or not len(kept.dev):
+        return None
+    return interval(kept.dev, score_files.value(r.metric), seed=0, scale=score_files.scale(r.metric))
 
 
-def _of_scores(r: Result, rows: np.ndarray, level: float) -> tuple[float, float]:
-    how = {"seed": len(r.key), "level": level, "scale": score_files.scale(r.metric)}
-    return interval(rows, score_files.value(r.metric), **how)
-
-
-def probability(r: Result, target: float, kept: Scores | None, share: bool) -> float:
+def probability(r: Result, target: float, share: bool) -> float:
     """The probability that a program's performance on all of the task reaches a target, as test tells it.
 
     Of a share: under Jeffreys' prior. Else a normal approximation with the standard error of the interval.
@@ -61,7 +56,7 @@ def probability(r: Result, target: float, kept: Scores | None, share: bool) -> f
     if share:
         right = round(r.performance * r.n)
         return float(scipy.stats.beta.sf(target, right + 0.5, r.n - right + 0.5))
-    lo, hi = interval_on_test(r, kept, share)
+    lo, hi = r.interval
     if hi <= lo:
         return float(r.performance >= target)
     error = (hi - lo) / (2 * scipy.stats.norm.isf((1 - LEVEL) / 2))
@@ -100,8 +95,8 @@ def task_complexity(
     for r in select(results, choose_on=choose_on):  # By increasing bits: the first is the least.
         reached = performance_on(r, choose_on)
         if reached >= target and rule == "sure":
-            of = interval_on_dev if choose_on == "dev" else interval_on_test
-            ends = of(r, scores.get(r.key), share)
+            kept = scores.get(r.key)
+            ends = interval_on_dev(r, share, kept) if choose_on == "dev" else interval_on_test(r, share)
             if ends is None:
                 raise ValueError(f'rule="sure" needs the dev scores of {r.key!r}, which were not kept; use "reached"')
             reached = ends[0]
@@ -299,7 +294,7 @@ def complexities(
                     point,
                     points.get(NO_MODEL_LABEL),
                     choose_on,
-                    None if point is None else probability(point, one, scores.get(point.key), shares[label]),
+                    None if point is None else probability(point, one, shares[label]),
                     None if draws[label] is None else draws[label].bits_interval(one, level),
                 )
                 for label, point in points.items()

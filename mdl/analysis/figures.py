@@ -5,7 +5,7 @@ Pictures are drawn without pyplot, whose state belongs to the user.
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 import matplotlib.ticker
@@ -17,7 +17,6 @@ from matplotlib.lines import Line2D
 from mdl.analysis.comparison import Reduction, seed_of
 from mdl.analysis.complexity import interval_on_test, is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
-from mdl.analysis.scores import Scores
 from mdl.analysis.words import human_bytes
 from mdl.files import write_then_rename
 from mdl.results import NO_MODEL, Result
@@ -102,7 +101,6 @@ def draw(
     title: str,
     *,
     choose_on: str = "dev",
-    scores: Mapping[str, Scores] | None = None,
     overlay: Sequence[Result] = (),
     width: float = 9.0,
 ) -> None:
@@ -118,14 +116,13 @@ def draw(
         results: points of one task.
         title: title of the picture.
         choose_on: of `frontier.MODES`.
-        scores: key -> scores of single examples, where they were kept.
         overlay: points of another source, drawn as small crosses in their stage's colour.
         width: inches; a column of a paper is 3.4.
 
     Raises:
         ValueError: there are no points, or they belong to several tasks.
     """
-    results, scores = list(results), scores or {}
+    results = list(results)
     if not results:
         raise ValueError(f"no results to draw in {path}; run a method first")
     groups = by_stage(results)
@@ -167,7 +164,7 @@ def draw(
                 continue
             look = {"rasterized": len(part) > MANY}
             if len(part) <= MANY or alpha == 1.0:
-                ends = [interval_on_test(r, scores.get(r.key), share) for r in part]
+                ends = [interval_on_test(r, share) for r in part]
                 xs = [_place(r, choose_on) for r in part]
                 axes.vlines(xs, *zip(*ends, strict=True), color=colour, linewidth=thin, alpha=0.6 * alpha, zorder=3)
             for method, source in sorted({(r.method, r.source) for r in part}):

@@ -96,28 +96,22 @@ def fit(x: Sequence[float], y: Sequence[float], errors: Sequence[float]) -> Fits
     logs = np.log(x)
     slope, level = np.polyfit(logs, y, 1, w=1 / errors)
     span, middle = max(float(np.ptp(y)), 1e-3), float(np.mean(logs))
-    infinite = math.inf
     families = {
-        "logarithm": (_logarithm, ("level", "slope"), [(level, slope)], (-infinite, infinite)),
-        "power law": (
-            _power_law,
-            ("level", "slope", "exponent"),
-            [(level, slope, e) for e in (-0.05, -0.3, -1.0)],
-            ((-infinite, -infinite, -5.0), (infinite, infinite, -1e-6)),
-        ),
+        "logarithm": (_logarithm, ("level", "slope"), [(level, slope)], (-math.inf, math.inf)),
+        "power law": (_power_law, ("level", "slope", "exponent"), None, None),
         "logistic": (
             _logistic,
             ("low", "rise", "rate", "middle"),
             [(float(y.min()), span, rate, at) for rate in (0.5, 2.0) for at in (middle, float(logs[np.argmax(y)]))],
-            ((-infinite, 0.0, 1e-3, -infinite), (infinite, infinite, 100.0, infinite)),
+            ((-math.inf, 0.0, 1e-3, -math.inf), (math.inf, math.inf, 100.0, math.inf)),
         ),
     }
     found = {}
     for name, (curve, names, starts, bounds) in families.items():
-        one = _best(curve, starts, bounds, x, y, errors)
+        one = _power_law_optimum(x, y, errors) if starts is None else _best(curve, starts, bounds, x, y, errors)
         if one is not None:
-            values, covariance, chi2 = one
-            moved = _Z * np.sqrt(np.diag(covariance))
+            values, chi2 = one
+            moved = _Z * np.sqrt(np.diag(_covariance(curve, values, x, errors)))
             parameters = {n: (v, v - m, v + m) for n, v, m in zip(names, values.tolist(), moved.tolist(), strict=True)}
             bound = lambda at, curve=curve, values=values: curve(np.asarray(at, np.float64), *values)
             found[name] = Fit(name, parameters, chi2 + 2 * len(names), chi2, bound)
@@ -129,22 +123,41 @@ def fit(x: Sequence[float], y: Sequence[float], errors: Sequence[float]) -> Fits
     return Fits(tuple(sorted(found.values(), key=lambda one: one.aic)), saturation, len(x))
 
 
-def _best(curve, starts, bounds, x, y, errors) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """The best optimum from several starts: values, their covariance, chi²; None where none converged."""
+def _best(curve, starts, bounds, x, y, errors) -> tuple[np.ndarray, float] | None:
+    """The best optimum from several starts: values and chi²; None where none converged."""
     best = None
     for start in starts:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a covariance that cannot be told: its intervals are infinite
-                values, covariance = scipy.optimize.curve_fit(
-                    curve, x, y, p0=start, sigma=errors, absolute_sigma=True, bounds=bounds, maxfev=2000
-                )
+                warnings.simplefilter("ignore")  # of a covariance, which is computed elsewhere
+                values, _ = scipy.optimize.curve_fit(curve, x, y, p0=start, sigma=errors, bounds=bounds, maxfev=500)
         except (RuntimeError, ValueError):
             continue
         chi2 = float(np.sum(((y - curve(x, *values)) / errors) ** 2))
-        if math.isfinite(chi2) and (best is None or chi2 < best[2] - 1e-9):
-            best = values, covariance, chi2
+        if math.isfinite(chi2) and (best is None or chi2 < best[1] - 1e-9):
+            best = values, chi2
     return best
+
+
+def _power_law_optimum(x, y, errors) -> tuple[np.ndarray, float]:
+    """The power law's optimum: for each exponent the rest is linear, so one number is searched, from -5 to 0."""
+
+    def at(exponent: float) -> tuple[np.ndarray, float]:
+        design = np.stack([np.ones_like(x), np.expm1(exponent * np.log(x)) / exponent], axis=1) / errors[:, None]
+        linear = np.linalg.lstsq(design, y / errors, rcond=None)[0]
+        return np.array([*linear, exponent]), float(np.sum((y / errors - design @ linear) ** 2))
+
+    grid = -np.geomspace(1e-6, 5.0, 60)
+    best = min(range(len(grid)), key=lambda k: at(grid[k])[1])
+    around = (grid[min(best + 1, len(grid) - 1)], grid[max(best - 1, 0)])
+    found = scipy.optimize.minimize_scalar(lambda e: at(e)[1], bounds=around, method="bounded").x
+    return min(at(float(found)), at(grid[best]), key=lambda one: one[1])
+
+
+def _covariance(curve, values, x, errors) -> np.ndarray:
+    """Of the parameters, by the curvature of chi² at the optimum (Gauss and Newton's)."""
+    jacobian = scipy.optimize.approx_fprime(values, lambda v: curve(x, *v) / errors, 1e-7)
+    return np.linalg.pinv(jacobian.T @ jacobian)
 
 
 def of_methods(of_task: Iterable[Result], against: str) -> dict[str, Fits]:
@@ -159,7 +172,7 @@ def of_methods(of_task: Iterable[Result], against: str) -> dict[str, Fits]:
         share = is_share(group)
         for method in sorted({r.method for r in group}):
             points = [r for r in group if r.method == method and _place(r, against) > 0]
-            errors = [np.subtract(*interval_on_test(r, None, share)[::-1]) / (2 * _Z) for r in points]
+            errors = [np.subtract(*interval_on_test(r, share)[::-1]) / (2 * _Z) for r in points]
             if len({_place(r, against) for r in points}) >= FEWEST and min(errors) > 0:
                 places = [_place(r, against) for r in points]
                 found[f"{label} {method}"] = fit(places, [r.performance for r in points], errors)

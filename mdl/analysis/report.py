@@ -65,7 +65,7 @@ def sentences(
     of_task: Sequence[Result], *, choose_on: str = "dev", scores: Mapping[str, Scores] | None = None
 ) -> list[str]:
     """What came out of one task, in three sentences with intervals: least bits, stages, base lines."""
-    of_task, scores = list(of_task), scores or {}
+    of_task = list(of_task)
     groups, digits, metric = by_stage(of_task), digits_of(of_task), of_task[0].metric
     where = "dev" if choose_on == "dev" else "test"
     share = {label: is_share(group) for label, group in groups.items()}
@@ -74,8 +74,9 @@ def sentences(
         return ["No point has a length that the paper gives, so there is nothing to conclude."]
 
     def score(r: Result, label: str) -> str:
-        lo, hi = interval_on_test(r, scores.get(r.key), share[label])
-        return f"{r.performance:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]"
+        lo, hi = interval_on_test(r, share[label])
+        ends = f" [{lo:.{digits}f}, {hi:.{digits}f}]" if lo < hi else ""
+        return f"{r.performance:.{digits}f}{ends}"
 
     base = base_of(of_task, choose_on)
     found = reductions(of_task, base, choose_on=choose_on, scores=scores)
@@ -246,8 +247,7 @@ def _task(
     for s, (label, group) in enumerate(groups.items()):
         share, line = is_share(group), {}
         for r in group:
-            near = id(r) in chosen or len(of_task) <= 5000
-            lo, hi = interval_on_test(r, scores.get(r.key) if near else None, share)
+            lo, hi = interval_on_test(r, share)
             row = (
                 s, numbers[r.method], length(r, choose_on) or r.bits["total"], r.performance, lo, hi, r.n,
                 r.dev_performance, r.dev_n, int(r.source == "verified"), int(id(r) in chosen), r.bits["payload"],
@@ -312,7 +312,7 @@ def _tables(of_task: list[Result], choose_on: str, rule: str, scores: Mapping[st
     if len(fitted) > 1:
         found.append({"title": "Fits, none of which is the truth", "rows": fitted, "note": _FITS})
     found.append({"title": "Hypervolume", "rows": volume_rows(of_task, choose_on), "note": ""})
-    rows = tables.frontier_rows(of_task, **how)
+    rows = tables.frontier_rows(of_task, choose_on=choose_on)
     note = " ".join([*tables.base_lines(of_task, choose_on), *tables.falls(of_task, choose_on)])
     found.append({"title": "Frontiers", "rows": rows[:_MOST_TABLED], "note": note})
     return found

@@ -47,10 +47,12 @@ def read(folder: str | os.PathLike, point: Result) -> Scores | None:
             rows = np.array(content[name], np.float64)
         except (KeyError, ValueError, TypeError):
             raise ValueError(f"{path}: {name} is no table of numbers; delete it, or verify the program again") from None
-        rows = rows.reshape(len(rows), -1)
+        rows = rows.reshape(len(rows), -1) if rows.size else np.zeros((0, 0))
         if len(rows) != (n or 0) or not np.isfinite(rows).all():
             raise ValueError(f"{path}: {len(rows)} scores of {name} and {n} in the record; verify the program again")
         splits[name] = rows
+    if not len(splits["dev"]):  # none was measured; it has the columns of test
+        splits["dev"] = splits["test"][:0]
     return Scores(**splits)
 
 

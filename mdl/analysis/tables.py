@@ -94,7 +94,7 @@ def table(
     lines, scores = [], scores or {}
     for (task, metric, _), of_task in by_task(results).items():
         lines += [f"{task} ({metric}): frontiers, {_HOW[choose_on]}", ""]
-        lines += [*_cells(frontier_rows(of_task, choose_on=choose_on, scores=scores), left=3), ""]
+        lines += [*_cells(frontier_rows(of_task, choose_on=choose_on), left=3), ""]
         lines += [*_sources(of_task, choose_on), *base_lines(of_task, choose_on), *falls(of_task, choose_on), ""]
         where = "dev" if choose_on == "dev" else "test"
         lines += [f"{task}: task complexity at {where} {metric}", ""]
@@ -111,17 +111,15 @@ _HOW = {
 }
 
 
-def frontier_rows(
-    of_task: Sequence[Result], *, choose_on: str = "dev", scores: Mapping[str, Scores] | None = None
-) -> list[list[str]]:
+def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[list[str]]:
     """The frontiers of one task as rows of text, a header first."""
-    digits, scores = digits_of(of_task), scores or {}
+    digits = digits_of(of_task)
     others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
     rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
     for label, group in by_stage(of_task).items():
         share = is_share(group)
         for i, r in enumerate(select(group, choose_on=choose_on)):
-            lo, hi = interval_on_test(r, scores.get(r.key), share)
+            lo, hi = interval_on_test(r, share)
             rows.append(
                 [
                     "" if i else label,
@@ -133,7 +131,7 @@ def frontier_rows(
                     f"{r.examples:,}",
                     "not measured" if r.dev_performance is None else f"{r.dev_performance:.{digits}f}",
                     f"{r.performance:.{digits}f}",
-                    f"[{lo:.{digits}f}, {hi:.{digits}f}]",
+                    f"[{lo:.{digits}f}, {hi:.{digits}f}]" if lo < hi else "not known",
                     *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "not measured" for o in others),
                 ]
             )

@@ -67,9 +67,9 @@ def test_information_is_a_difference_of_bounds():
         "posttrained": (2000, 7000, False),
     }
     assert at(0.6) == {
-        "no model": (None, None, False),
-        "random": (None, None, False),
-        "posttrained": (2000, None, False),
+        "no model": (None, False),
+        "random": (None, False),
+        "posttrained": (2000, False),
     }
     weak = [results[1], make_result(100, 0.1, 0.1, stage="random", key="weak")]
     found = complexities(weak, 0.5)["random"]
@@ -183,13 +183,13 @@ def test_a_share_is_known_by_whole_numbers_of_examples():
 
 def test_the_probability_to_reach_a_target_is_one_half_at_the_score():
     r = make_result(performance=0.5, dev=0.5)
-    assert probability(r, 0.5, None, True) == pytest.approx(0.5, abs=1e-9)
-    assert probability(r, 0.5 + 1.96 * 0.05, None, True) == pytest.approx(0.025, abs=0.005)
+    assert probability(r, 0.5, True) == pytest.approx(0.5, abs=1e-9)
+    assert probability(r, 0.5 + 1.96 * 0.05, True) == pytest.approx(0.025, abs=0.005)
     bleu = make_result(performance=31.0, interval=(29.04, 32.96), metric="BLEU")  # a standard error of 1
-    assert probability(bleu, 31.0, None, False) == pytest.approx(0.5)
-    assert probability(bleu, 30.0, None, False) == pytest.approx(0.8413, abs=1e-3)
+    assert probability(bleu, 31.0, False) == pytest.approx(0.5)
+    assert probability(bleu, 30.0, False) == pytest.approx(0.8413, abs=1e-3)
     exact = make_result(performance=31.0, interval=(31.0, 31.0), metric="BLEU")
-    assert [probability(exact, t, None, False) for t in (31, 31.1)] == [1, 0]
+    assert [probability(exact, t, False) for t in (31, 31.1)] == [1, 0]
 
 
 def curve(values, n=400):
@@ -232,7 +232,7 @@ def test_kept_scores_and_counts_give_the_same_scores():
     assert moved.shape == (complexity.DRAWS, 4) and np.abs(moved.mean(axis=0)).max() < 0.005
     assert np.corrcoef(moved.T)[2, 3] > 0.7  # nested: they move together
     assert abs(np.corrcoef(of_counts.deviations(np.arange(4)).T)[2, 3]) < 0.1
-    assert interval_on_dev(results[2], kept["2"], False) == wilson(100, 200)
+    assert interval_on_dev(results[2], False, kept["2"]) == wilson(100, 200)
 
 
 def test_a_corpus_metric_needs_scores_for_an_interval_in_bits():

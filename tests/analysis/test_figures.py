@@ -3,8 +3,8 @@ import dataclasses
 import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
+from test_result_tables import some_results
 from test_results import make_result
-from test_tables import some_results
 
 from mdl.analysis.figures import CONSTANT_COLOUR, _bits_axis, draw
 

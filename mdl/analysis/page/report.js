@@ -42,7 +42,8 @@
       ["program", p.stage + ", " + p.method + (p.frontier ? ", on the frontier" : ", dominated")],
       ["length", bytes(b[0]) + " = " + b[0].toLocaleString("en") + " bits: " + part("header", b[2]) + ", " +
         part("payload", b[1]) + "; " + part("ideal", b[3]) + "; " + part("as the paper counts", b[4])],
-      [task.metric + ", test", score(task, p.y) + " [" + score(task, p.lo) + ", " + score(task, p.hi) + "], n = " + p.n],
+      [task.metric + ", test", score(task, p.y) +
+        (p.lo === p.hi ? ", no interval known" : " [" + score(task, p.lo) + ", " + score(task, p.hi) + "]") + ", n = " + p.n],
       [task.metric + ", dev", score(task, p.dev) + (p.dev === null ? "" : ", n = " + p.devN)],
       ["settings", p.settings || "none"],
       ["checkpoint", p.checkpoint || "no model"],
