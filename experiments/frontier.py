@@ -18,6 +18,7 @@ from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS
 from mdl.methods.parametric import adapter
 from mdl.methods.prompts import prompt
+from mdl.tasks import harness
 from mdl.verification import Setup
 from mdl.workdir import Workdir
 
@@ -157,6 +158,10 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
         raise ValueError(f"--config.pretrained={config.pretrained}: {what}, or leave it out")
     if config.get("scripts", "") and not allowed:
         raise ValueError(f"--config.scripts={config.scripts}: scripts are not allowed here; add --allow_scripts")
+    if str(config.task.get("data", "")).startswith(harness.PREFIX):
+        unused = [n for n in given if n.startswith("task.") and n.removeprefix("task.") not in harness.USED]
+        if unused:
+            raise ValueError(f"--config.{unused[0]}: a task of lm_eval says this itself; leave it out")
     probed = [name for name in given if name.startswith("probe.")]
     if probed and not config.probe.get("examples"):
         raise ValueError(
