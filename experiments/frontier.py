@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
+from experiments.configs.base import GIVEN
 from mdl import measurement, probing, results, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.codes import settings as settings_code
@@ -210,6 +211,8 @@ def _checkpoints(config: ConfigDict) -> list[dict]:
     for checkpoint in map(_plain, config.checkpoints):
         pretrained = checkpoint["stage"] == "pretrained"
         source = checkpoint["source"] or (config.get("pretrained", "") if pretrained else config.source)
+        if checkpoint["stage"] == GIVEN:
+            checkpoint["stage"] = config.stage
         if not source and not pretrained:
             raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
         if source:

@@ -23,6 +23,7 @@ from mdl.machine.running import answers_file
 from mdl.methods import METHODS, Encoded
 from mdl.methods.parametric import parametric
 from mdl.pending import Made, Pending
+from mdl.progress import Progress
 from mdl.recording import Recorder, disagreement
 from mdl.searches import Search
 from mdl.verification import Setup, Verifiers
@@ -282,7 +283,7 @@ class Encoding:
         started, inputs = time.monotonic(), self.recorder.inputs
         if not math.isfinite(encoded.program.coded_bits):
             raise FloatingPointError("the codelength is not finite; a smaller learning rate may help")
-        how = {"rows": self.setup.batch_size, "progress": _report}
+        how = {"rows": self.setup.batch_size, "progress": Progress("answered")}
         answers = answer(encoded.adapted, self.checkpoint.tokenizer, self.task.answering, inputs, **how)
         path = self._path(key, encoded.program.method).with_suffix(".answers.jsonl")
         write_then_rename(path, answers_file(inputs, answers))
@@ -337,7 +338,3 @@ def _estimated(search: Search) -> Search:
 
 def _narrowed(search: Search, wanted: Iterable[results.Result]) -> Search:
     return search.narrowed([point.settings for point in wanted])
-
-
-def _report(done: int, total: int) -> None:
-    logging.log_every_n_seconds(logging.INFO, "answered %d of %d", 30, done, total)

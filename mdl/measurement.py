@@ -12,6 +12,7 @@ from mdl import results, scope
 from mdl.encoding import Encoding
 from mdl.frontier import CHOOSE_ON
 from mdl.machine import programs
+from mdl.progress import Progress
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
 from mdl.verification import Setup, Verifiers
@@ -168,4 +169,4 @@ def _finish(pool: Verifiers, verifiers: int) -> None:
         logging.info("all is encoded; waiting for %d programs to be verified", waiting)
         for _ in range(min(verifiers, waiting) - 1):
             pool.start()
-    pool.wait()
+    pool.wait(Progress("verified"))

@@ -25,7 +25,10 @@ DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
         ("--config.tesst=5", "--config.tesst: the config has no such field; did you mean test?"),
         ("--config.task.seeed=5", "--config.task.seeed: the config has no such field; did you mean task.seed"),
         ("--config.seed=5", "--config.seed: the config has no such field; did you mean task.seed?"),
-        ("--config.nothing=5", "--config.nothing: the config has no such field; it has allow_scripts, batch_size"),
+        (
+            "--config.nothing=5",
+            "--config.nothing: the config has no such field; it has adapters, allow_scripts, ",
+        ),
         ("--config.test=abc", "--config.test=abc: invalid literal for int"),
     ],
 )
