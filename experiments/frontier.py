@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
+from experiments.configs.base import GIVEN
 from mdl import distributed, encoding, measurement, plan, probing, results, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
@@ -22,6 +23,7 @@ from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS
 from mdl.methods.parametric import adapter
 from mdl.methods.prompts import prompt
+from mdl.tasks import harness
 from mdl.verification import Setup
 from mdl.workdir import Workdir
 
@@ -198,6 +200,10 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
         raise ValueError(f"--config.pretrained={config.pretrained}: {what}, or leave it out")
     if config.get("scripts", "") and not allowed:
         raise ValueError(f"--config.scripts={config.scripts}: scripts are not allowed here; add --allow_scripts")
+    if str(config.task.get("data", "")).startswith(harness.PREFIX):
+        unused = [n for n in given if n.startswith("task.") and n.removeprefix("task.") not in harness.USED]
+        if unused:
+            raise ValueError(f"--config.{unused[0]}: a task of lm_eval says this itself; leave it out")
     probed = [name for name in given if name.startswith("probe.")]
     if probed and not config.probe.get("examples"):
         raise ValueError(
@@ -249,6 +255,8 @@ def _checkpoints(config: ConfigDict) -> list[dict]:
     for checkpoint in map(_plain, config.checkpoints):
         pretrained = checkpoint["stage"] == "pretrained"
         source = checkpoint["source"] or (config.get("pretrained", "") if pretrained else config.source)
+        if checkpoint["stage"] == GIVEN:
+            checkpoint["stage"] = config.stage
         if not source and not pretrained:
             raise ValueError("this config needs a checkpoint: --config.source=DIRECTORY or FILE.gguf")
         revisions = hub.revisions(source) if source else []

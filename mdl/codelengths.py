@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
-from absl import logging
+
+from mdl.watching import Progress
 
 Batch = Any  # whatever the learner takes
 
@@ -277,7 +278,7 @@ def online(
     if off := sorted(measured - {0, *stops}):
         raise ValueError(f"measure_at={off}: no ends of batches of {batch} among {data.count} examples")
     rng = np.random.Generator(np.random.Philox(seed))
-    bits, curve = [], _measured(learner, heldout, batch, 0)
+    bits, curve, told = [], _measured(learner, heldout, batch, 0), Progress("coded examples:")
     for start, end in itertools.pairwise((0, *stops)):
         bits.append(data.bits(learner, batch, start, end))
         drawn = [rng.integers(end, size=end - start) for _ in range(replay)]
@@ -285,7 +286,7 @@ def online(
             learner.update(data.rows(rows))
         if end in measured:
             curve += _measured(learner, heldout, batch, end)
-        logging.log_every_n_seconds(logging.INFO, "coded %d of %d examples", 30, end, data.count)
+        told(end, data.count)
     return Table(stops, tuple(bits), tuple(curve), data.bits(learner, batch) if hindsight else None)
 
 
@@ -323,13 +324,13 @@ def blockwise(
     ends = tuple(ends)
     if not ends or ends[-1] != data.count or any(end <= start for start, end in itertools.pairwise((0, *ends))):
         raise ValueError(f"blocks end at {ends}: increasing numbers up to {data.count} are wanted")
-    bits, curve = [], []
+    bits, curve, told = [], [], Progress("coded examples:")
     for start, end in itertools.pairwise((0, *ends)):
         learner = _trained(learner.fresh(), data, start, batch, epochs, seed)
         curve += _measured(learner, heldout, batch, start)
         given = start == 0 and uniform is not None
         bits.append(uniform * end if given else data.bits(learner, batch, start, end))
-        logging.log_every_n_seconds(logging.INFO, "coded %d of %d examples", 30, end, data.count)
+        told(end, data.count)
     if heldout or hindsight:  # the code itself needs no model of the last block
         learner = _trained(learner.fresh(), data, data.count, batch, epochs, seed)
         curve += _measured(learner, heldout, batch, data.count)

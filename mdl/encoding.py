@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import distributed, results, scope, startup
+from mdl import distributed, results, scope, startup, watching
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -341,7 +341,7 @@ class Encoding:
         started, inputs = time.monotonic(), self.recorder.inputs
         if not math.isfinite(encoded.program.coded_bits):
             raise FloatingPointError("the codelength is not finite; a smaller learning rate may help")
-        how = {"rows": self.setup.batch_size, "progress": _report}
+        how = {"rows": self.setup.batch_size, "progress": watching.Progress("answered")}
         answers = answer(encoded.adapted, self.checkpoint.tokenizer, self.task.answering, inputs, **how)
         path = self._path(key, encoded.program.method).with_suffix(".answers.jsonl")
         write_then_rename(path, answers_file(inputs, answers))
@@ -396,7 +396,3 @@ def _estimated(search: Search) -> Search:
 
 def _narrowed(search: Search, wanted: Iterable[results.Result]) -> Search:
     return search.narrowed([point.settings for point in wanted])
-
-
-def _report(done: int, total: int) -> None:
-    logging.log_every_n_seconds(logging.INFO, "answered %d of %d", 30, done, total)

@@ -15,6 +15,7 @@ from mdl.machine import programs
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
 from mdl.verification import Here, Setup, Verifiers
+from mdl.watching import Progress
 from mdl.workdir import Workdir
 
 __all__ = ["VERIFY", "Measurement", "Search", "grid"]
@@ -183,4 +184,4 @@ def _finish(pool: Verifiers, verifiers: int) -> None:
         logging.info("all is encoded; waiting for %d programs to be verified", waiting)
         for _ in range(min(verifiers, waiting) - 1):
             pool.start()
-    pool.wait()
+    pool.wait(Progress("verified"))

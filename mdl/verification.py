@@ -270,12 +270,19 @@ class Verifiers:
         if self._errors:
             raise self._errors[0]
 
-    def wait(self) -> None:
-        """Waits until all programs that were submitted are verified; then the workers are done."""
+    def wait(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Waits until all programs that were submitted are verified; then the workers are done.
+
+        Args:
+            progress: called with (verified, all that are left now) every second.
+        """
+        total = self.left
         for _ in self._threads:
             self._queue.put((math.inf, next(self._count), None))
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(1.0)
+                progress(total - self.left, total)
         self.check()
 
     def kill(self) -> None:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from experiments import frontier
+from experiments import frontier, overrides
 from mdl import tasks
 from mdl.codes import settings as settings_code
 from mdl.measurement import Search, grid
@@ -59,6 +59,18 @@ def test_prompts_that_a_flag_names_are_searches_which_an_edit_makes_new(tmp_path
         frontier._searches(config)
 
 
+def test_any_one_model_is_measured_as_it_is_and_at_random():
+    config = importlib.import_module("experiments.configs.custom").get_config("model")
+    with pytest.raises(ValueError, match="this config needs a checkpoint: --config.source="):
+        frontier._checkpoints(config)
+    config.source = "/models/base"
+    frontier._check_used(config, {"source": config.source}, allowed=True)
+    made = [(one["source"], one["stage"]) for one in frontier._checkpoints(config)]
+    assert made == [("/models/base", "random"), ("/models/base", "pretrained")]
+    config.stage = "posttrained"
+    assert [one["stage"] for one in frontier._checkpoints(config)] == ["random", "posttrained"]
+
+
 def test_adapters_that_a_flag_names_are_a_search_on_trained_checkpoints():
     config = importlib.import_module("experiments.configs.gsm8k").get_config()
     config.adapters = str(pathlib.Path(__file__).parent / "methods/adapter")
@@ -81,3 +93,14 @@ def test_one_limit_to_examples_is_that_of_all_searches_and_they_have_none_by_def
     config.max_tokens = 300
     limits = {search["method"]: search["search"].get("max_tokens") for search in frontier._searches(config)}
     assert limits == {"script": None, "zero_shot": None, "urial": None, "icl": None, "prequential": 300}
+
+
+def test_the_documented_config_is_one(tmp_path):
+    page = (pathlib.Path(__file__).parent.parent / "docs/configs.md").read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(page.partition("```python\n")[2].partition("```")[0])
+    config = overrides.load(str(path))
+    assert not isinstance(config, str), config
+    assert tasks.load(**config.task.to_dict()).metric.name == "accuracy"
+    assert len([Search(**one) for search in config.searches for one in grid(search.to_dict())]) == 6
+    assert [one["stage"] for one in frontier._checkpoints(config)] == ["random", "pretrained"]

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from experiments import frontier, overrides
-from experiments.configs import gsm8k
+from experiments.configs import custom, gsm8k
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
@@ -25,7 +25,10 @@ DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
         ("--config.tesst=5", "--config.tesst: the config has no such field; did you mean test?"),
         ("--config.task.seeed=5", "--config.task.seeed: the config has no such field; did you mean task.seed"),
         ("--config.seed=5", "--config.seed: the config has no such field; did you mean task.seed?"),
-        ("--config.nothing=5", "--config.nothing: the config has no such field; it has allow_scripts, batch_size"),
+        (
+            "--config.nothing=5",
+            "--config.nothing: the config has no such field; it has adapters, allow_scripts, ",
+        ),
         ("--config.test=abc", "--config.test=abc: invalid literal for int"),
     ],
 )
@@ -75,3 +78,11 @@ def test_flags_that_are_used_are_taken():
     frontier._check_used(config, {"source": "/a"}, allowed=True)
     config.probe.examples = 8
     frontier._check_used(config, {"probe.batch": 4}, allowed=True)
+
+
+def test_a_setting_that_a_task_of_lm_eval_says_itself_is_refused():
+    config = custom.get_config()
+    config.task.data = "lm_eval:arc_easy"
+    frontier._check_used(config, {"task.data": "", "task.metric": ""}, allowed=True)
+    with pytest.raises(ValueError, match="--config.task.template: a task of lm_eval says this itself"):
+        frontier._check_used(config, {"task.template": "{text}"}, allowed=True)

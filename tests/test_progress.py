@@ -49,11 +49,11 @@ class Dying(Progress):
         self.last, self.inside, self.taken = steps, inside, 0
 
     @contextlib.contextmanager
-    def step(self, coder, temperature):
+    def step(self, coder, temperature, learns):
         inside = self.inside and self.steps == self.last
-        if self.steps == self.last and not (inside and coder is not None):
+        if self.steps == self.last and not (inside and coder is not None and not learns):
             raise Killed
-        with super().step(coder, temperature):
+        with super().step(coder, temperature, learns):
             yield
             if inside:
                 raise Killed

@@ -21,6 +21,11 @@ PROBE = {
 }
 
 
+ANY = (
+    "The model that --config.source names, as it is and its config at random; --config.stage says what it is "
+    "(pretrained, unless you say posttrained). Time as the model is; a large one wants an accelerator."
+)
+GIVEN = "given"  # a checkpoint's stage: what `config.stage` says
 FAMILY = "All checkpoints of a family, from the hub. An accelerator is wanted; not run yet."
 
 
@@ -67,7 +72,7 @@ def config(
     Args:
         task: `name` and settings, for `mdl.tasks.load`.
         checkpoints: `source`, `stage`, `seed` each; an empty source is replaced by `config.source`, and a pre-trained
-            one's by `config.pretrained`, or left out where that is empty too.
+            one's by `config.pretrained`, or left out where that is empty too. Stage "given" is `config.stage`.
         searches: of `search`.
         dev, test: examples scored of each split, from its start.
         batch_size: prompts scored together.
@@ -97,6 +102,7 @@ def config(
             "verifiers": verifiers,
             "max_tokens": max_tokens,
             "source": "",
+            "stage": "pretrained",  # of the source, where the config leaves that open
             "pretrained": "",
             "choose_on": "dev",
             "verify": verify,
@@ -111,7 +117,7 @@ def config(
 
 
 def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
-    """A size for each family in `checkpoints.py`: all its checkpoints, from the hub; for accelerators.
+    """A size for each family in `checkpoints.py`, all its checkpoints from the hub, and `model` for any one model.
 
     Args:
         task: as for `config`.
@@ -120,12 +126,12 @@ def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
         shots: numbers of examples in context.
     """
 
-    def size(family):
+    def size(checkpoints):
         lora, full = {"train": "lora"}, {"train": "full"}
         trained = ("pretrained", "midtrained", "posttrained")
         return config(
             task,
-            checkpoints.family(family),
+            checkpoints,
             (
                 scripts(),
                 search("zero_shot"),
@@ -145,10 +151,16 @@ def families(task, *, dev, test, max_tokens=0, shots=(1, 4, 8)):
             max_tokens=max_tokens,
         )
 
-    sizes = {family: functools.partial(size, family) for family in checkpoints.FAMILIES}
+    sizes = {name: functools.partial(_of_family, size, name) for name in checkpoints.FAMILIES}
     for make in sizes.values():
         make.__doc__ = FAMILY
+    sizes["model"] = functools.partial(size, local(("random", GIVEN)))
+    sizes["model"].__doc__ = ANY
     return sizes
+
+
+def _of_family(size, name):
+    return size(checkpoints.family(name))
 
 
 def embedded():

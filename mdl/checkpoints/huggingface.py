@@ -19,6 +19,7 @@ from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
 from mdl.json_files import Kind, check_fields, is_file_name, read_object
+from mdl.watching import Progress
 
 Path = tuple[str | int, ...]  # keys of the nested dictionary of parameters
 Placement = Callable[[Path, tuple[int, ...]], jax.sharding.Sharding]
@@ -73,9 +74,10 @@ def read_params(
         stored, inner = {alias: stored[name] for alias, name in aliases.items()}, read
         read = lambda name: inner(aliases[name])
     _check_tensors(config, wanted, stored, source)
-    memory = copying.Memory()
+    memory, told = copying.Memory(), Progress("loaded, tensors:")
     with copying.threads() as workers:
-        for tensor in wanted:
+        for number, tensor in enumerate(wanted, start=1):
+            told(number, len(wanted))
             if all(map(skip, tensor.paths)):
                 continue
             array = read(tensor.name)

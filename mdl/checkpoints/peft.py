@@ -153,7 +153,8 @@ def load(directory: str | os.PathLike, config: ModelConfig) -> tuple[Lora, dict[
         b = b * np.float32(_scale(about, theirs, own) / scale)
         out[*path, "lora_a"] = np.pad(a, ((0, 0), (0, rank - own)))
         out[*path, "lora_b"] = np.pad(b, ((0, rank - own), (0, 0)))
-    return Lora(rank, scale * rank), out
+    plain = rank == about["r"] and not about.get("use_rslora")
+    return Lora(rank, float(about["lora_alpha"]) if plain else scale * rank), out  # else rounding would change it
 
 
 def _about(directory: pathlib.Path) -> Mapping[str, Any]:

@@ -11,9 +11,8 @@ import os
 import signal
 import sys
 
-from absl import logging
-
 from mdl.machine.running import run
+from mdl.watching import Progress
 
 
 def main() -> None:
@@ -22,12 +21,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log
 
-    def report(done: int, total: int) -> None:
-        logging.log_every_n_seconds(logging.INFO, "answered %d of %d", 30, done, total)
-
     for line in sys.stdin:
         try:
-            reply = run(**json.loads(line), progress=report)
+            reply = run(**json.loads(line), progress=Progress("answered"))
         except OSError as error:
             reply = {
                 "error": " ".join(str(error.strerror or error).split()),

@@ -3,7 +3,7 @@
 harness("arc_easy")   harness("my_task.yaml")
 
 A program answers once, with an option, a text or codelengths. So those of a task's metrics are taken that such an
-answer decides. Examples in context are a program's own and cost bits: prompts are those of lm_eval with `num_fewshot=0`.
+answer decides. Examples in context are a program's own and cost bits: prompts are lm_eval's with `num_fewshot=0`.
 """
 
 import difflib
@@ -11,6 +11,7 @@ import logging as standard_logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def _loaded(name: str) -> Any:
     except ImportError as error:
         raise ValueError(f"{PREFIX}{name} needs {error.name}; pip install 'mdl-frontier[lm_eval]'") from None
     standard_logging.getLogger("lm_eval").setLevel(standard_logging.ERROR)
-    manager = TaskManager()
+    manager = TaskManager(include_defaults=not Path(name).is_file())  # a name is looked up among thousands of files
     try:
         tasks = manager.load(name)["tasks"]
     except KeyError:
@@ -103,8 +104,8 @@ def _loaded(name: str) -> Any:
         raise ValueError(f"{PREFIX}{name}: lm_eval has no such task; {told}") from None
     except Exception as error:  # noqa: BLE001 (its data comes from anywhere)
         raise ValueError(
-            f"{PREFIX}{name}: lm_eval cannot load it: {type(error).__name__}: {first_line(error)}; offline, give a YAML "
-            "file with dataset_path: json and data_files"
+            f"{PREFIX}{name}: lm_eval cannot load it: {type(error).__name__}: {first_line(error)}; offline, give a "
+            "YAML file with dataset_path: json and data_files"
         ) from error
     if len(tasks) != 1:
         raise ValueError(f"{PREFIX}{name}: a group of {len(tasks)} tasks; give one, such as {min(tasks, default='')}")

@@ -103,9 +103,9 @@ def test_an_adapter_that_peft_made_is_a_program_that_computes_what_peft_does(bas
     np.testing.assert_allclose(_peft_logits(base, SAMPLE), ours, atol=1e-4)
 
 
-def _adapted(config):
+def _adapted(config, rank=2, alpha=4.0):
     """A random model with random adapters."""
-    config, params = add_adapters(config, transformer.initialise(config, 0), Lora(2, 4.0), 1)
+    config, params = add_adapters(config, transformer.initialise(config, 0), Lora(rank, alpha), 1)
     noise = lambda path, leaf: leaf + 0.1 * jax.random.normal(jax.random.key(len(path)), leaf.shape)
     return config, jax.tree_util.tree_map_with_path(
         lambda path, leaf: noise(path, leaf) if path[-1].key == "lora_b" else leaf, params
@@ -164,6 +164,12 @@ def test_an_adapter_of_another_checkpoint_is_refused(tmp_path):
         peft.load(tmp_path, STORIES.config)
     with pytest.raises(ValueError, match=r"gpt2 keeps queries, keys and values in one matrix"):
         peft.load(SAMPLE, dataclasses.replace(tiny_config(), family="gpt2"))
+
+
+def test_alpha_comes_back_as_it_was(tmp_path):
+    config, params = _adapted(tiny_config(hidden_size=64), 49, 1.0)  # 1 / 49 * 49 is not 1
+    peft.save(tmp_path / "a", config, params, "tiny")
+    assert peft.load(tmp_path / "a", config)[0] == Lora(49, 1.0)
 
 
 def test_low_precision_adapters_are_written_in_full(tmp_path):

@@ -24,6 +24,7 @@ from mdl.methods.examples import Order
 from mdl.methods.method import Adapted, Encoded, Task, Unmade, finish
 from mdl.precision import cast, finite
 from mdl.training import Learner, Tokenised
+from mdl.watching import Progress
 
 Trains = Callable[[tuple], bool]
 
@@ -99,13 +100,16 @@ def batches(
 
 def train(learner: Learner, checkpoint: Checkpoint, sequences: Sequence[Tokenised], search: Training) -> Iterator[int]:
     """Trains, yielding at each of the search's numbers of epochs."""
+    steps = -(-len(sequences) // search.batch)
+    told = Progress("trained, steps:")
     for epoch in range(max(search.epochs) + 1):
         if epoch in search.epochs:
             yield epoch
         if epoch < max(search.epochs):
-            for batch in batches(checkpoint, sequences, search, epoch):
+            for number, batch in enumerate(batches(checkpoint, sequences, search, epoch), start=1):
                 loss = learner.update(*batch)
                 logging.log_every_n_seconds(logging.INFO, "epoch %d: loss %.4f", 30, epoch + 1, loss)
+                told(epoch * steps + number, max(search.epochs) * steps)
 
 
 def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: Params | None) -> Params:
