@@ -5,8 +5,9 @@
 A small run (embedded checkpoint; data coded and trained on, adapters trained and sent, files verified) is started
 again after each kill until it ends by itself, and then its points and program files are held against those of a run
 that nobody touched. It is killed (SIGKILL, to the process or to the one that verifies) at a moment drawn by chance:
-so many seconds after its start, or just when a checkpoint of its search, a program or a result is being written. Then
-the same with SIGTERM, where it has to end in one line, leave no process, and go on behind the step that it had come to.
+after so many seconds of computing, or just when a checkpoint of its search, a program or a result is being written.
+Then the same with SIGTERM, where it has to end in one line, leave no process, and go on behind the step that it had
+come to.
 """
 
 import collections
@@ -38,12 +39,12 @@ def get_config():
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
     own = {"batch": 4, "rank": 2, "learning_rate": 5e-3}
     config.searches = (
-        search("prequential", settings=own, examples=(64, 128), epochs=(0, 2)),
-        search("lora", settings={"rank": 1}, examples=256, batch=4, epochs=(1, 2), widths=(4,), learning_rate=5e-3),
-        search("prequential", verified=False, settings={**own, "replay": 1}, examples=(64,), epochs=(1,)),
+        search("prequential", settings=own, examples=(16, 32), epochs=(0, 1)),
+        search("lora", settings={"rank": 1}, examples=64, batch=4, epochs=(1,), widths=(4,), learning_rate=5e-3),
+        search("prequential", verified=False, settings={**own, "replay": 1}, examples=(32,), epochs=(1,)),
     )
     config.dev, config.test, config.threads, config.verifiers = 8, 16, 1, 1
-    config.save.minutes = 0.5 / 60
+    config.save.minutes = 0.2 / 60
     return config
 """
 _LONGEST = 1800.0  # seconds of a process, after which something is wrong
@@ -99,6 +100,14 @@ class Run:
             time.sleep(_LOOK)
         return False
 
+    def spent(self) -> float:
+        """Seconds that it computed: what a moment is told by, so that a busy machine makes none later."""
+        try:
+            fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def children(self) -> list[int]:
         """The processes that it started."""
         path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -110,11 +119,11 @@ def moment(kind: str, run: Run, random: random.Random, seconds: tuple[float, flo
 
     Args:
         kind: "time"; or what is written just then: "checkpoint", "program", "result"; or "worker", which verifies.
-        seconds: between which "time" is drawn.
+        seconds: of computing, between which "time" is drawn.
     """
     if kind == "time":
-        at = run.started + random.uniform(*seconds)
-        return lambda: time.monotonic() >= at
+        at = random.uniform(*seconds)
+        return lambda: run.spent() >= at
     count = {
         "checkpoint": lambda: [p.name for p in run.workdir.glob("progress/*/*tmp*")],
         "program": lambda: [p.name for p in run.workdir.glob("programs/*.program")],
@@ -243,10 +252,11 @@ def measure(
     path, outcome = folder / "config.py", Outcome()
     path.write_text(config)
     reference = Run(folder / "reference", path)
-    reference.until(lambda: False)
+    spent = [0.0]
+    reference.until(lambda: spent.append(max(spent[-1], reference.spent())))
     if reference.process.returncode:
         raise RuntimeError(reference.log()[-2000:])
-    seconds = 0.15 * (time.monotonic() - reference.started), time.monotonic() - reference.started
+    seconds = 0.2 * spent[-1], 0.9 * spent[-1]
     for number, kinds in ((signal.SIGKILL, kills), (signal.SIGTERM, terminations)):
         campaign(folder, path, reference.workdir, number, kinds, seed, seconds, outcome)
     return outcome

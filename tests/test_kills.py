@@ -1,0 +1,74 @@
+"""A run that is killed while a checkpoint of it is written, and then told to end, comes to what one alone does."""
+
+import random
+import re
+import signal
+
+import pytest
+
+from benchmarks import kills
+
+CONFIG = """
+from configs.base import search
+from configs.stories import get_config as tiny
+def get_config():
+    config = tiny("tiny")
+    config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
+    own = {"batch": 2, "rank": 1, "learning_rate": 5e-3}
+    config.searches = (search("prequential", settings=own, examples=(4, 24), epochs=(0, 1)),)
+    config.dev, config.test, config.threads = 4, 8, 2
+    config.save.minutes = 0.01 / 60
+    return config
+"""
+
+
+def _behind(told, run):
+    return int(re.search(rf"{told} behind step (\d+)", run.log())[1])
+
+
+def test_a_run_that_is_killed_and_terminated_writes_the_same_bytes(tmp_path, monkeypatch):
+    import jax
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
+    config, draw = tmp_path / "c.py", random.Random(1)
+    config.write_text(CONFIG)
+    reference = kills.Run(tmp_path / "reference", config)
+    assert not reference.until(lambda: False) and reference.process.returncode == 0, reference.log()
+    first = kills.Run(tmp_path / "w", config)
+    assert first.until(kills.moment("checkpoint", first, draw, (0, 0)))
+    kills.ended(first, "checkpoint", signal.SIGKILL)
+    second = kills.Run(tmp_path / "w", config)
+    second.until(lambda: "goes on behind step" in second.log())
+    later = kills.moment("checkpoint", second, draw, (0, 0))
+    if second.until(later):
+        children = second.children()
+        kills.ended(second, "checkpoint", signal.SIGTERM)
+        assert kills._tidy(second, children)
+    last = kills.Run(tmp_path / "w", config)
+    assert not last.until(lambda: False) and last.process.returncode == 0, last.log()
+    assert _behind("goes on", last) == _behind("stopped", second) > _behind("goes on", second) > 0
+    outcome = kills.Outcome()
+    kills.compare(reference.workdir, tmp_path / "w", outcome)
+    assert (outcome.lost, outcome.doubled, outcome.differing) == (0, 0, 0)
+    assert not list((tmp_path / "w" / "progress").iterdir())
+    lines = (tmp_path / "w" / "results.jsonl").read_bytes().splitlines()
+    (tmp_path / "w" / "results.jsonl").write_bytes(b"\n".join([*lines[1:], lines[1], b""]))
+    kills.compare(reference.workdir, tmp_path / "w", outcome)
+    assert (outcome.lost, outcome.doubled, outcome.differing) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("kind", ["program", "result"])
+def test_moments_are_when_something_new_is_written(tmp_path, kind):
+    class Quiet(kills.Run):
+        def __init__(self):
+            self.workdir = tmp_path
+
+    (tmp_path / "programs").mkdir()
+    reached = kills.moment(kind, Quiet(), random.Random(0), (0, 0))
+    assert not any(reached() for _ in range(5))
+    for i in range(4):
+        (tmp_path / "programs" / f"{i}.program").write_text("x")
+        (tmp_path / "results.jsonl").write_text("x" * (i + 1))
+        reached()
+    while not reached():
+        pass
