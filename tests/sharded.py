@@ -1,8 +1,10 @@
 """What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py LAYOUT …`.
 
-A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make.
+A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make; behind
+`LAYOUT+programs` programs are written and decoded as well.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -64,26 +66,22 @@ def measure(programs: bool) -> dict:
             digests.append(hashlib.sha256(encoded.program.data).hexdigest() + digest)
         assert digests
         found[f"program {name}"] = digests
-        found[f"bits {name}"] = [encoded.program.ideal_bits]
     return found
 
 
 def main() -> None:
-    """Measures each layout; `--programs` writes and decodes programs as well."""
+    """Measures each layout."""
     cache = os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}")
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     distributed.start(distributed.Place.parse(os.environ.get("MDL_DISTRIBUTED", "")))
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    for text in arguments:
+    for argument in sys.argv[1:]:
+        text, _, programs = argument.partition("+")
         layout = sharding.Layout.parse(text)
-        if layout == sharding.Layout():
-            found = measure("--programs" in sys.argv)
-        else:
-            with sharding.using(layout):
-                found = measure("--programs" in sys.argv)
+        with contextlib.nullcontext() if layout == sharding.Layout() else sharding.using(layout):
+            found = measure(bool(programs))
         print(json.dumps(found), flush=True)
         jax.clear_caches()
 
