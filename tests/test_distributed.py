@@ -137,5 +137,5 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path):
     for workdir in ("one", "two-0"):
         lines = (tmp_path / workdir / "results.jsonl").read_text().splitlines()
         own = sorted((json.loads(line) for line in lines), key=lambda point: point["method"])
-        points.append([(p["method"], p["source"], p["bits"], p["performance"], p["dev"]) for p in own])
+        points.append([(p["method"], p["source"], p["bits"], p["performance"], p["dev_performance"]) for p in own])
     assert points[0] == points[1] and [point[1] for point in points[0]] == ["verified"] * 2
