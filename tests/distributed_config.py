@@ -11,13 +11,13 @@ def get_config():
         tuple(one for one in family("stories260k", dtype="float32") if one["stage"] == "pretrained"),
         (
             search("zero_shot"),
-            search("prequential", settings={"batch": 4, "rank": 2, "learning_rate": 1e-2}, examples=(8,), epochs=(0,)),
+            search("prequential", settings={"batch": 4, "rank": 2, "learning_rate": 1e-2}, examples=(4,), epochs=(0,)),
         ),
         dev=4,
         test=8,
         batch_size=8,
         threads=1,
         verifiers=1,
-        max_tokens=64,
+        max_tokens=32,
         mesh="1,4,1",
     )

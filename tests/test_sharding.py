@@ -17,7 +17,11 @@ from mdl.sharding import Layout
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYOUTS = ("1,1,1", "8,1,1", "1,8,1", "2,2,2")
-_WRITTEN = {"1,8,1": "+full+blockwise", "2,2,2": "+lora+combined"}  # programs that are written and decoded there
+_WRITTEN = {
+    "8,1,1": "+full",
+    "1,8,1": "+blockwise",
+    "2,2,2": "+lora+combined",
+}  # programs that are written and decoded there
 
 
 def _start(*arguments: str, devices: int = 8, **variables: str) -> subprocess.Popen:
@@ -94,10 +98,10 @@ def test_two_processes_write_the_program_of_one(measured):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = [_start("1,8,1+full", devices=4, MDL_DISTRIBUTED=f"127.0.0.1:{port},2,{process}") for process in (0, 1)]
+    started = [_start("8,1,1+full", devices=4, MDL_DISTRIBUTED=f"127.0.0.1:{port},2,{process}") for process in (0, 1)]
     (first, _), (second, _) = map(_finish, started)
     assert first == second
-    alone = measured[0]["1,8,1"]
+    alone = measured[0]["8,1,1"]
     for name in ("program full", "fingerprint", "random", "greedy"):
         assert first[0][name] == alone[name]
     for name in ("lora losses", "full codelengths"):
