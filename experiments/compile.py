@@ -96,10 +96,10 @@ def run() -> int:
             plan = planning.deeper(plans, model.num_layers) if depths else plans[model.num_layers]
             found.append(Found(name, plan, turns))
             print(_told(found[-1], where), flush=True)
+            if asked.record:
+                _record(pathlib.Path(asked.record), shape, layout, where, found[-1], depths)
     hours = sum(one.turns * one.plan.seconds(where)["step"] for one in found) / 3600
     print(f"on one checkpoint: {hours:.3g} h x {where.count} chips = {hours * where.count:.3g} chip-hours, at least")
-    if asked.record:
-        _record(pathlib.Path(asked.record), shape, layout, where, found, depths)
     missing = [one.step for one in found if not one.plan.fits(where)]
     print(f"does not fit: {', '.join(missing)}" if missing else "fits")
     return 2 if missing else 0
@@ -197,33 +197,32 @@ def _told(one: Found, where: Slice) -> str:
 
 
 def _record(
-    path: pathlib.Path, shape: str, layout: sharding.Layout, where: Slice, found: list[Found], depths: list[int]
+    path: pathlib.Path, shape: str, layout: sharding.Layout, where: Slice, one: Found, depths: list[int]
 ) -> None:
-    """Adds to a list what was found; the same step of the same model on the same slice is replaced."""
+    """Adds what was found to a list, in the place of the same step of the same model on the same slice."""
     known = json.loads(path.read_text()) if path.exists() else []
-    asked = flags.FLAGS
-    for one in found:
-        plan, utilisation = one.plan, one.plan.utilisation(where)
-        own = {
-            "model": shape,
-            "step": one.step,
-            "topology": where.name,
-            "fits": plan.fits(where),
-            "bytes_per_chip": round(plan.bytes_per_chip),
-            "compile_s": None if plan.compile_s is None else round(plan.compile_s, 1),
-            "mfu": None if utilisation is None else round(utilisation, 4),
-            "mesh": str(layout),
-            "length": _length(),
-            "batch": asked.batch or None,
-            "rows": asked.rows or None,
-            "layers_compiled": depths or "all",
-            "parts": {name: round(size) for name, size in plan.parts.items()},
-            "seconds": {name: round(value, 6) for name, value in plan.seconds(where).items()},
-            "received_bytes": plan.received and round(plan.received),
-            "turns": one.turns,
-        }
-        key = lambda entry: (entry["model"], entry["step"], entry["topology"])
-        known = [entry for entry in known if key(entry) != key(own)] + [own]
+    asked, plan, utilisation = flags.FLAGS, one.plan, one.plan.utilisation(where)
+    own = {
+        "model": shape,
+        "step": one.step,
+        "topology": where.name,
+        "fits": plan.fits(where),
+        "bytes_per_chip": round(plan.bytes_per_chip),
+        "compile_s": None if plan.compile_s is None else round(plan.compile_s, 1),
+        "mfu": None if utilisation is None else round(utilisation, 4),
+        "mesh": str(layout),
+        "length": _length(),
+        "batch": asked.batch or None,
+        "rows": asked.rows or None,
+        "prompts": asked.config.batch_size,
+        "layers_compiled": depths or "all",
+        "parts": {name: round(size) for name, size in plan.parts.items()},
+        "seconds": {name: float(f"{value:.4g}") for name, value in plan.seconds(where).items()},
+        "received_bytes": None if plan.received is None else round(plan.received),
+        "turns": one.turns,
+    }
+    key = lambda entry: (entry["model"], entry["step"], entry["topology"])
+    known = [entry for entry in known if key(entry) != key(own)] + [own]
     write_then_rename(path, (json.dumps(known, indent=1) + "\n").encode())
 
 

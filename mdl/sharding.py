@@ -288,6 +288,13 @@ def whole(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: _constrained(x, PartitionSpec()), tree)
 
 
+def table(x: jax.Array) -> jax.Array:
+    """A table that rows look things up in, [V, D]: where `tensor` splits it, whole along D, or lookups are gathered."""
+    if _sizes().get("tensor", 1) == 1:
+        return x
+    return _constrained(x, fitted(x.shape, ("tensor", None), "a table"))
+
+
 def made(function: Callable[[], Tree], laid: Callable[[Tree], Tree]) -> Tree:
     """What a function makes, laid out as it is made, so that it is never whole on one device."""
     return jax.jit(lambda: laid(function()))() if active() else function()

@@ -1,8 +1,10 @@
 """What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py LAYOUT …`.
 
-A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make.
+A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make; behind
+`LAYOUT+lora+full` these of `PROGRAMS` are written and decoded as well.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,7 +32,7 @@ PROGRAMS = {
 }
 
 
-def measure(programs: bool) -> dict:
+def measure(programs: list[str]) -> dict:
     """Losses, codelengths in bits, answers and programs under the layout in use."""
     stories, task = load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
@@ -55,7 +57,8 @@ def measure(programs: bool) -> dict:
     prompts = [[stories.tokenizer.bos_id, *own[: 4 + i]] for i, own in enumerate(ids)]
     found["greedy"] = generate(*model, stories.tokenizer, prompts, max_new_tokens=24)
     found["likelihoods"] = log_likelihoods(*model, [(own[:6], own[6:12]) for own in ids]).tolist()
-    for name, (method, settings, search) in PROGRAMS.items() if programs else ():
+    for name in programs:
+        method, settings, search = PROGRAMS[name]
         own = METHODS[method].Settings(**settings)
         digests = []
         for encoded in METHODS[method].encode(Encoder(), stories, task, own, search):
@@ -64,26 +67,22 @@ def measure(programs: bool) -> dict:
             digests.append(hashlib.sha256(encoded.program.data).hexdigest() + digest)
         assert digests
         found[f"program {name}"] = digests
-        found[f"bits {name}"] = [encoded.program.ideal_bits]
     return found
 
 
 def main() -> None:
-    """Measures each layout; `--programs` writes and decodes programs as well."""
+    """Measures each layout."""
     cache = os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}")
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     distributed.start(distributed.Place.parse(os.environ.get("MDL_DISTRIBUTED", "")))
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    for text in arguments:
+    for argument in sys.argv[1:]:
+        text, *programs = argument.split("+")
         layout = sharding.Layout.parse(text)
-        if layout == sharding.Layout():
-            found = measure("--programs" in sys.argv)
-        else:
-            with sharding.using(layout):
-                found = measure("--programs" in sys.argv)
+        with contextlib.nullcontext() if layout == sharding.Layout() else sharding.using(layout):
+            found = measure(programs)
         print(json.dumps(found), flush=True)
         jax.clear_caches()
 

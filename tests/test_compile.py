@@ -70,7 +70,7 @@ def test_a_step_by_memory_alone_counts_what_it_holds():
     assert plan.parts["weights"] == 2 * numbers
     adapters = 2 * 2 * (4 * (16 + 16) - 2 * 8 + 3 * (16 + 24))  # 2 layers, rank 2; half the kv-heads
     assert plan.parts["trained"] == 4 * adapters
-    assert plan.parts["optimiser"] == pytest.approx(8 * adapters, abs=16)
+    assert plan.parts["optimiser"] == pytest.approx(8 * adapters, abs=64)  # and a few scalars
     assert plan.model == pytest.approx(2 * 2 * planning.matrices(config) * 4 * 32, rel=0.1)
     assert plan.accessed is None and plan.utilisation(planning.find("h100:1")) is None
 

@@ -1,5 +1,6 @@
 """Processes that wait for each other: with a time limit, naming who is missing."""
 
+import json
 import os
 import pathlib
 import socket
@@ -105,3 +106,36 @@ def test_who_is_missing_and_who_failed_is_named(tmp_path):
     )
     assert f"failed: process 1 ({host}) failed: ValueError: no room" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by-0", "logs", "programs"]
+
+
+def test_a_run_of_two_processes_is_that_of_one(tmp_path):
+    """2 x 2 devices against 1 x 4, through a binary: the same files, points and scores; process 0 alone writes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def start(workdir: str, devices: int, *more: str) -> subprocess.Popen:
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+        config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
+        command = [sys.executable, "-m", "experiments.gsm8k", f"--workdir={tmp_path / workdir}", config, *more]
+        return subprocess.Popen(
+            command, cwd=_ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    two = [start(f"two-{i}", 2, f"--distributed=127.0.0.1:{port},2,{i}") for i in (0, 1)]
+    logs = [process.communicate(timeout=600)[0] for process in two]
+    assert [process.returncode for process in two] == [0, 0], logs[0][-2000:] + logs[1][-2000:]
+    one = start("one", 4, "--nobeside")
+    log, _ = one.communicate(timeout=600)
+    assert one.returncode == 0, log[-2000:]
+    assert not (tmp_path / "two-1").exists()
+    programs = {path.name: path.read_bytes() for path in (tmp_path / "one" / "programs").glob("*.program")}
+    assert len(programs) == 2
+    assert programs == {path.name: path.read_bytes() for path in (tmp_path / "two-0" / "programs").glob("*.program")}
+    points = []
+    for workdir in ("one", "two-0"):
+        lines = (tmp_path / workdir / "results.jsonl").read_text().splitlines()
+        own = sorted((json.loads(line) for line in lines), key=lambda point: point["method"])
+        points.append([(p["method"], p["source"], p["bits"], p["performance"], p["dev_performance"]) for p in own])
+    assert points[0] == points[1] and [point[1] for point in points[0]] == ["verified"] * 2

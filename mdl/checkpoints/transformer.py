@@ -283,7 +283,7 @@ class Transformer(nnx.Module):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         if last is None:
             last = jnp.full(tokens.shape[0], tokens.shape[1] - 1)
-        x = self.embed_tokens[...][tokens]
+        x = sharding.table(self.embed_tokens[...])[tokens]
         if self.config.embed_scale != 1.0:
             x *= jnp.asarray(self.config.embed_scale, x.dtype)
         if self.config.learned_positions:

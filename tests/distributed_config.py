@@ -1,0 +1,23 @@
+"""A run small enough for tests of several processes: two programs of the embedded checkpoint."""
+
+from configs.base import config, search
+from configs.checkpoints import family
+
+
+def get_config():
+    """One checkpoint, a search that trains and one that does not."""
+    return config(
+        {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number", "max_new_tokens": 8},
+        tuple(one for one in family("stories260k", dtype="float32") if one["stage"] == "pretrained"),
+        (
+            search("zero_shot"),
+            search("prequential", settings={"batch": 4, "rank": 2, "learning_rate": 1e-2}, examples=(4,), epochs=(0,)),
+        ),
+        dev=4,
+        test=8,
+        batch_size=8,
+        threads=1,
+        verifiers=1,
+        max_tokens=32,
+        mesh="1,4,1",
+    )
