@@ -1,14 +1,13 @@
 r"""Few numbers and seeds beside the other methods: bytes at equal performance on the embedded checkpoints.
 
     python -m benchmarks.short [--seeds=0,1,2] [--cells=opinions,stories,gsm8k] [--parts=others,few,curve] \
-        [--result=benchmarks/results/short.json]
+        [--nosecond] [--result=benchmarks/results/short.json]
 
-A cell is a tiny task on one checkpoint. At the first seed all searches are made; at the others, which are of
-adapters, perturbations and the order in training, all of the other methods' and those of few numbers that gave a
-program of their side's frontier on dev. Programs are whole files, scored as they are in memory; `make frontier` and
-the tests say that files decode to that. They are chosen on dev: at a target a method's bytes are those of its
-shortest program that reaches it there. What lies in the record is not measured again, and `--tables` says what it has
-without measuring.
+A cell is a tiny task on one checkpoint. At the first seed all searches are made; at the others, which are of adapters,
+perturbations and the order in training, all of the other methods' and those of few numbers that gave a program of their
+side's frontier on dev. Programs are whole files, scored as they are in memory; `make frontier` and the tests say that
+files decode to that. They are chosen on dev: at a target a method's bytes are those of its shortest program there that
+reaches it. What lies in the record is not measured again, and `--tables` says what it has without measuring.
 
 The curve: sparse random numbers of 8 bits, n of them at the rate that was best on dev at the first seed, and a logistic
 in log n through the share of the gap between no numbers and the better of two runs of `full`.
@@ -119,22 +118,32 @@ CELLS = {
 }
 
 
-def few(cell: Cell) -> Iterator[tuple[str, dict, dict]]:
-    """The searches of few numbers: each place, map and kind of step, at two or three rates."""
-    trained = {**cell.train, "epochs": (cell.epochs,)}
-    for place, rate in itertools.product(("gains", "norms", "biases", "steering", "v_bias"), (0.03, 0.1)):
-        yield "places", {"place": place}, {**trained, "learning_rate": rate, "widths": (1, 2, 3)}
-    for place, rate in itertools.product(("soft", "bos"), (0.1, 1.0)):
-        yield "places", {"place": place}, {**trained, "learning_rate": rate, "widths": (2, 4)}
-    for at, numbers, rate in itertools.product(("chosen", "random"), (16, 64, 256), (0.3, 1.0)):
-        yield "sparse", {"at": at, "numbers": numbers}, {**trained, "learning_rate": rate, "widths": (1, 3)}
-    for over, numbers, rate in itertools.product(("lora", "matrices"), (16, 64, 256), (0.3, 3.0)):
-        yield "subspace", {"over": over, "numbers": numbers}, {**trained, "learning_rate": rate, "widths": (1, 2)}
-    how = {name: value for name, value in cell.train.items() if name != "batch"} | {"batch": 64}
-    for members, levels in ((1, 1), (1, 4), (256, 4)):  # one-bit steps, a weighted sum, choices
-        for over, reach in (("matrices", 0.05), ("gains", 0.2)):
-            found = {"over": over, "members": members, "levels": levels, "reach": reach}
-            yield "seeds", found, {**how, "steps": (8, 32, 128)}
+_PLACES = {  # at a first and a second rate, with widths
+    "gains": ((0.1, 0.03), (1, 2, 3)),
+    "norms": ((0.1, 0.03), (1, 2, 3)),
+    "biases": ((0.1, 0.03), (1, 2)),
+    "steering": ((0.3, 0.1), (1, 2)),
+    "v_bias": ((0.3, 0.1), (1, 3)),
+    "soft": ((1.0, 0.1), (2, 4)),
+    "bos": ((1.0, 0.1), (2, 4)),
+}
+
+
+def few(cell: Cell, second: bool) -> Iterator[tuple[str, dict, dict]]:
+    """The searches of few numbers: each place, map and kind of step, at a first rate, and then at a `second` one."""
+    how = {name: value for name, value in cell.train.items() if name != "batch"} | {"batch": 64, "steps": (8, 32, 128)}
+    for number in range(1 + second):
+        trained = lambda *rates: {**cell.train, "epochs": (cell.epochs,), "learning_rate": rates[number]}  # noqa: B023
+        for place, (rates, widths) in _PLACES.items():
+            yield "places", {"place": place}, {**trained(*rates), "widths": widths}
+        for over, reaches in (("gains", (0.2, 0.5)), ("matrices", (0.05, 0.2))):
+            for members, levels in ((256, 4), (1, 4), (1, 1)):  # choices, a weighted sum, one-bit steps
+                own = {"over": over, "members": members, "levels": levels, "reach": reaches[number]}
+                yield "seeds", own, how
+        for at, numbers in itertools.product(("chosen", "random"), (64, 16, 256)):
+            yield "sparse", {"at": at, "numbers": numbers}, {**trained(0.3, 1.0), "widths": (1, 3)}
+        for over, numbers in itertools.product(("lora", "matrices"), (64, 256)):
+            yield "subspace", {"over": over, "numbers": numbers}, {**trained(1.0, 0.1), "widths": (1, 2)}
 
 
 def seeded(method: str, own: dict, search: dict, seed: int) -> tuple[dict, dict]:
@@ -313,6 +322,7 @@ def define_flags() -> None:
     flags.DEFINE_list("cells", list(CELLS), "Which cells.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Which seeds.")
     flags.DEFINE_list("parts", ["others", "few", "curve"], "What is measured.")
+    flags.DEFINE_bool("second", True, "Whether few numbers are tried at a second rate.")
     flags.DEFINE_bool("tables", False, "Measure nothing, say what the record has.")
     flags.DEFINE_string("result", "benchmarks/results/short.json", "The record; what it has is not measured again.")
 
@@ -328,7 +338,7 @@ def main(_) -> None:
             for one in CELLS[cell].others if "others" in told.parts else ():
                 record.add(loaded[cell], cell, "others", *one, seed)
             good = record.good(cell, seeds[0])
-            for one in few(CELLS[cell]) if "few" in told.parts else ():
+            for one in few(CELLS[cell], told.second) if "few" in told.parts else ():
                 if seed == seeds[0] or _unseeded(*one) in good:
                     record.add(loaded[cell], cell, "few", *one, seed)
         if "curve" in told.parts:

@@ -77,6 +77,11 @@ def convert() -> None:
             print(f"{output}: adapters of {program.name}, rank {adapted.config.lora.rank}")
             return
         config, params = merge_adapters(adapted.config, adapted.params)
+        if config != checkpoint.config:
+            raise ValueError(
+                f"{program}: this program adds biases, for which {config.family}'s files may have no place; "
+                "run it with experiments.run_program"
+            )
         found, dtype = checkpoint, jnp.dtype(_DTYPE.value or exact.dtype)
         stream = lambda skip: ((p, x.astype(dtype)) for p, x in huggingface.flat(params) if not skip(p))
         name = f"{checkpoint.name}-{program.stem}"

@@ -14,7 +14,12 @@ from tiny import our_logits, torch_logits
 from mdl import measurement, results
 from mdl.checkpoints import huggingface, load
 from mdl.checkpoints.adapters import merge_adapters
+from mdl.codes import Encoder
+from mdl.machine import header, programs
+from mdl.machine.answering import Answering
 from mdl.machine.running import decode
+from mdl.methods.method import finish
+from mdl.methods.parametric import numbers, places
 from mdl.verification import Setup
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -58,8 +63,21 @@ def test_types_and_generation_settings_are_kept_and_a_layer_is_one_line(tmp_path
     assert load(tmp_path / "back").fingerprint == load(tmp_path / "half").fingerprint
 
 
+def steered(path):
+    """A program that adds a vector a layer, as biases that the checkpoint's files have no place for."""
+    stories = load("stories260k")
+    coder = header.begin(Encoder(), "places", stories, header.Arithmetic(threads=2), Answering())
+    sent = numbers.Sent(1, 2.0**-4, np.ones(5 * 64, np.int32))
+    adapted, bits = places._run(coder, stories, places.Settings("steering", width=1), sent)
+    about = {"fingerprint": stories.fingerprint, "adapted": adapted.digest()}
+    programs.write(path, finish("places", coder, bits), about)
+    return path
+
+
 def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path):
+    biased = steered(tmp_path / "biased.program")
     for arguments, message in (
+        (["--checkpoint=stories260k", f"--program={biased}", "--to=huggingface"], "this program adds biases"),
         (["--checkpoint=gpt5"], "checkpoint 'gpt5' is unknown"),
         (["--checkpoint=stories260k", f"--program={tmp_path / 'none.program'}"], "No such file"),
     ):

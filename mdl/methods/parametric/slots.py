@@ -197,7 +197,7 @@ def _unit(params: Params, path: tuple) -> float:
     for key in path[:-1]:
         node = node[key]
     leaf, width = node[path[-1]], 1
-    if path[-1] in ("bias", "lora_b"):
+    if path[-1] in ("bias", "lora_b") and "kernel" in node:
         leaf = node["kernel"]
         width = leaf.shape[0]
     mean = float(np.square(np.asarray(leaf.astype(jnp.float32), np.float64)).mean()) * width
