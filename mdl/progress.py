@@ -79,7 +79,6 @@ class Progress:
             # Told to end. The error's own trace holds what the search was made of.
             if self._sound and self.steps > self._saved_at:
                 self._save()
-            logging.info("stopped behind step %d", self.steps)
         if self._checkpointer is not None:
             with _warned(self._directory):
                 self._checkpointer.close()

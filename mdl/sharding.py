@@ -246,8 +246,13 @@ def all_devices() -> Callable[[tuple, tuple[int, ...]], NamedSharding] | None:
     """`placement`; without a layout over all devices, where there are several: as fully sharded parameters."""
     if active() or jax.device_count() == 1:
         return placement()
-    with using(Layout(fsdp=jax.device_count())):
-        return placement()
+    layout = Layout(fsdp=jax.device_count())
+
+    def place(path, shape):
+        with using(layout):
+            return placement()(path, shape)
+
+    return place
 
 
 def named(keys: tuple) -> str:

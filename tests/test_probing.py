@@ -170,7 +170,7 @@ def test_a_finished_run_reads_no_weights(tmp_path, monkeypatch):
     load = lambda: loaded.append(1) or STORIES
     setup = types.SimpleNamespace(source="stories260k", stage=None, seed=0, load_task=_task, load_checkpoint=load)
     point = types.SimpleNamespace(checkpoint="stories260k", stage="pretrained", fingerprint=STORIES.fingerprint)
-    workdir = lambda *points: types.SimpleNamespace(path=tmp_path, points=lambda: points)
+    workdir = lambda *points: types.SimpleNamespace(path=tmp_path, other_paths=[], points=lambda: points)
     frontier._probe([setup], SETTINGS, workdir(point))
     assert probing.Record(tmp_path).read() == [probed]
     assert not loaded

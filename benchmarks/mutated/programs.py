@@ -50,6 +50,10 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
     "lm_head": ({}, {**_FEW, "widths": (2,)}),
     "full": ({}, {**_FEW, "widths": (2,)}),
     "adapter": ({}, {"directories": (str(_ROOT / "tests/methods/adapter"),), "widths": (3,)}),
+    "places": ({"place": "gains"}, {**_FEW, "widths": (1,)}),
+    "sparse": ({"at": "chosen", "numbers": 16}, {**_FEW, "widths": (3,), "tune": 0}),
+    "subspace": ({"over": "attention", "numbers": 16}, {**_FEW, "widths": (2,), "tune": 0}),
+    "seeds": ({}, {"examples": 4, "max_tokens": 95, "steps": (2,)}),
     "searched": ({}, {"budget": 40, "examples": 4, "first": 2, "proposals": 4, "moves": ("example",)}),
     "self_taught": (
         {"shown": 2, "batch": 2, "candidates": 2, "answers": "own", "length": 128, "train": "full"},

@@ -319,6 +319,6 @@ def test_a_missing_checker_is_one_clear_error(nltk_data, monkeypatch):
             checker()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "langdetect", None)
-        with pytest.raises(ValueError, match=r"needs langdetect; pip install 'mdl-frontier\[ifeval\]'"):
+        with pytest.raises(ValueError, match=r"needs langdetect; pip install 'mdl-frontier\[lm_eval\]'"):
             checker()
     assert "punctuation:no_comma" in followed.registry()
