@@ -96,7 +96,7 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
             "see whether all were started, and reach the coordinator's port"
         ) from None
     exchange("start", seconds=timeout)
-    logging.info("process %d of %d, on %s", jax.process_index(), jax.process_count(), socket.gethostname())
+    logging.info("process %d of %d, on %s", number(), count(), socket.gethostname())
 
 
 def _drop_stale() -> None:
