@@ -1,7 +1,7 @@
 """A run small enough for tests of several processes: two programs of the embedded checkpoint."""
 
-from configs.base import config, search
-from configs.checkpoints import family
+from experiments.configs.base import config, search
+from experiments.configs.checkpoints import family
 
 
 def get_config():
@@ -18,6 +18,5 @@ def get_config():
         batch_size=8,
         threads=1,
         verifiers=1,
-        max_tokens=32,
         mesh="1,4,1",
     )

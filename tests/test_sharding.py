@@ -93,8 +93,8 @@ def test_what_tensor_does_not_divide_is_replicated_along_it():
             assert sharding.fitted((4,), (sharding.ROWS,), "rows") == PartitionSpec("fsdp")
 
 
-def test_two_processes_write_the_program_of_one(measured):
-    """2 x 4 devices over loopback against 1 x 8: one layout, the same bytes, whatever the number of processes."""
+def test_two_processes_compute_what_one_does(measured):
+    """2 x 4 devices over loopback against 1 x 8: they agree to the bit, and with one process up to the order of sums."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,9 +102,9 @@ def test_two_processes_write_the_program_of_one(measured):
     (first, _), (second, _) = map(_finish, started)
     assert first == second
     alone = measured[0]["8,1,1"]
-    for name in ("program full", "fingerprint", "random", "greedy"):
+    for name in ("fingerprint", "random", "greedy"):
         assert first[0][name] == alone[name]
-    for name in ("lora losses", "full codelengths"):
+    for name in ("lora losses", "full codelengths", "bits full"):
         np.testing.assert_allclose(first[0][name], alone[name], rtol=1e-5)
 
 

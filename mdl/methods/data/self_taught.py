@@ -63,7 +63,7 @@ class Settings:
     answers: Literal["coded", "turn", "own", "drawn"] = usual("coded", "turn", "own", "drawn")
     source: Literal["checkpoint", "trained"] = usual("checkpoint", "trained")
     temperature: float = mostly(1.0, 0.7, 0.8, 0.9, 1.2, within=(0.01, 100.0))
-    length: int = mostly(64, 32, 96, 128, 256, within=(1, 4096))
+    length: int = mostly(64, 32, 96, 128, 200, 256, within=(1, 4096))
     train: Literal["lora", "full"] = usual("lora", "full")
     rank: int = ranged(8, RANK)
     alpha: float = ranged(8.0, ALPHA)
