@@ -67,9 +67,9 @@ def test_information_is_a_difference_of_bounds():
         "posttrained": (2000, 7000, False),
     }
     assert at(0.6) == {
-        "no model": (None, False),
-        "random": (None, False),
-        "posttrained": (2000, False),
+        "no model": (None, None, False),
+        "random": (None, None, False),
+        "posttrained": (2000, None, False),
     }
     weak = [results[1], make_result(100, 0.1, 0.1, stage="random", key="weak")]
     found = complexities(weak, 0.5)["random"]
