@@ -102,7 +102,7 @@ NUMBERS = {
     "pruned": 1,
     "script": 2,
     "adapter": 2,
-    "searched": 1,
+    "searched": 5,
     "self taught": 4,
     "own batches": 1,
     "combined": 2,
