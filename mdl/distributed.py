@@ -84,6 +84,7 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
     os.environ[VARIABLE] = str(place)
     if "cpu" in (jax.config.jax_platforms or "cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.config.update("jax_cpu_enable_async_dispatch", False)  # two at once exchange in another order elsewhere
     try:
         jax.distributed.initialize(place.coordinator, place.processes, place.process, initialization_timeout=timeout)
     except ValueError as error:

@@ -71,8 +71,8 @@ def test_a_step_by_memory_alone_counts_what_it_holds():
     adapters = 2 * 2 * (4 * (16 + 16) - 2 * 8 + 3 * (16 + 24))  # 2 layers, rank 2; half the kv-heads
     assert plan.parts["trained"] == 4 * adapters
     assert plan.parts["optimiser"] == pytest.approx(8 * adapters, abs=64)  # and a few scalars
-    attention = 4 * 2 * 16 * 16  # a token's, forward: scores and sums, 2 layers, 16 columns, half of 32 tokens seen
-    assert plan.model == pytest.approx(2 * (2 * planning.matrices(config) + attention) * 4 * 32, rel=0.01)
+    forward = 2 * planning.matrices(config) * 4 * 32 + 4 * 2 * 16 * (4 * 32) * 16  # each query sees 16 keys
+    assert plan.model == 2 * forward
     assert plan.accessed is None and plan.utilisation(planning.find("h100:1")) is None
 
 
