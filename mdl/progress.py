@@ -75,10 +75,9 @@ class Progress:
         if self._directory is None:
             return
         resuming.listener = None
-        if error is not None and not isinstance(error, Exception):
-            # Told to end. The error's own trace holds what the search was made of.
-            if self._sound and self.steps > self._saved_at:
-                self._save()
+        told_to_end = error is not None and not isinstance(error, Exception)
+        if told_to_end and self._sound and self.steps > self._saved_at:
+            self._save()  # the error's own trace still holds what the search is made of
         if self._checkpointer is not None:
             with _warned(self._directory):
                 self._checkpointer.close()
