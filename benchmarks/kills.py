@@ -39,11 +39,11 @@ def get_config():
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
     own = {"batch": 4, "rank": 2, "learning_rate": 5e-3}
     config.searches = (
-        search("prequential", settings=own, examples=(16, 32), epochs=(0, 1)),
-        search("lora", settings={"rank": 1}, examples=64, batch=4, epochs=(1,), widths=(4,), learning_rate=5e-3),
-        search("prequential", verified=False, settings={**own, "replay": 1}, examples=(32,), epochs=(1,)),
+        search("prequential", settings=own, examples=(8, 24), epochs=(0, 1)),
+        search("lora", settings={"rank": 1}, examples=40, batch=4, epochs=(1,), widths=(4,), learning_rate=5e-3),
+        search("prequential", verified=False, settings={**own, "replay": 1}, examples=(16,), epochs=(1,)),
     )
-    config.dev, config.test, config.threads, config.verifiers = 8, 16, 1, 1
+    config.dev, config.test, config.threads, config.verifiers = 4, 8, 1, 1
     config.save.minutes = 0.2 / 60
     return config
 """
@@ -134,7 +134,7 @@ def moment(kind: str, run: Run, random: random.Random, seconds: tuple[float, flo
     }
     before: list = []
     before = count[kind]()
-    wanted, seen, later = random.randint(1, 4), [before], [0.0]
+    wanted, seen, later = random.randint(1, 2), [before], [0.0]
 
     def reached() -> bool:
         now = count[kind]()
@@ -256,7 +256,7 @@ def measure(
     reference.until(lambda: spent.append(max(spent[-1], reference.spent())))
     if reference.process.returncode:
         raise RuntimeError(reference.log()[-2000:])
-    seconds = 0.2 * spent[-1], 0.9 * spent[-1]
+    seconds = 0.2 * spent[-1], 0.7 * spent[-1]
     for number, kinds in ((signal.SIGKILL, kills), (signal.SIGTERM, terminations)):
         campaign(folder, path, reference.workdir, number, kinds, seed, seconds, outcome)
     return outcome

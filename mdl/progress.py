@@ -8,6 +8,7 @@ tokens' streams, the temperatures. From there on every bit is what it would have
 """
 
 import contextlib
+import json
 import logging as standard_logging
 import pathlib
 import shutil
@@ -26,7 +27,7 @@ from mdl.files import PARTIAL
 from mdl.json_files import one_line
 
 FOLDER = "progress"  # of a working directory
-_PLACE, _ARRAYS = "place", "arrays"  # items of a checkpoint
+_PLACE, _ARRAYS = "place", "arrays"  # items of a checkpoint: JSON, in which every number is exact; what devices hold
 
 
 class Progress:
@@ -174,7 +175,8 @@ class Progress:
             },
         }
         with _warned(self._directory):
-            items = {_PLACE: place, _ARRAYS: {**arrays, "steps": jnp.asarray(self.steps)}}
+            told = np.frombuffer(json.dumps(place).encode(), np.uint8)
+            items = {_PLACE: {"json": told}, _ARRAYS: {**arrays, "steps": jnp.asarray(self.steps)}}
             self._opened().save_checkpointables_async(self.steps, items, force=True)
             self._saved_at = self.steps
 
@@ -183,7 +185,8 @@ class Progress:
         checkpointer = self._opened()
         for checkpoint in reversed(list(checkpointer.checkpoints)):
             try:
-                return checkpointer.load_checkpointables(checkpoint.step, {_PLACE: None})[_PLACE]
+                read = checkpointer.load_checkpointables(checkpoint.step, {_PLACE: None})[_PLACE]["json"]
+                return json.loads(np.asarray(read).tobytes())
             except Exception as error:  # noqa: BLE001 (Orbax and TensorStore raise many kinds)
                 logging.warning("%s/%d cannot be read: %s", self._directory, checkpoint.step, one_line(error))
         return {}
