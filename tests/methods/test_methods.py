@@ -93,7 +93,7 @@ NUMBERS = {
     "bayesian_lora": 1,
     "pruned": 1,
     "script": 2,
-    "searched": 1,
+    "searched": 5,
     "self taught": 4,
     "own batches": 1,
     "combined": 2,
