@@ -22,8 +22,8 @@ def get_config():
 """
 
 
-def _behind(told, run):
-    return int(re.search(rf"{told} behind step (\d+)", run.log())[1])
+def _behind(told, log):
+    return int(re.search(rf"{told} behind step (\d+)", log)[1])
 
 
 def test_a_run_that_is_killed_and_terminated_writes_the_same_bytes(tmp_path, monkeypatch):
@@ -35,18 +35,19 @@ def test_a_run_that_is_killed_and_terminated_writes_the_same_bytes(tmp_path, mon
     reference = kills.Run(tmp_path / "reference", config)
     assert not reference.until(lambda: False) and reference.process.returncode == 0, reference.log()
     first = kills.Run(tmp_path / "w", config)
+    assert first.until(lambda: any(path.name.isdecimal() for path in first.workdir.glob("progress/*/*")))
     assert first.until(kills.moment("checkpoint", first, draw, (0, 0)))
     kills.ended(first, "checkpoint", signal.SIGKILL)
     second = kills.Run(tmp_path / "w", config)
-    second.until(lambda: "goes on behind step" in second.log())
-    later = kills.moment("checkpoint", second, draw, (0, 0))
-    if second.until(later):
-        children = second.children()
-        kills.ended(second, "checkpoint", signal.SIGTERM)
-        assert kills._tidy(second, children)
+    assert second.until(lambda: "goes on behind step" in second.log())
+    assert second.until(kills.moment("checkpoint", second, draw, (0, 0)))
+    children = second.children()
+    kills.ended(second, "checkpoint", signal.SIGTERM)
+    assert kills._tidy(second, children), second.log()
+    told = second.log()
     last = kills.Run(tmp_path / "w", config)
     assert not last.until(lambda: False) and last.process.returncode == 0, last.log()
-    assert _behind("goes on", last) == _behind("stopped", second) > _behind("goes on", second) > 0
+    assert _behind("goes on", last.log()) == _behind("stopped", told) > _behind("goes on", told) > 0
     outcome = kills.Outcome()
     kills.compare(reference.workdir, tmp_path / "w", outcome)
     assert (outcome.lost, outcome.doubled, outcome.differing) == (0, 0, 0)
