@@ -113,7 +113,6 @@ def methods():
                 stages=after,
                 settings={**full, "learning_rate": 1e-3, "shown": 2, "answers": "drawn", "length": 200},
                 examples=(0, 32),
-                max_tokens=150,
             ),
             search(
                 "blockwise",

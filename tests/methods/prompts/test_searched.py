@@ -58,7 +58,7 @@ def test_it_is_decoded_as_any_prompt_is():
 
 
 def test_what_lowers_the_loss_is_found_and_nothing_else_is_kept(cheap):
-    found = searched._found(_judge(weights=(1000.0,)), TASK)
+    found = searched._found(_judge(weights=(1000.0,), budget=8000), TASK)
     assert found == [(GOOD + GAP, 0.5)]
 
 
