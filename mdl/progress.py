@@ -79,6 +79,8 @@ class Progress:
         told_to_end = error is not None and not isinstance(error, Exception)
         if told_to_end and self._sound and self.steps > self._saved_at:
             self._save()  # the error's own trace still holds what the search is made of
+        if told_to_end:
+            logging.info("stopped behind step %d", self.steps)
         if self._checkpointer is not None:
             with _warned(self._directory):
                 self._checkpointer.close()
