@@ -360,6 +360,7 @@ _COLLECTIVE = re.compile(
     r"= (?P<shape>\(?[^=]*?\)?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
     r"(?:-start)?\((?P<rest>.*)"
 )
+_COMMENT = re.compile(r"/\*.*?\*/")  # in long tuples
 _ARRAY = re.compile(r"(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
 _GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\})")
 
@@ -372,7 +373,7 @@ def received_bytes(text: str) -> float:
     """
     total = 0.0
     for line in text.splitlines():
-        found = _COLLECTIVE.search(line)
+        found = _COLLECTIVE.search(_COMMENT.sub("", line))
         if found is None:
             continue
         sizes = [_size(*array) for array in _ARRAY.findall(found["shape"])]

@@ -30,10 +30,11 @@ def test_bytes_over_the_network_are_those_of_rings():
       %ar.1 = f32[10]{0} all-reduce(%y), channel_id=2, replica_groups={{0,1},{2,3}}, to_apply=%add
       %rs = f32[8]{0} reduce-scatter(%z), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
       %st = (bf16[16]{0}, bf16[64]{0}) all-gather-start(%w), channel_id=4, replica_groups=[2,4]<=[8], dimensions={0}
+      %tu = (f32[4]{0:T(256)}, /*index=1*/f32[6]{0}) all-reduce(%a, %b), replica_groups=[1,8]<=[8], to_apply=%add
       %dn = bf16[64]{0} all-gather-done(%st)
       %add.2 = f32[10]{0} add(%y, %y)
     """
-    by_hand = 64 * 128 * 2 * 3 / 4 + 2 * 40 / 2 + 7 * 32 + 128 * 3 / 4
+    by_hand = 64 * 128 * 2 * 3 / 4 + 2 * 40 / 2 + 7 * 32 + 128 * 3 / 4 + 2 * 40 * 7 / 8
     assert planning.received_bytes(text) == by_hand
 
 
