@@ -399,7 +399,7 @@ def test_a_terminated_run_says_one_line_and_leaves_no_orphan(tmp_path):
         "from experiments.configs.stories import get_config as tiny\n"
         "from experiments.configs.base import search\ndef get_config():\n"
         " c = tiny('tiny')\n c.checkpoints = c.checkpoints[:1]\n"
-        " c.searches = (search('zero_shot'), search('prequential', examples=(4000,)))\n"
+        " c.searches = (search('zero_shot'), search('prequential', examples=(512,), epochs=(40,)))\n"
         " c.dev, c.test = 2, 2\n return c\n"
     )
     command = [sys.executable, "-m", "experiments.stories", f"--workdir={tmp_path / 'w'}", f"--config={config}"]
