@@ -1,7 +1,8 @@
 """Shapes of the families that are planned for before their weights are fetched: fields of their `config.json`.
 
-Those of HuggingFaceTB/SmolLM3-3B, allenai/Olmo-3-1025-7B and allenai/Olmo-3-1125-32B, as their owners publish them;
-what only concerns texts longer than 8,192 tokens (scaled rotary embeddings) is left out.
+Those of HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B, HuggingFaceTB/SmolLM3-3B, allenai/Olmo-3-1025-7B and
+allenai/Olmo-3-1125-32B, as their owners publish them; what only concerns texts longer than 8,192 tokens (scaled rotary
+embeddings) is left out.
 """
 
 _OLMO3 = {
@@ -17,6 +18,35 @@ _OLMO3 = {
 }
 
 SHAPES = {
+    "smollm2_135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+    },
+    "llama_1b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+    },
     "smollm3_3b": {
         "model_type": "smollm3",
         "vocab_size": 128256,

@@ -111,8 +111,8 @@ class Encoding:
         """Encodes the programs that were only estimated and may belong to the frontier."""
         about = (self.stage, self.name, self.fingerprint)
         points = [p for p in self.record.points() if (p.stage, p.checkpoint, p.fingerprint) == about]
-        upper = lambda point: self.recorder.upper(point, choose_on)
-        chosen = [p for p in worth_encoding(points, upper, choose_on=choose_on) if p.source == "estimated"]
+        gain = lambda point, other: self.recorder.gain(point, other, choose_on)
+        chosen = [p for p in worth_encoding(points, gain, choose_on=choose_on) if p.source == "estimated"]
         todo = []
         for search in searches:
             found = self.record.found(self._key_of(_estimated(search)))

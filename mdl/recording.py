@@ -5,6 +5,7 @@ Nothing here holds a checkpoint or computes on a device: programs are verified b
 
 import datetime
 import json
+import math
 import pathlib
 import zlib
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from typing import Any
 from absl import logging
 
 from mdl import results, startup
+from mdl.analysis import scores
 from mdl.analysis.frontier import ESTIMATE_BITS, ESTIMATE_SHARE
-from mdl.analysis.intervals import interval
-from mdl.analysis.scores import scale
+from mdl.analysis.intervals import interval, paired
 from mdl.evaluation import Performance, evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.json_files import one_line
@@ -96,8 +97,8 @@ class Recorder:
         """
         dev, test = evaluate(self.task, self.splits, answers)
         metric, workdir = self.task.metric, self._workdir.path
-        scores = path.with_name(path.name.replace(".answers.jsonl", ".scores.json"))
-        write_then_rename(scores, scores_file(self.task, self._workdir.evaluation, dev, test))
+        kept = path.with_name(path.name.replace(".answers.jsonl", ".scores.json"))
+        write_then_rename(kept, scores_file(self.task, self._workdir.evaluation, dev, test))
         result = results.Result(
             task=self.task.name,
             metric=metric.name,
@@ -131,7 +132,7 @@ class Recorder:
             answers=str(path.relative_to(workdir)),
             environment=made.environment,
             evaluation=self._workdir.evaluation,
-            scores=str(scores.relative_to(workdir)),
+            scores=str(kept.relative_to(workdir)),
             **versions(),
         )
         self._workdir.record(result)
@@ -148,16 +149,22 @@ class Recorder:
             source,
         )
 
-    def upper(self, point: results.Result, choose_on: str) -> float:
-        """The upper end of the 95 % interval of a recorded point on the split that chooses."""
-        if choose_on == "test":
-            return point.interval[1]
-        scores = json.loads((self._workdir.path / point.scores).read_bytes())
-        return self._interval(point.key, scores["dev"])[1]
+    def gain(self, point: results.Result, other: results.Result, choose_on: str) -> float:
+        """The upper end of the 95 % interval of how much better one point is than another, on the split that chooses.
+
+        Both were scored on the same examples, which are resampled together. Infinite where their scores are not there.
+        """
+        read = [scores.read(self._workdir.path, one) for one in (point, other)]
+        if None in read:
+            return math.inf
+        first, second = (getattr(one, choose_on) for one in read)
+        seed = zlib.crc32(f"{point.key} {other.key}".encode())
+        how = {"seed": seed, "draws": self._resamples}
+        return paired(first, second, scores.value(self.task.metric.name), **how).interval[1]
 
     def _interval(self, key: str, statistics: Any) -> tuple[float, float]:
         metric = self.task.metric
-        how = {"seed": zlib.crc32(key.encode()), "resamples": self._resamples, "scale": scale(metric.name)}
+        how = {"seed": zlib.crc32(key.encode()), "resamples": self._resamples, "scale": scores.scale(metric.name)}
         return interval(statistics, metric.value, **how)
 
 

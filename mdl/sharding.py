@@ -146,6 +146,7 @@ def start(layout: Layout | None = None) -> None:
         layout = Layout.parse(os.environ[VARIABLE])
     os.environ[VARIABLE] = str(layout)
     if layout.devices == 1 and jax.device_count() == 1:
+        _layout = layout  # of which only `activations` matters
         return
     jax.set_mesh(found := mesh(layout))
     _layout, _platform = layout, found.devices.flat[0].platform

@@ -103,6 +103,8 @@ def environment() -> dict[str, str]:
     }
     if sharding.active():
         found["mesh"] = sharding.described()
+    if sharding.activations():  # how many rows are computed at once, whose sums are added up
+        found["activations"] = str(sharding.activations())
     if first.platform == "cpu":
         found |= {"cpu": _cpu_model(), "instruction_set": _instruction_set()}
     return found | {name: metadata.version(name) for name in LIBRARIES}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import pytest
@@ -11,7 +12,7 @@ from test_results import make_result
 from test_workdir import Here, Killed
 
 from experiments import published
-from mdl import encoding, measurement, results
+from mdl import encoding, measurement, results, tasks
 from mdl.analysis.frontier import longest, select, settled, worth_encoding
 from mdl.codes import Encoder
 from mdl.measurement import Measurement, Search
@@ -19,6 +20,7 @@ from mdl.methods import METHODS
 from mdl.recording import Recorder, disagreement
 from mdl.tasks.opinions import opinions
 from mdl.verification import Setup, VerificationError
+from mdl.workdir import Workdir
 
 SEARCHES = (
     Search("zero_shot"),
@@ -66,11 +68,13 @@ def _about(point):
 @pytest.fixture
 def scored(monkeypatch):
     """Intervals of no width, and dev scores that a test decides: (method, part of its settings) -> score."""
-    monkeypatch.setattr(Recorder, "upper", lambda recorder, point, choose_on: point.dev_performance)
+    monkeypatch.setattr(
+        Recorder, "gain", lambda recorder, point, other, choose_on: point.dev_performance - other.dev_performance
+    )
     scores, real = {}, encoding.worth_encoding
 
-    def chosen(points, upper, **how):
-        return real([dataclasses.replace(p, dev_performance=_score(scores, p)) for p in points], upper, **how)
+    def chosen(points, gain, **how):
+        return real([dataclasses.replace(p, dev_performance=_score(scores, p)) for p in points], gain, **how)
 
     monkeypatch.setattr(encoding, "worth_encoding", chosen)
     return scores
@@ -140,7 +144,7 @@ def test_a_second_run_does_nothing_and_a_new_search_is_chosen_among_all(tmp_path
 
 
 def test_what_is_within_its_interval_is_a_file_too(tmp_path, setup, monkeypatch):
-    monkeypatch.setattr(Recorder, "upper", lambda recorder, point, choose_on: 1.1)
+    monkeypatch.setattr(Recorder, "gain", lambda recorder, point, other, choose_on: 0.1)
     record = _measure(tmp_path, setup, SEARCHES[:2])
     assert {point.source for point in record.points()} == {"verified"} and len(record.points()) == 3
 
@@ -159,7 +163,7 @@ def test_weights_are_trained_once_unless_what_was_kept_cannot_be_used(tmp_path, 
     trained, choose, real = [], encoding.worth_encoding, METHODS["lora"].encode
     monkeypatch.setattr(METHODS["lora"], "encode", lambda *a: trained.append(1) or real(*a))
 
-    def damaged(points, upper, **how):
+    def damaged(points, gain, **how):
         kept = sorted((tmp_path / "programs").glob("*.kept.json"))
         assert len(kept) == 2
         for path in kept:
@@ -170,7 +174,7 @@ def test_weights_are_trained_once_unless_what_was_kept_cannot_be_used(tmp_path, 
                 path.write_text("{")
             elif damage == "elsewhere":
                 path.write_text(json.dumps({**note, "environment": {"cpu": "another"}}))
-        return choose(points, upper, **how)
+        return choose(points, gain, **how)
 
     monkeypatch.setattr(encoding, "worth_encoding", damaged)
     record = _measure(tmp_path, setup, [SEARCHES[0], SEARCHES[3]])
@@ -261,6 +265,24 @@ def test_a_verified_point_stands_in_the_place_of_its_estimate():
         assert settled([estimate, dataclasses.replace(verified, **change)])[0] == estimate
 
 
+def test_what_is_better_on_none_of_the_examples_is_not_written(tmp_path):
+    """Programs that get everything wrong: an interval of each by itself would have all of them written."""
+    task = tasks.load("gsm8k", size="tiny")
+    rows = {"none": [0.0] * 8, "alike": [0.0] * 8, "one": [0.0] * 7 + [1.0]}
+    points = {}
+    for name, right in rows.items():
+        table = [[each, 1.0] for each in right]
+        (tmp_path / name).write_text(json.dumps({"dev": table, "test": table}))
+        points[name] = make_result(key=name, scores=name, dev_n=8, n=8)
+    recorder = object.__new__(Recorder)
+    recorder.task, recorder._workdir, recorder._resamples = task, Workdir(tmp_path), 200
+    assert recorder.gain(points["alike"], points["none"], "dev") == 0
+    assert recorder.gain(points["one"], points["none"], "dev") > 0
+    assert recorder.gain(points["none"], points["one"], "test") == 0  # often the example is not drawn
+    (tmp_path / "one").unlink()
+    assert recorder.gain(points["one"], points["none"], "dev") == math.inf
+
+
 @settings(deadline=None)
 @given(
     points=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6), st.integers(0, 2), st.booleans()), max_size=12),
@@ -272,8 +294,9 @@ def test_once_all_that_is_chosen_is_verified_the_frontier_is(points, drawn):
         make_result(8.0 + 200 * bits, dev=dev / 8, key=str(i), source="estimated" if estimated else "verified")
         for i, (bits, dev, width, estimated) in enumerate(points)
     ]
-    upper = {r.key: r.dev_performance + width / 8 for r, (_, _, width, _) in zip(made, points, strict=True)}
-    chosen = {r.key for r in worth_encoding(made, lambda r: upper[r.key])}
+    wide = {r.key: width / 8 for r, (_, _, width, _) in zip(made, points, strict=True)}
+    gain = lambda r, other: r.dev_performance + wide[r.key] - other.dev_performance
+    chosen = {r.key for r in worth_encoding(made, gain)}
     assert {r.key for r in select(made)} <= chosen
     after = []
     for r in made:
@@ -284,5 +307,5 @@ def test_once_all_that_is_chosen_is_verified_the_frontier_is(points, drawn):
     assert all(r.source == "verified" for r in select(after) if r.key in chosen)
     assert {r.key for r in select(after)} <= chosen
     for r in made:  # the rule, said the long way
-        beaten = [o for o in made if longest(o) < r.bits["total"] and o.dev_performance >= upper[r.key]]
+        beaten = [o for o in made if longest(o) < r.bits["total"] and gain(r, o) <= 0]
         assert (r.key in chosen) == (not beaten)

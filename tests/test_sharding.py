@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from mdl import sharding
+from experiments.shapes import SHAPES
+from mdl import packing, sharding, startup
+from mdl.checkpoints import families
 from mdl.sharding import Layout
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -122,6 +124,17 @@ def test_a_layout_is_read_as_it_is_written():
     for layout in (Layout(), Layout(2, 4, 1), Layout(1, 8, 1, activations=1 << 32, rules=rules)):
         assert Layout.parse(str(layout)) == layout
     assert str(Layout(2, 4, 1)) == "2,4,1"
+
+
+def test_one_device_alone_keeps_as_many_activations_as_its_layout_says(monkeypatch):
+    monkeypatch.setattr(sharding, "_layout", Layout())
+    monkeypatch.setenv(sharding.VARIABLE, "")
+    ones = np.ones((8, 64))
+    config = families.from_huggingface(SHAPES["smollm2_135m"], "a shape")
+    assert not packing.pack(config, ones, ones, ones)[1] and "activations" not in startup.environment()
+    sharding.start(Layout(activations=1 << 20))
+    assert packing.pack(config, ones, ones, ones)[1]  # computed anew: they do not fit
+    assert startup.environment()["activations"] == str(1 << 20)
 
 
 def test_a_mesh_of_other_devices_is_refused():

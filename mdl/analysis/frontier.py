@@ -47,29 +47,33 @@ def longest(r: Result) -> float:
 
 
 def worth_encoding(
-    results: Iterable[Result], upper: Callable[[Result], float], *, choose_on: str = "dev"
+    results: Iterable[Result], gain: Callable[[Result, Result], float], *, choose_on: str = "dev"
 ) -> list[Result]:
     """The points of one checkpoint whose programs belong to the frontier, or may well do.
 
     A point is left out where a shorter one, however long its file turns out (`longest`), scores as much on the split
-    that chooses as the upper end of its own interval. What dominates a point that is left out is, or is dominated by,
-    one that is not: so once all these are verified, the frontier has verified points only.
+    that chooses, and would on nearly any draw of its examples: of those that are shorter the best is looked at. What
+    dominates a point that is left out is, or is dominated by, one that is not: so once all these are verified, the
+    frontier has verified points only.
 
     Args:
         results: points conditioned on one checkpoint, scored on the split that chooses.
-        upper: the upper end of a point's interval on that split; asked for only where it decides.
+        gain: the upper end of how much better the first point is than the second on the same examples of that split;
+            asked for only where it decides.
         choose_on: the split that chooses: "dev", or "test" as the paper does.
 
     Returns:
         The points, by increasing bits.total.
     """
+    score = lambda r: performance_on(r, choose_on)
     waiting = sorted(results, key=lambda r: (r.bits["total"], r.key))
-    files = sorted((longest(r), performance_on(r, choose_on)) for r in waiting)
-    found, best, seen = [], -math.inf, 0
+    files = sorted(waiting, key=lambda r: (longest(r), -score(r), r.key))
+    found, best, seen = [], None, 0
     for r in waiting:
-        while seen < len(files) and files[seen][0] < r.bits["total"]:
-            best, seen = max(best, files[seen][1]), seen + 1
-        if performance_on(r, choose_on) > best or upper(r) > best:
+        while seen < len(files) and longest(files[seen]) < r.bits["total"]:
+            best = files[seen] if best is None or score(files[seen]) > score(best) else best
+            seen += 1
+        if best is None or score(r) > score(best) or gain(r, best) > 0:
             found.append(r)
     return found
 
