@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -51,6 +51,7 @@ TRAINED, TRAINED_BATCH, LENGTH, STEPS = 256, 32, 512, 5  # of training alone
 PROMPTS, NEW = 64, 128  # of generation
 _SIDE, _FLOATS, _TRIES = 8192, 1 << 29, 5
 _GIB = 1 << 30
+PARTS = ("program", "loop", "generate", "estimate", "steps")
 CASES = ("stories15m/float32", "stories15m/bfloat16", "llama_1b/bfloat16")
 
 
@@ -59,9 +60,10 @@ def define_flags() -> None:
     flags.DEFINE_string("directory", None, "stories15M in Hugging Face layout.", required=True)
     flags.DEFINE_string("data_dir", None, "A folder with GSM8K's files.", required=True)
     flags.DEFINE_list("cases", list(CASES), f"SHAPE/DTYPE; shapes: stories15m, {', '.join(SHAPES)}.")
-    flags.DEFINE_list("skip", [], "Of a case: program, loop, generate, train.")
+    flags.DEFINE_list("skip", [], f"Of a case: {', '.join(PARTS)}.")
     flags.DEFINE_integer("activations", 0, "GiB that layers may keep while training; 0 for the default, 1.", 0)
     flags.DEFINE_integer("examples", EXAMPLES, "Of a program.", 1)
+    flags.DEFINE_integer("longest", 0, "Tokens of an example at most; 0 for as many as the context holds.", 0)
     flags.DEFINE_integer("layers", 0, "Another number of layers of the random shapes.", 0)
     flags.DEFINE_string("result", "", "Where the record goes; cases that it has of other runs stay.")
     flags.DEFINE_string("child", "", "What this process does, where another started it.")
@@ -126,7 +128,7 @@ class _Case:
 
     def __init__(self, told: flags.FlagValues):
         self.case, self.workdir = told.cases[0], pathlib.Path(told.workdir)
-        self.count, self.skip = told.examples, told.skip
+        self.count, self.longest, self.skip = told.examples, told.longest, told.skip
         self.load_s = _seconds(lambda: self._load(told))
         self.task = self._fitting(tasks.load("gsm8k", size="full", data_dir=told.data_dir))
         self.settings = prequential.Settings(learning_rate=RATE, rows=ROWS, batch=BATCH)
@@ -140,7 +142,7 @@ class _Case:
 
     def _fitting(self, task: tasks.Task) -> tasks.Task:
         """The task with as many examples as are wanted that the context holds whole."""
-        own, most = self.checkpoint.tokenizer, text.max_tokens(self.checkpoint)
+        own, most = self.checkpoint.tokenizer, self.longest or text.max_tokens(self.checkpoint)
         fits = lambda each: sum(map(len, own.encode_pair(each.prompt, each.completion))) <= most
         some = task.train[: 8 * max(self.count, TRAINED)]
         return dataclasses.replace(task, train=tuple(filter(fits, some)))
@@ -148,10 +150,10 @@ class _Case:
     def encode(self) -> dict[str, Any]:
         """Everything of the first process."""
         found: dict[str, Any] = {"load_s": self.load_s, "parameters": self._parameters(), "machine": _machine()}
-        parts = {"program": self._program, "loop": self._loop, "generate": self._generate, "train": self._train}
-        for name, run in parts.items():
+        print(f"{self.case} machine: {json.dumps(_rounded(found['machine']))}", flush=True)
+        for name in PARTS:
             if name not in self.skip:
-                found[name] = run(found["machine"])
+                found[name] = getattr(self, f"_{name}")(found["machine"])
                 print(f"{self.case} {name}: {json.dumps(_rounded(found[name]))}", flush=True)
                 gc.collect()
         return found | {"peak_bytes": _peak(), "device": startup.device(), "environment": startup.environment()}
@@ -239,38 +241,31 @@ class _Case:
         share = NEW * self.weights / machine["bytes_per_s"] / best
         return {"tokens_per_s": PROMPTS * NEW / best, "ms_a_step": 1e3 * best / NEW, "of_bandwidth_limit": share}
 
-    def _train(self, machine: dict[str, float]) -> dict[str, Any]:
-        own, settings = self.checkpoint, prequential.Settings(learning_rate=RATE, batch=TRAINED_BATCH)
-        search = prequential.Search(examples=(TRAINED,), epochs=(0,))
-
-        def estimate():
-            *_, made = prequential.encode(Meter(), own, self.task, settings, search)
+    def _estimate(self, machine: dict[str, float]) -> dict[str, Any]:
+        """A prequential estimate of real examples: bits are read from the steps of training."""
+        settings = prequential.Settings(learning_rate=RATE, batch=TRAINED_BATCH)
+        search, seconds = prequential.Search(examples=(TRAINED,), epochs=(0,)), []
+        for _ in range(2):
+            began = time.perf_counter()
+            *_, made = prequential.encode(Meter(), self.checkpoint, self.task, settings, search)
             jax.block_until_ready(made.adapted.params)
-            return made
+            seconds.append(time.perf_counter() - began)
+        about = {"examples": made.examples, "batch": TRAINED_BATCH, "first_s": seconds[0]}
+        return self._rate(machine, made.tokens, made.tokens / made.examples, seconds[1]) | about
 
-        began = time.perf_counter()
-        estimate()
-        first_s = time.perf_counter() - began
-        began = time.perf_counter()
-        made = estimate()
-        seconds = time.perf_counter() - began
-        mean = made.tokens / made.examples
-        found = {
-            "estimate": self._rate(machine, made.tokens, mean, seconds)
-            | {"examples": made.examples, "batch": TRAINED_BATCH, "first_s": first_s}
-        }
-        learner = training.learner(own.config, own.params, settings)
-        length = min(LENGTH, own.config.max_length)
-        ids = np.random.default_rng(0).integers(3, own.tokenizer.vocab_size, (TRAINED_BATCH, length), dtype=np.int32)
-        batch = ids, np.roll(ids, -1, axis=1), np.ones(ids.shape, np.float32)
-        jax.block_until_ready(learner.update(*batch))
-        began = time.perf_counter()
-        for _ in range(STEPS):
-            loss = learner.update(*batch)
-        jax.block_until_ready((loss, learner.trainable))
-        seconds = time.perf_counter() - began
-        found["full_batches"] = self._rate(machine, STEPS * ids.size, length, seconds) | {"length": length}
-        return found
+    def _steps(self, machine: dict[str, float]) -> dict[str, Any]:
+        """Steps on batches without padding, the fastest of some."""
+        own, length = self.checkpoint, min(LENGTH, self.checkpoint.config.max_length)
+        learner = training.learner(own.config, own.params, prequential.Settings(learning_rate=RATE))
+        shape = TRAINED_BATCH, length
+        ids = np.random.default_rng(0).integers(3, own.tokenizer.vocab_size, shape, dtype=np.int32)
+        seconds = []
+        for _ in range(1 + STEPS):
+            began = time.perf_counter()
+            jax.block_until_ready(learner.update(ids, np.roll(ids, -1, axis=1), np.ones(shape, np.float32)))
+            seconds.append(time.perf_counter() - began)
+        about = {"batch": TRAINED_BATCH, "length": length, "first_s": seconds[0]}
+        return self._rate(machine, ids.size, length, min(seconds[1:])) | about
 
     def _rate(self, machine: dict[str, float], count: int, length: float, seconds: float) -> dict[str, float]:
         """Tokens a second, and utilisation of what a LoRA step needs at least."""
@@ -301,12 +296,8 @@ def _child(told: flags.FlagValues) -> None:
     (pathlib.Path(told.workdir) / f"{told.child}.json").write_text(json.dumps(found))
 
 
-def measure(case: str, told: flags.FlagValues) -> dict[str, Any]:
-    """One case, in processes of their own.
-
-    Raises:
-        RuntimeError: one of them failed.
-    """
+def measure(case: str, told: flags.FlagValues) -> Iterator[dict[str, Any]]:
+    """One case, in processes of their own: what is known after each."""
     with tempfile.TemporaryDirectory() as workdir:
         found = {"activations_gib": told.activations or 1}
         for what in ("encode",) if "program" in told.skip else ("encode", "decode"):
@@ -314,15 +305,16 @@ def measure(case: str, told: flags.FlagValues) -> dict[str, Any]:
                 *(sys.executable, "-m", "benchmarks.accelerator", f"--child={what}", f"--cases={case}"),
                 *(f"--directory={told.directory}", f"--data_dir={told.data_dir}", f"--workdir={workdir}"),
                 *(f"--skip={','.join(told.skip)}", f"--activations={told.activations}", f"--layers={told.layers}"),
-                f"--examples={told.examples}",
+                *(f"--examples={told.examples}", f"--longest={told.longest}"),
             ]
             own = {"JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(workdir) / f"xla-{what}")}
             began = time.perf_counter()
             if subprocess.run(command, env=os.environ | own, cwd=_ROOT).returncode:
-                raise RuntimeError(f"{case}: {what} failed; see above")
+                yield _rounded(found | {"failed": what})
+                return
             found |= json.loads((pathlib.Path(workdir) / f"{what}.json").read_text())
             found[f"{what}_process_s"] = time.perf_counter() - began
-    return _rounded(found)
+            yield _rounded(found)
 
 
 def main(_) -> None:
@@ -336,17 +328,13 @@ def main(_) -> None:
         if shape not in ("stories15m", *SHAPES) or kind not in ("float32", "bfloat16"):
             raise app.UsageError(f"--cases={case}: SHAPE/float32 or SHAPE/bfloat16 is wanted")
     for case in told.cases:
-        try:
-            found = measure(case, told)
-        except RuntimeError as error:  # the next case may work
-            print(error, file=sys.stderr, flush=True)
-            found = {"failed": str(error)}
+        for found in measure(case, told):
+            if told.result:
+                path = pathlib.Path(told.result)
+                record = json.loads(path.read_text()) if path.exists() else {}
+                name = case if not told.activations else f"{case}/{told.activations}gib"
+                write_then_rename(path, (json.dumps(record | {name: found}, indent=1) + "\n").encode())
         print(json.dumps({case: found}), flush=True)
-        if told.result:
-            path = pathlib.Path(told.result)
-            record = json.loads(path.read_text()) if path.exists() else {}
-            name = case if not told.activations else f"{case}/{told.activations}gib"
-            write_then_rename(path, (json.dumps(record | {name: found}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

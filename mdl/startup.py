@@ -64,6 +64,8 @@ def start(threads: int | None = None) -> None:
     os.environ[_THREADS] = str(wanted)
     if any(importlib.util.find_spec(name) for name in _NVIDIA):
         _ask_for_repeatable_kernels()
+        if jax.config.jax_default_matmul_precision is None:  # by itself such a device rounds float32 to 10 bits
+            jax.config.update("jax_default_matmul_precision", "highest")
     _keep_freed_memory()
     if not jax.config.jax_compilation_cache_dir:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))

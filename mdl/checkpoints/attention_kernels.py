@@ -3,6 +3,7 @@
 `attention.attend` takes them where they compute what is asked for, and else its own way, which runs anywhere.
 """
 
+import os
 from collections.abc import Callable
 
 import jax
@@ -33,12 +34,14 @@ def find(
 
 
 def _cudnn_has(q: jax.Array, k: jax.Array, softcap: float | None) -> bool:
+    if "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""):
+        return False  # jaxlib 0.11.2 does not compile a model's training step with it then
     sizes = q.shape[-1] % 8 == 0 and q.shape[-1] <= _CUDNN_HEAD
     return softcap is None and sizes and q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16)
 
 
 def cudnn(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array | None, window: int | None) -> jax.Array:
-    """cuDNN's fused attention; `startup`'s flags make its backward pass repeatable."""
+    """cuDNN's fused attention; only without `startup`'s flags, under which the step is refused by the compiler."""
     mask = None
     if positions is not None:
         column = jnp.arange(q.shape[1])

@@ -99,6 +99,11 @@ def tables(scores: jax.Array) -> Tables:
     return Tables(weights, shares, starts(shares))
 
 
+def place_units(weights: jax.Array) -> jax.Array:
+    """[..., block] units of the symbols of a block from their weights; uniform where all underflowed."""
+    return units(jnp.where(weights.sum(axis=-1, keepdims=True) > _UNDERFLOW, weights, 1.0))
+
+
 def code(
     state: State, words: jax.Array, row: Tables, given: jax.Array, encoding: jax.Array
 ) -> tuple[State, jax.Array, jax.Array]:
@@ -118,12 +123,36 @@ def code(
         chosen = jnp.where(encoding, given // block, find(state, row.before))
         first = jnp.stack([row.before[chosen], row.shares[chosen]])
         state = move(state, words, *first)
-    weights = row.weights[chosen]
-    shares = units(jnp.where(weights.sum() > _UNDERFLOW, weights, 1.0))  # where all underflowed: uniform
+    shares = place_units(row.weights[chosen])
     before = starts(shares)
     place = jnp.where(encoding, given % block, find(state, before))
     second = jnp.stack([before[place], shares[place]])
     return move(state, words, *second), chosen * block + place, jnp.stack([first, second])
+
+
+def code_rows(
+    state: State, words: jax.Array, tables: Tables, given: jax.Array, going: jax.Array, encoding: jax.Array
+) -> tuple[State, jax.Array, jax.Array]:
+    """Codes one symbol of each row, one row after another, for use inside a traced function.
+
+    Args:
+        given: [B] symbols, as for `code`.
+        going: [B] bool, whether the row is coded; what is said of another means nothing.
+
+    Returns:
+        The state after them; symbols [B] and units [B, 2, 2], as of `code`.
+    """
+
+    def row(i, carry):
+        state, symbols, units = carry
+        own = jax.tree.map(lambda x: x[i], tables)
+        moved, symbol, shares = code(state, words, own, given[i], encoding)
+        state = jax.tree.map(lambda x, y: jnp.where(going[i], x, y), moved, state)
+        return state, symbols.at[i].set(symbol), units.at[i].set(shares)
+
+    rows = len(given)
+    start = state, jnp.zeros(rows, jnp.int32), jnp.zeros((rows, 2, 2), jnp.int32)
+    return jax.lax.fori_loop(0, rows, row, start)
 
 
 def coded_bits(log_probs: np.ndarray, log_blocks: np.ndarray | None, size: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.cross_entropy import per_position
-from mdl.codes import arithmetic
+from mdl.codes import arithmetic, rows_kernel
 from mdl.codes.arithmetic import BLOCK, coded_bits, in_blocks
 from mdl.codes.coder import Coder, Meter, natural
 from mdl.codes.limits import check_memory
@@ -31,7 +31,7 @@ _FEWEST = 8  # rows; those that ended are dropped when half of more have
 
 
 @functools.lru_cache(maxsize=16)
-def _loop(config: ModelConfig, calibrated: bool) -> Callable:
+def _loop(config: ModelConfig, calibrated: bool, kernel: bool = False) -> Callable:
     """Compiled: codes up to `_STEPS` symbols of B rows.
 
     (params, cache, tokens [B], position, left [B], state, words, given [B, steps], encoding, steps, eos, temperature)
@@ -39,7 +39,7 @@ def _loop(config: ModelConfig, calibrated: bool) -> Callable:
 
     `left` says how many symbols a row may still have; `units` where each symbol starts and how many there are, of
     block and of place; `scores` the symbols' log-probabilities, [B, steps] or where calibrated
-    [B, steps, temperatures], float32, not finite where the model's are not.
+    [B, steps, temperatures], float32, not finite where the model's are not. `kernel` is for an NVIDIA device.
     """
 
     @functools.partial(jax.jit, donate_argnums=1)
@@ -52,23 +52,12 @@ def _loop(config: ModelConfig, calibrated: bool) -> Callable:
             hidden, cache = model(tokens[:, None], jnp.full((rows, 1), position + t), cache)
             logits = model.logits(hidden[:, 0])
             tables = sharding.whole(arithmetic.tables(logits / temperature if calibrated else logits))
-
-            def row(i, carry):
-                state, new, own = carry
-                own_tables = jax.tree.map(lambda x: x[i], tables)
-                moved, read, shares = arithmetic.code(state, words, own_tables, given[i, t], encoding)
-                going = left[i] > 0
-                state = jax.tree.map(lambda x, y: jnp.where(going, x, y), moved, state)
-                return (
-                    state,
-                    new.at[i].set(jnp.where(going, jnp.minimum(read, config.vocab_size - 1), 0)),
-                    own.at[i].set(shares),
-                )
-
-            start = state, jnp.zeros(rows, jnp.int32), jnp.zeros((rows, 2, 2), jnp.int32)
-            state, tokens, own = jax.lax.fori_loop(0, rows, row, start)
+            going = left > 0
+            code_rows = rows_kernel.code if kernel else arithmetic.code_rows
+            state, read, own = code_rows(state, words, tables, given[:, t], going, encoding)
+            tokens = jnp.where(going, jnp.minimum(read, config.vocab_size - 1), 0)
             symbols, units = symbols.at[:, t].set(tokens), units.at[:, t].set(own)
-            coded = coded.at[:, t].set(left > 0)
+            coded = coded.at[:, t].set(going)
             scores = scores.at[:, t].set(_scores(logits, tokens, calibrated))
             left = jnp.where(tokens == eos, 0, jnp.maximum(left - 1, 0))
             return t + 1, cache, tokens, left, state, symbols, coded, units, scores
@@ -267,7 +256,9 @@ class _Rows:
         calibrated = self.temperature is not None
         eos = -1 if self.eos is None else self.eos
         temperature = np.float32(self.temperature.value if calibrated else 1.0)
-        cache, tokens, _, state, *found = _loop(self.config, calibrated)(
+        cache, tokens, _, state, *found = _loop(
+            self.config, calibrated, kernel=sharding.platform() == "gpu" and not sharding.active()
+        )(
             self.params,
             cache,
             np.asarray(tokens, np.int32),

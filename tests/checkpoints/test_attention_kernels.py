@@ -34,7 +34,8 @@ def _both(kernel, case, **form):
 @pytest.mark.parametrize("length, heads, kv_heads, window, cap", [(150, 4, 2, None, None), (37, 2, 1, 9, 3.0)])
 def test_splash_attention_and_its_gradients(length, heads, kv_heads, window, cap):
     kernel = lambda q, k, v, positions: attention_kernels.splash(q, k, v, positions, window, cap, interpret=True)
-    found, wanted = _both(kernel, _case(length, heads, kv_heads, 16), window=window, softcap=cap)
+    with jax.default_matmul_precision("highest"):  # an NVIDIA device would round to 10 bits
+        found, wanted = _both(kernel, _case(length, heads, kv_heads, 16), window=window, softcap=cap)
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-4, abs=1e-3)
     for one, other in zip(found[1], wanted[1], strict=True):
         np.testing.assert_allclose(one, other, atol=3e-5)
@@ -46,7 +47,8 @@ def test_a_sequence_alone_is_a_row_of_one():
     np.testing.assert_allclose(found, attend(q, k, v, scale=1.0), atol=1e-5)
 
 
-def test_which_kernel_is_taken():
+def test_which_kernel_is_taken(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
     find = lambda platform, kind, size=64, cap=None: attention_kernels.find(
         platform, *(jnp.zeros((1, 4, 2, size), kind),) * 2, None, cap
     )
@@ -56,6 +58,8 @@ def test_which_kernel_is_taken():
     assert find("gpu", jnp.float32) is None  # cuDNN has none for it
     assert find("gpu", jnp.bfloat16, size=256) is None and find("gpu", jnp.bfloat16, size=12) is None
     assert find("gpu", jnp.bfloat16, cap=30.0) is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_gpu_deterministic_ops=true")
+    assert find("gpu", jnp.bfloat16) is None and find("tpu", jnp.bfloat16) is not None
 
 
 def test_what_is_traced_for_another_platform_takes_its_kernels(monkeypatch):
@@ -75,7 +79,8 @@ def test_the_kernel_of_the_device_that_is_here(window):
     kernel = attention_kernels.find(jax.default_backend(), *case[:2], window, None)
     found, wanted = _both(kernel, case, window=window)
     for one, other in zip(found[1], wanted[1], strict=True):
-        np.testing.assert_allclose(np.float32(one), np.float32(other), atol=0.1)
+        one, other = np.float32(one), np.float32(other)
+        assert np.linalg.norm(one - other) < 0.01 * np.linalg.norm(other)
     again, _ = _both(kernel, case, window=window)
     for one, other in zip(found[1], again[1], strict=True):
         np.testing.assert_array_equal(one, other)

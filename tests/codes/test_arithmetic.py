@@ -1,12 +1,13 @@
 """The coder of tokens: what the host writes, a compiled loop reads, in as many bits as the probabilities say."""
 
+import functools
 import math
 
 import jax
 import numpy as np
 import pytest
 
-from mdl.codes import Decoder, Encoder, arithmetic
+from mdl.codes import Decoder, Encoder, arithmetic, rows_kernel
 
 
 def _scores(rng, symbols, size):
@@ -64,6 +65,28 @@ def test_random_streams_survive(size):
             np.testing.assert_array_equal(np.asarray(read)[:count], given[:count])
     assert min(excess) > -0.01 and max(excess) < 10
     assert np.mean(excess) < 7
+
+
+@pytest.mark.parametrize("size, rows", [(2, 5), (300, 3), (1024, 4), (5000, 6)])
+def test_the_kernel_of_a_device_is_the_loop(size, rows):
+    """Interpreted. Weights are powers of two that add up without rounding, in whatever order."""
+    rng = np.random.default_rng(size)
+    scores = (rng.integers(-8, 1, (rows, size)) * math.log(2)).astype(np.float32)
+    tables = arithmetic.tables(scores)
+    tables = tables._replace(weights=2.0 ** np.round(np.log2(np.maximum(tables.weights, 2.0**-20))))
+    given, going = rng.integers(0, size, rows).astype(np.int32), np.arange(rows) != 1
+    words = rng.integers(0, 1 << 32, 2 * rows + 3, dtype=np.uint32)
+    state = arithmetic.State(np.uint32((1 << 32) - 5), words[0], np.int32(32))
+    interpreted = functools.partial(rows_kernel.code, interpret=True)
+    for encoding in (True, False):
+        both = (
+            jax.jit(code)(state, words, tables, given, going, encoding) for code in (arithmetic.code_rows, interpreted)
+        )
+        loop, kernel = both
+        for one, other in zip(jax.tree.leaves(loop), jax.tree.leaves(kernel), strict=True):
+            np.testing.assert_array_equal(one, other)
+        if encoding:
+            np.testing.assert_array_equal(kernel[1], given)
 
 
 def test_units_are_one_or_more_and_fit():
