@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 
 import pytest
@@ -155,16 +156,17 @@ def test_what_is_absent_is_named(tmp_path, monkeypatch):
 
 def test_a_record_keeps_phases_that_were_not_measured_again_but_no_other_versions():
     run = lambda seconds: {"seconds": seconds, "peak_bytes": 10}
-    common = dict.fromkeys(record._SAME, "same")
+    common = dict.fromkeys(record._SAME, "same") | {"sizes": {"grid": (8, 16)}}  # a list in a file
 
     def made(phase, ours, day):
         runs = {phase: {"ours": [run(ours)], "peer": [run(6.0)]}}
         return {**common, **record.summarise(runs), "measured": {phase: day}, "runs": runs}
 
     train, sweep = made("train", 2.0, "Monday"), made("sweep", 3.0, "Friday")
-    both = record.combine(train, sweep)
+    both = record.combine(json.loads(json.dumps(train)), sweep)
     assert (both["train_speedup"], both["frontier_speedup"]) == (3.0, 2.0)
     assert both["measured"] == {"train": "Monday", "sweep": "Friday"}
     assert record.combine(both, made("sweep", 6.0, "Sunday"))["frontier_speedup"] == 1.0
     other = {**sweep, "versions": "newer"}
-    assert record.combine(train, other) == other == record.combine(None, other)
+    kept = json.loads(json.dumps(other))
+    assert record.combine(train, other) == kept == record.combine(None, other)

@@ -1,5 +1,6 @@
 """From single runs to the record: medians, spreads and ratios. No libraries of either side."""
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,8 +70,9 @@ def combine(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[st
 
     What was measured of other sizes, on another device or with other versions is left out.
     """
+    now = json.loads(json.dumps(now))  # as one that was read: tuples are lists
     if before is None or any(before.get(key) != now[key] for key in _SAME):
-        return dict(now)
+        return now
     runs = {**before["runs"], **now["runs"]}
     measured = {**before["measured"], **now["measured"]}
     return {**before, **now, **summarise(runs), "measured": measured, "runs": runs}
