@@ -191,7 +191,7 @@ def _told(one: Found, where: Slice) -> str:
     if plan.accessed is not None:
         lines.append(
             f"  {plan.received / 2**30:.3g} GiB over the network a chip; utilisation at most "
-            f"{100 * plan.utilisation(where):.1f} %; {plan.kernels} kernels; compiled in {plan.compile_s:.0f} s"
+            f"{100 * plan.utilisation(where):.1f} %; {plan.kernels} kernels; compiled in {plan.compile_s:.0f} s of processor time"
         )
     return "\n".join(lines)
 
@@ -210,7 +210,8 @@ def _record(
         "bytes_per_chip": round(plan.bytes_per_chip),
         "compile_s": None if plan.compile_s is None else round(plan.compile_s, 1),
         "mfu": None if utilisation is None else round(utilisation, 4),
-        "mesh": str(layout),
+        "mesh": ",".join(str(getattr(layout, axis)) for axis in sharding.AXES),
+        "activations": layout.activations or None,
         "length": _length(),
         "batch": asked.batch or None,
         "rows": asked.rows or None,

@@ -277,7 +277,7 @@ class Plan:
         bytes_per_chip: all of them.
         model, executed: FLOPs, all chips and pieces.
         accessed, received: bytes a chip of its memory, and from the network, all pieces; None without a compiler.
-        compile_s: wall-clock seconds of compiling; None likewise.
+        compile_s: seconds of processor time that compiling took; None likewise.
         kernels: calls of hand-written kernels in the compiled program; None likewise.
         refused: the compiler says that memory does not suffice.
     """
@@ -322,16 +322,16 @@ def plan(step: Step, by_memory: bool = False) -> Plan:
         parts["temporary"] = step.kept
         return Plan(parts, sum(parts.values()), step.model, step.executed, None, None, None)
     lowered = step.function.lower(*step.arguments)
-    started = time.monotonic()
+    started = time.process_time()
     try:
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         parts["temporary"] = max((_wanted(str(error)) or 0.0) - sum(parts.values()), step.kept)
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         return Plan(parts, sum(parts.values()), step.model, step.executed, None, None, seconds, refused=True)
-    seconds, memory = time.monotonic() - started, executable.memory_analysis()
+    seconds, memory = time.process_time() - started, executable.memory_analysis()
     new = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts["temporary"] = float(memory.temp_size_in_bytes + max(new, 0))
     parts["other arguments"] = memory.argument_size_in_bytes - sum(bytes_a_chip(tree) for tree in step.parts.values())
@@ -350,6 +350,8 @@ def _wanted(error: str) -> float | None:
 def deeper(plans: dict[int, Plan], layers: int) -> Plan:
     """The plan of a model of `layers` layers from those of two less deep: what layers add, they all add."""
     (few, small), (more, large) = sorted(plans.items())
+    if small.refused or large.refused:
+        return small if small.refused else large
     line = lambda a, b: None if a is None else a + (b - a) * (layers - few) / (more - few)
     parts = {name: line(small.parts[name], large.parts[name]) for name in small.parts}
     return dataclasses.replace(
@@ -360,7 +362,6 @@ def deeper(plans: dict[int, Plan], layers: int) -> Plan:
         received=line(small.received, large.received),
         compile_s=line(small.compile_s, large.compile_s),
         kernels=None if small.kernels is None else round(line(small.kernels, large.kernels)),
-        refused=small.refused or large.refused,
         model=line(small.model, large.model),
         executed=line(small.executed, large.executed),
     )

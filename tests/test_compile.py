@@ -31,6 +31,8 @@ def test_a_line_through_two_depths():
     assert found.parts == {"weights": 22.0, "temporary": 9.0} and found.bytes_per_chip == 31.0
     assert (found.model, found.executed, found.accessed, found.received) == (4.0, 8.0, 340.0, 90.0)
     assert (found.compile_s, found.kernels) == (17.0, 32)
+    refused = dataclasses.replace(more, refused=True, parts={})
+    assert planning.deeper({4: own, 8: refused}, 16) is refused
 
 
 def test_time_is_the_longest_of_three_and_utilisation_follows():
