@@ -191,7 +191,8 @@ def _told(one: Found, where: Slice) -> str:
     if plan.accessed is not None:
         lines.append(
             f"  {plan.received / 2**30:.3g} GiB over the network a chip; utilisation at most "
-            f"{100 * plan.utilisation(where):.1f} %; {plan.kernels} kernels; compiled in {plan.compile_s:.0f} s of processor time"
+            f"{100 * plan.utilisation(where):.1f} %; {plan.kernels} kernels; "
+            f"compiled in {plan.compile_s:.0f} s of processor time"
         )
     return "\n".join(lines)
 
