@@ -92,7 +92,7 @@ def run() -> int:
             plans = {}
             for depth in depths or [model.num_layers]:
                 own = dataclasses.replace(model, layers=model.layers[:depth])
-                plans[depth] = planning.plan(_step(name, own, settings, model), where.devices is not None)
+                plans[depth] = planning.plan(_step(name, own, settings, model), by_memory=where.devices is None)
             plan = planning.deeper(plans, model.num_layers) if depths else plans[model.num_layers]
             found.append(Found(name, plan, turns))
             print(_told(found[-1], where), flush=True)
@@ -191,7 +191,8 @@ def _told(one: Found, where: Slice) -> str:
     if plan.accessed is not None:
         lines.append(
             f"  {plan.received / 2**30:.3g} GiB over the network a chip; utilisation at most "
-            f"{100 * plan.utilisation(where):.1f} %; compiled in {plan.compile_s:.0f} s"
+            f"{100 * plan.utilisation(where):.1f} %; {plan.kernels} kernels; "
+            f"compiled in {plan.compile_s:.0f} s of processor time"
         )
     return "\n".join(lines)
 
@@ -210,7 +211,8 @@ def _record(
         "bytes_per_chip": round(plan.bytes_per_chip),
         "compile_s": None if plan.compile_s is None else round(plan.compile_s, 1),
         "mfu": None if utilisation is None else round(utilisation, 4),
-        "mesh": str(layout),
+        "mesh": ",".join(str(getattr(layout, axis)) for axis in sharding.AXES),
+        "activations": layout.activations or None,
         "length": _length(),
         "batch": asked.batch or None,
         "rows": asked.rows or None,
@@ -218,7 +220,9 @@ def _record(
         "layers_compiled": depths or "all",
         "parts": {name: round(size) for name, size in plan.parts.items()},
         "seconds": {name: float(f"{value:.4g}") for name, value in plan.seconds(where).items()},
+        "accessed_bytes": None if plan.accessed is None else round(plan.accessed),
         "received_bytes": None if plan.received is None else round(plan.received),
+        "kernels": plan.kernels,
         "turns": one.turns,
     }
     key = lambda entry: (entry["model"], entry["step"], entry["topology"])

@@ -3,7 +3,7 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file, coverage of `benchmarks.coverage`'s record, and schema, of no record.
+of a results file, coverage of `benchmarks.coverage`'s record, plans of `experiments.compile`'s, schema of no record.
 """
 
 import inspect
@@ -69,6 +69,22 @@ def _coverage(path: str) -> list[list[str]]:
     return rows
 
 
+def _plans(path: str) -> list[list[str]]:
+    rows = [["model", "step", "slice, mesh", "GiB a chip", "compute", "memory", "network", "MFU", "compiled in"]]
+    for one in json.loads((_REPOSITORY / path).read_bytes()):
+        size = f"{one['bytes_per_chip'] / 2**30:.1f}{'' if one['fits'] else ': does not fit'}"
+        times = [_milliseconds(one["seconds"].get(part)) for part in ("compute", "memory", "network")]
+        layers = "" if one["layers_compiled"] == "all" else f", {' and '.join(map(str, one['layers_compiled']))} layers"
+        share = "" if one["mfu"] is None else f"{100 * one['mfu']:.0f} %"
+        compiled = "" if one["compile_s"] is None else f"{one['compile_s']:.0f} s{layers}"
+        rows.append([one["model"], one["step"], f"{one['topology']}, {one['mesh']}", size, *times, share, compiled])
+    return rows
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.3g} ms"
+
+
 def _schema(_: str) -> list[list[str]]:
     """Fields of a record, from what the class says of itself."""
     text = inspect.cleandoc(Result.__doc__).partition("Attributes:\n")[2]
@@ -88,6 +104,7 @@ _KINDS = {
     "information": _information,
     "stages": lambda path: report.stage_rows(_points(path)),
     "coverage": _coverage,
+    "plans": _plans,
     "schema": _schema,
 }
 

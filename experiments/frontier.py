@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
 from experiments.configs.base import GIVEN
-from mdl import distributed, encoding, measurement, plan, probing, results, sharding, startup
+from mdl import distributed, encoding, measurement, plan, probing, progress, results, resuming, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
 from mdl.codes import settings as settings_code
@@ -128,6 +128,8 @@ def measure(
         return
     if phase != "report":
         distributed.start(place)
+    if distributed.count() > 1:
+        resuming.listener = progress.Passing()
     startup.start(config.threads)
     layout = sharding.Layout.parse(config.mesh) if config.get("mesh", "") else None
     if layout is not None:

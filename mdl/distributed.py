@@ -4,6 +4,7 @@ JAX's coordination service (`jax.distributed`) carries what is said here: it nee
 hangs in a computation, or is gone, is named by the others instead of waited for.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import io
@@ -14,13 +15,17 @@ import re
 import socket
 import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import NoReturn
 
 import jax
 import numpy as np
 from absl import logging
 from jax._src import distributed as jax_distributed  # nothing public gives the client of the coordination service
+
+from mdl import stopping
 
 VARIABLE = "MDL_DISTRIBUTED"  # what the processes that a run starts read their place from
 AUTO = "auto"
@@ -30,6 +35,10 @@ _COLD_START = 1800  # seconds until all processes must be there: images are pull
 _LONGEST = 900  # seconds that others may need to come to a barrier, unless said otherwise
 _PREFIX = "mdl"
 _MULTISLICE = "MEGASCALE_"  # variables of TPU jobs that span slices
+_CALL = "call"  # what all exchange once one of them wants something
+_STOP = "stop"  # what a process wants that is told to end
+_LOOK = 500  # milliseconds between two looks at whether somebody wants something
+_ALONE = ("logs", "progress")  # folders of a working directory that other processes get no copy of
 _counts: dict[str, itertools.count] = {}
 
 
@@ -77,11 +86,13 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
     Raises:
         ValueError: JAX finds no cluster, or not all processes came.
     """
+    global _meetings
     if place is None:
         return
     _drop_stale()
     os.environ.setdefault(_PORT_VARIABLE, _PORT)
     os.environ[VARIABLE] = str(place)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping`
     if "cpu" in (jax.config.jax_platforms or "cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # two at once exchange in another order elsewhere
@@ -97,6 +108,11 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
             "see whether all were started, and reach the coordinator's port"
         ) from None
     exchange("start", seconds=timeout)
+    if count() > 1:
+        stopping.hold()
+        _meetings = _Meetings()
+        _meetings.start()
+        atexit.register(_meetings.finish)
     logging.info("process %d of %d, on %s", number(), count(), socket.gethostname())
 
 
@@ -139,13 +155,15 @@ def exchange(name: str, text: str = "", seconds: float = _LONGEST) -> list[str]:
 
     Raises:
         Missing: a process is not here in time, or has failed.
+        SystemExit: one was told to end, and all do.
     """
     if count() == 1:
         return [text]
     client = jax_distributed.global_state.client
     turn = next(_counts.setdefault(name, itertools.count()))
     key = f"{_PREFIX}/{name}/{turn}"
-    client.key_value_set(f"{key}/{number()}", f"{socket.gethostname()}\n{text}")
+    ending = "" if name == _CALL or _meetings is None or _meetings.stopping is None else str(_meetings.stopping)
+    client.key_value_set(f"{key}/{number()}", f"{socket.gethostname()}\n{ending}\n{text}")
     deadline, found = time.monotonic() + seconds, {}
     while len(found) < count():
         _raise_failures(client)
@@ -162,7 +180,11 @@ def exchange(name: str, text: str = "", seconds: float = _LONGEST) -> list[str]:
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise Missing(f"{name}: the coordinator does not answer ({str(error).splitlines()[0]})") from None
-    return [found[i].partition("\n")[2] for i in range(count())]
+    said = [found[i].split("\n", 2) for i in range(count())]
+    if told := [ending for _, ending, _ in said if ending]:  # some knew it when they came here, so all do now
+        _meetings.stopping = int(told[0])
+        _meetings.end()
+    return [text for _, _, text in said]
 
 
 def _said(client, key: str, process: int, found: dict[int, str]) -> bool:
@@ -192,16 +214,110 @@ def barrier(name: str, seconds: float = _LONGEST) -> None:
     exchange(name, "", seconds)
 
 
-def agreed(name: str, own: bool, seconds: float = _LONGEST) -> bool:
-    """Whether any process says so: all stop where one is told to. Raises as `exchange` does."""
-    return "1" in exchange(name, "1" if own else "", seconds)
+class _Meetings(threading.Thread):
+    """Where all processes do what one of them wants; see `pass_by`.
+
+    A thread answers for its process, which may be in the middle of a computation that the others take part in.
+
+    Attributes:
+        stopping: the process that was told to end, and with it all; None where none was.
+        stopped: all ended at one place.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stopping: int | None = None
+        self.stopped = False
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._passed = 0
+        self._own: set[str] = set()  # what this process wants and has not said
+        self._due: dict[int, set[str]] = {}  # place -> what all do there
+
+    def run(self) -> None:
+        """Says how far this process is whenever one wants something; all do it at the next place of the farthest."""
+        client = jax_distributed.global_state.client
+        for call in itertools.count():
+            key = f"{_PREFIX}-{_CALL}/{call}"
+            while not self._is_called(client, key):
+                if self._ended.is_set():
+                    return
+            with self._lock:
+                own = self._own | ({_STOP} if stopping.told() else set())
+                try:
+                    said = [text.split(",") for text in exchange(_CALL, ",".join([str(self._passed), *sorted(own)]))]
+                except Missing:  # the process itself is told where it waits for others
+                    return
+                self._own.clear()
+                self._due.setdefault(max(int(place) for place, *_ in said) + 1, set()).update(*(w for _, *w in said))
+                self.stopping = next((i for i, (_, *wants) in enumerate(said) if _STOP in wants), None)
+            if self.stopping is not None:
+                return
+
+    def _is_called(self, client, key: str) -> bool:
+        try:
+            if self._own or stopping.told():
+                client.key_value_set(key, "", allow_overwrite=True)
+            client.blocking_key_value_get(key, _LOOK)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                self._ended.set()  # so has the coordinator
+            return False
+        return True
+
+    def pass_by(self, *own: str) -> set[str]:
+        """As the function."""
+        with self._lock:
+            self._passed += 1
+            due = self._due.pop(self._passed, set())
+            self._own |= set(own) - due - set().union(*self._due.values())
+        if _STOP in due:
+            self.end()
+        return due
+
+    def end(self) -> NoReturn:
+        """Ends this process, as all others end theirs at the same place."""
+        self.stopped = True
+        stopping.end(_name(self.stopping))
+
+    def finish(self) -> None:
+        """Ends the thread."""
+        self._ended.set()
+        self.join(2 * _LOOK / 1000)
+
+
+_meetings: _Meetings | None = None  # of several processes
+
+
+def pass_by(*own: str) -> Collection[str]:
+    """A place that all processes pass equally often, and what all are to do there since one of them wants it.
+
+    Nobody waits here for the others: what is wanted is done at a later place, the first that none has passed yet. A
+    process that is told to end wants all to.
+
+    Args:
+        own: what this process wants.
+
+    Raises:
+        SystemExit: all are to end.
+    """
+    return own if _meetings is None else _meetings.pass_by(*own)
+
+
+def ends_together() -> bool:
+    """Whether all processes end here where this one does."""
+    return _meetings is None or _meetings.stopped
+
+
+def _name(process: int) -> str:
+    host = socket.gethostname() if process == number() else _host(jax_distributed.global_state.client, process)
+    return f"process {process} ({host})"
 
 
 def failing(error: BaseException) -> None:
     """Tells the others why this process ends, so that they end too at the next place where they wait."""
     if count() > 1 and not isinstance(error, Missing):
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        text = f"process {number()} ({socket.gethostname()}) failed: {why}"
+        why = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        text = f"{_name(number())} {'was told to end' if isinstance(error, SystemExit) else why}"
         try:
             jax_distributed.global_state.client.key_value_set(f"{_PREFIX}-failed/{number()}", text[:1000])
         except jax.errors.JaxRuntimeError as lost:
@@ -237,31 +353,58 @@ def from_first(name: str, give: Callable[[], bytes], seconds: float = _LONGEST) 
     return np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8).tobytes()
 
 
+_seen: tuple[pathlib.Path, pathlib.Path | None] = pathlib.Path(), None  # of `directory`: as it is here, and for all
+
+
 @contextlib.contextmanager
 def directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A directory as process 0 has it: itself there, and a copy elsewhere, which is dropped at the end.
 
-    So all processes find the same things done, and one writes. Logs are not copied.
+    So all processes find the same things done, and one writes. Logs, and how far searches are, are not copied.
     """
+    global _seen
     path = pathlib.Path(path)
-    if count() == 1 or writes():
-        from_first("directory", lambda: _packed(path))
+    if count() == 1:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="mdl-") as copy:
-        packed = from_first("directory", bytes)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(copy, filter="data")
-        yield pathlib.Path(copy)
+    shared = path.absolute() if _is_shared(path) else None
+    with contextlib.nullcontext(path) if writes() else tempfile.TemporaryDirectory(prefix="mdl-") as here:
+        packed = from_first("directory", lambda: _packed(path))
+        if not writes():
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                archive.extractall(here, filter="data")
+        _seen = pathlib.Path(here), shared
+        yield pathlib.Path(here)
+
+
+def seen_by_all(path: pathlib.Path) -> pathlib.Path | None:
+    """Where all processes see a part of `directory`; None where they do not."""
+    here, shared = _seen
+    if count() == 1:
+        return path
+    return None if shared is None else shared / path.relative_to(here)
+
+
+def _is_shared(path: pathlib.Path) -> bool:
+    """Whether all processes see one directory at this path."""
+    with contextlib.ExitStack() as stack:
+        own = ""
+        if writes():
+            path.mkdir(parents=True, exist_ok=True)
+            own = stack.enter_context(tempfile.NamedTemporaryFile(prefix=".shared-", dir=path)).name
+        name = pathlib.Path(exchange("shared", own)[0]).name
+        found = all(exchange("seen", "1" if (path / name).is_file() else ""))
+    if not found:
+        logging.warning("%s is not one directory for all processes: how far a long search is will not be kept", path)
+    return found
 
 
 def _packed(path: pathlib.Path) -> bytes:
-    if count() == 1:
-        return b""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         for file in sorted(path.rglob("*")) if path.is_dir() else ():
-            kept = file.is_file() and file.relative_to(path).parts[0] != "logs" and not file.name.endswith(".lock")
+            inner = file.relative_to(path).parts[:-1]
+            kept = file.is_file() and not set(inner) & set(_ALONE) and not file.name.endswith(".lock")
             if kept:
                 archive.add(file, str(file.relative_to(path)))
     return written.getvalue()

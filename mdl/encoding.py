@@ -283,11 +283,11 @@ class Encoding:
 
     def _progress(self, search_key: str, search: Search, writes: bool, left: set[str] | None) -> Progress:
         """What keeps how far a search is, where it is of a method that can be taken up again."""
-        if search.method not in _LONG or not self.saving.minutes:
+        folder = distributed.seen_by_all(self.record.path / FOLDER)
+        if search.method not in _LONG or not self.saving.minutes or folder is None:
             return Progress(None, 0, 0)
         of = scope.digest(writes, sorted(left or ()), startup.environment())
-        directory = self.record.path / FOLDER / f"{search_key}-{of}"
-        return Progress(directory, 60 * self.saving.minutes, self.saving.keep)
+        return Progress(folder / f"{search_key}-{of}", 60 * self.saving.minutes, self.saving.keep)
 
     def _is_there(self, key: str, twin: str) -> bool:
         """Whether a point is taken on, or is an estimate of what is verified."""

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from mdl import packing, sharding, training
-from mdl.checkpoints import transformer
+from mdl import compiled, packing, sharding, training
+from mdl.checkpoints import cross_entropy, transformer
 from mdl.checkpoints.adapters import join, split
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import Meter, tokens
@@ -113,7 +113,7 @@ class Step:
         executed: FLOPs that are run, all chips: layers that are computed anew count again.
         kept: bytes a chip beside the arguments, as `packing` and the layers' gathering have it: for chips that no
             compiler is here for.
-        pieces: how often a chip goes through its part; a compiled loop of so many turns, of which one is analysed.
+        turns: of the loops whose turns the compiled text does not tell, as `compiled.traffic` takes them.
     """
 
     function: Callable
@@ -122,7 +122,7 @@ class Step:
     model: float
     executed: float
     kept: float
-    pieces: int = 1
+    turns: tuple[int, ...] = ()
 
 
 def matrices(config: ModelConfig) -> int:
@@ -208,8 +208,15 @@ def train(config: ModelConfig, settings: Any, length: int, whole: ModelConfig | 
         forward + backward,
         forward + backward + (forward if anew else 0.0),
         kept + _gathered(config, KIND) + bytes_a_chip(trainable),  # gradients
-        int(batch.pieces),
+        (*[int(batch.pieces)][: len(batch.inputs) > 1], _tiles(config, int(rows) * batch.inputs.shape[2], settings)),
     )
+
+
+def _tiles(config: ModelConfig, positions: int, settings: Any) -> int:
+    """In how many tiles of positions a chip computes the losses of a piece."""
+    matrix = jax.ShapeDtypeStruct((config.vocab_size, config.hidden_size), KIND)
+    size = cross_entropy._size(cross_entropy.Head(matrix, True, None))
+    return -(-positions // (size * (cross_entropy._UPDATED if settings.train == "full" else 1)))
 
 
 def _model(config: ModelConfig, settings: Any) -> tuple[ModelConfig, Tree]:
@@ -270,7 +277,8 @@ class Plan:
         bytes_per_chip: all of them.
         model, executed: FLOPs, all chips and pieces.
         accessed, received: bytes a chip of its memory, and from the network, all pieces; None without a compiler.
-        compile_s: wall-clock seconds of compiling; None likewise.
+        compile_s: seconds of processor time that compiling took; None likewise.
+        kernels: calls of hand-written kernels in the compiled program; None likewise.
         refused: the compiler says that memory does not suffice.
     """
 
@@ -281,6 +289,7 @@ class Plan:
     accessed: float | None
     received: float | None
     compile_s: float | None
+    kernels: int | None = None
     refused: bool = False
 
     def seconds(self, where: Slice) -> dict[str, float]:
@@ -302,34 +311,34 @@ class Plan:
         return not self.refused and self.bytes_per_chip <= where.chip.memory
 
 
-def plan(step: Step, compiled: bool = True) -> Plan:
+def plan(step: Step, by_memory: bool = False) -> Plan:
     """Compiles a step for the mesh in use and reads off what it takes.
 
     Args:
-        compiled: else by memory alone.
+        by_memory: compile nothing, and say what memory alone does.
     """
     parts = {name: bytes_a_chip(tree) for name, tree in step.parts.items()}
-    if not compiled:
+    if by_memory:
         parts["temporary"] = step.kept
         return Plan(parts, sum(parts.values()), step.model, step.executed, None, None, None)
     lowered = step.function.lower(*step.arguments)
-    started = time.monotonic()
+    started = time.process_time()
     try:
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         parts["temporary"] = max((_wanted(str(error)) or 0.0) - sum(parts.values()), step.kept)
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         return Plan(parts, sum(parts.values()), step.model, step.executed, None, None, seconds, refused=True)
-    seconds, memory = time.monotonic() - started, executable.memory_analysis()
+    seconds, memory = time.process_time() - started, executable.memory_analysis()
     new = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts["temporary"] = float(memory.temp_size_in_bytes + max(new, 0))
     parts["other arguments"] = memory.argument_size_in_bytes - sum(bytes_a_chip(tree) for tree in step.parts.values())
     parts["code"] = float(memory.generated_code_size_in_bytes)
-    accessed = step.pieces * executable.cost_analysis()["bytes accessed"]
-    received = step.pieces * received_bytes(executable.as_text())
-    return Plan(parts, sum(parts.values()), step.model, step.executed, accessed, received, seconds)
+    found = compiled.traffic(executable.as_text(), step.turns)
+    moved = found.memory, found.network, seconds, found.kernels
+    return Plan(parts, sum(parts.values()), step.model, step.executed, *moved)
 
 
 def _wanted(error: str) -> float | None:
@@ -341,6 +350,8 @@ def _wanted(error: str) -> float | None:
 def deeper(plans: dict[int, Plan], layers: int) -> Plan:
     """The plan of a model of `layers` layers from those of two less deep: what layers add, they all add."""
     (few, small), (more, large) = sorted(plans.items())
+    if small.refused or large.refused:
+        return small if small.refused else large
     line = lambda a, b: None if a is None else a + (b - a) * (layers - few) / (more - few)
     parts = {name: line(small.parts[name], large.parts[name]) for name in small.parts}
     return dataclasses.replace(
@@ -350,49 +361,7 @@ def deeper(plans: dict[int, Plan], layers: int) -> Plan:
         accessed=line(small.accessed, large.accessed),
         received=line(small.received, large.received),
         compile_s=line(small.compile_s, large.compile_s),
-        refused=small.refused or large.refused,
+        kernels=None if small.kernels is None else round(line(small.kernels, large.kernels)),
         model=line(small.model, large.model),
         executed=line(small.executed, large.executed),
     )
-
-
-_COLLECTIVE = re.compile(
-    r"= (?P<shape>\(?[^=]*?\)?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
-    r"(?:-start)?\((?P<rest>.*)"
-)
-_COMMENT = re.compile(r"/\*.*?\*/")  # in long tuples
-_ARRAY = re.compile(r"(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
-_GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\})")
-
-
-def received_bytes(text: str) -> float:
-    """Bytes that come in over the network on each device, by the collectives of a compiled program; loops count once.
-
-    Rings: an all-gather of n parts brings (n - 1) / n of its result, an all-reduce twice that, a reduce-scatter
-    n - 1 times its result.
-    """
-    total = 0.0
-    for line in text.splitlines():
-        found = _COLLECTIVE.search(_COMMENT.sub("", line))
-        if found is None:
-            continue
-        sizes = [_size(*array) for array in _ARRAY.findall(found["shape"])]
-        groups = _GROUPS.search(found["rest"])
-        count = 2
-        if groups:
-            count = int(groups["size"]) if groups["size"] else groups["first"].count(",") + 1
-        share, kind = (count - 1) / count, found["kind"]
-        if kind == "all-reduce":
-            total += 2 * share * sum(sizes)
-        elif kind == "reduce-scatter":
-            total += (count - 1) * min(sizes)
-        elif kind == "collective-permute":
-            total += max(sizes)
-        else:
-            total += share * max(sizes)
-    return total
-
-
-def _size(kind: str, dimensions: str) -> int:
-    bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind) or 8)
-    return math.prod(map(int, filter(None, dimensions.split(",")))) * bits // 8

@@ -5,6 +5,8 @@ examples. So one that goes on is begun again and passes over the steps that were
 and the place in the data, the orders that are drawn and the flags that are written come out as they did. Behind the
 last of them stands what they left, which is read: what is trained and the optimiser's state of each learner, the
 tokens' streams, the temperatures. From there on every bit is what it would have been.
+
+Several processes that compute together keep one checkpoint, of which each writes what its devices hold.
 """
 
 import contextlib
@@ -22,12 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdl import resuming, stopping
+from mdl import distributed, resuming, sharding, stopping
 from mdl.files import PARTIAL
 from mdl.json_files import one_line
 
 FOLDER = "progress"  # of a working directory
 _PLACE, _ARRAYS = "place", "arrays"  # items of a checkpoint: JSON, in which every number is exact; what devices hold
+_SAVE = "save"  # what process 0 wants when it is time
 
 
 class Progress:
@@ -65,19 +68,19 @@ class Progress:
     def __enter__(self) -> Self:
         if self._directory is None:
             return self
-        if self._directory.is_dir():
+        if distributed.exchange("kept", "1" if self._directory.is_dir() else "")[0]:
             self._begin(self._read())
         if self._target:
             logging.info("goes on behind step %d", self._target)
-        resuming.listener = self
+        self._outer, resuming.listener = resuming.listener, self
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if self._directory is None:
             return
-        resuming.listener = None
+        resuming.listener = self._outer
         told_to_end = error is not None and not isinstance(error, Exception)
-        if told_to_end and self._sound and self.steps > self._saved_at:
+        if told_to_end and distributed.ends_together() and self._sound and self.steps > self._saved_at:
             self._save()  # the error's own trace still holds what the search is made of
         if told_to_end:
             logging.info("stopped behind step %d", self.steps)
@@ -105,7 +108,9 @@ class Progress:
         if self._checkpointer is not None:
             self._checkpointer.close()
             self._checkpointer = None
-        remove(self._directory)
+        if distributed.writes():
+            remove(self._directory)
+        distributed.barrier("begun again")
         self._begin({})
 
     def born(self, thing: Any) -> None:
@@ -148,7 +153,8 @@ class Progress:
                     for thing, attributes in zip(changed, before, strict=True):
                         _set_attributes(thing, attributes)
                 raise
-        if time.monotonic() >= self._next:
+        due = time.monotonic() >= self._next and distributed.writes()
+        if _SAVE in distributed.pass_by(*[_SAVE][:due]):
             with stopping.whole():
                 self._save()
             self._next = time.monotonic() + self._seconds
@@ -161,9 +167,7 @@ class Progress:
     def _save(self) -> None:
         """Writes a checkpoint of the search as it stands, beside what follows."""
         learners = self._alive("Learner")
-        # Copied on a CPU, where the next step would overwrite what is being written.
-        own = jnp.copy if jax.default_backend() == "cpu" else jnp.asarray
-        arrays = {number: list(map(own, _leaves(learner))) for number, learner in learners.items()}
+        arrays = {number: list(map(_own, _leaves(learner))) for number, learner in learners.items()}
         place = {
             "steps": self.steps,
             "lengths": self._lengths,
@@ -178,7 +182,7 @@ class Progress:
         }
         with _warned(self._directory):
             told = np.frombuffer(json.dumps(place).encode(), np.uint8)
-            items = {_PLACE: {"json": told}, _ARRAYS: {**arrays, "steps": jnp.asarray(self.steps)}}
+            items = {_PLACE: {"json": told}, _ARRAYS: {**arrays, "steps": np.asarray(self.steps, np.int32)}}
             self._opened().save_checkpointables_async(self.steps, items, force=True)
             self._saved_at = self.steps
 
@@ -200,10 +204,10 @@ class Progress:
             ValueError: it cannot be read, or is of another search.
         """
         learners = self._alive("Learner")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted: dict[str, Any] = {"steps": jax.ShapeDtypeStruct((), jnp.asarray(0).dtype, sharding=device)}
+        device = sharding.everywhere()
+        wanted: dict[str, Any] = {"steps": jax.ShapeDtypeStruct((), np.int32, sharding=device)}
         for number, shapes in self._place["shapes"].items():
-            where = [x.sharding for x in map(jnp.asarray, _leaves(learners[number]))] if number in learners else []
+            where = [getattr(x, "sharding", device) for x in _leaves(learners[number])] if number in learners else []
             where += [device] * (len(shapes) - len(where))
             wanted[number] = [
                 jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind), sharding=at)
@@ -245,8 +249,32 @@ def remove(directory: pathlib.Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
 
 
+class Passing:
+    """As `resuming.Listener` where nothing is kept: of several processes none stops before the others do."""
+
+    def born(self, thing: Any) -> None:
+        """As `resuming.Listener`."""
+
+    def passed(self, coder: Any | None) -> bool:
+        """As `resuming.Listener`."""
+        return False
+
+    @contextlib.contextmanager
+    def step(self, coder: Any | None, temperature: Any | None, learns: bool) -> Iterator[None]:
+        """As `resuming.Listener`."""
+        yield
+        distributed.pass_by()
+
+
 def _leaves(learner: Any) -> list[Any]:
     return jax.tree.leaves((learner.trainable, learner.state))
+
+
+def _own(x: Any) -> Any:
+    """What is written while the search goes on: on a CPU a copy, since the next step would overwrite it."""
+    if not isinstance(x, jax.Array):
+        return np.asarray(x)
+    return jnp.copy(x) if jax.default_backend() == "cpu" else x
 
 
 def _attributes(thing: Any) -> dict[str, Any]:

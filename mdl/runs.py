@@ -48,6 +48,18 @@ def others(whole: pathlib.Path, but: pathlib.Path) -> Iterator[Other]:
             yield read(whole, path)
 
 
+def points(whole: pathlib.Path) -> list[results.Result]:
+    """The points of a directory and of its runs, each once.
+
+    Raises:
+        ValueError: there are none, or some are damaged.
+    """
+    found = {point.key: point for path in (*paths(whole), whole) for point in read(whole, path).points}
+    if not found:
+        raise ValueError(f"{whole}: no results.jsonl there or in {RUNS}/; give the --workdir of a run")
+    return list(found.values())
+
+
 def read(whole: pathlib.Path, path: pathlib.Path) -> Other:
     """What a run has, which may go on meanwhile.
 

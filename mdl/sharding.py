@@ -287,6 +287,13 @@ def cache(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: _constrained(x, fitted(x.shape, (ROWS, "tensor"), "a cache")), tree)
 
 
+def everywhere() -> Any:
+    """The sharding of what is on every device; without a layout, on the default one."""
+    if not active():
+        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(jax.sharding.get_mesh(), PartitionSpec())
+
+
 def whole(tree: Tree) -> Tree:
     """Arrays on every device: what the host reads."""
     if not active():
@@ -307,7 +314,9 @@ def made(function: Callable[[], Tree], laid: Callable[[Tree], Tree]) -> Tree:
 
 
 def by_rows_and_heads(function: Callable, *arguments: jax.Array, heads: Sequence[int | None], out: Sequence) -> Tree:
-    """A function computed where its rows and heads are.
+    """A function computed where its rows and heads are; all of it on each device where nothing divides them.
+
+    The compiler is never left to split it, since a kernel for an accelerator cannot be.
 
     Args:
         function: of arrays whose first dimension is rows.
@@ -322,8 +331,6 @@ def by_rows_and_heads(function: Callable, *arguments: jax.Array, heads: Sequence
     split = fitted((count,), (ROWS,), "rows of attention")[0]
     least = [x.shape[dimension] for x, dimension in zip(arguments, heads, strict=True) if dimension is not None]
     tensor = fitted((functools.reduce(math.gcd, least),), ("tensor",), "heads of attention")[0]
-    if split is None and tensor is None:
-        return function(*arguments)
     spec = lambda dimension: PartitionSpec(split, *(() if dimension is None else (None,) * (dimension - 1) + (tensor,)))
     local = jax.shard_map(
         function,

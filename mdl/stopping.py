@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 PARENT = "MDL_PARENT"  # variable that names the process that started this one, and that says what there is to say
 
@@ -43,7 +44,30 @@ def whole() -> Iterator[None]:
             _stop(_waiting)
 
 
-def _stop(number: int) -> None:
+def hold() -> None:
+    """From here on a first signal waits until `end` is called: other processes have to end at the same place."""
+    global _depth
+    _depth += 1
+
+
+def told() -> int | None:
+    """The signal that waits; None where there is none."""
+    return _waiting
+
+
+def end(other: str = "") -> NoReturn:
+    """Ends this process, which was told to, or with the other one that was.
+
+    Args:
+        other: which that is.
+    """
+    if _waiting is not None:
+        _stop(_waiting)
+    print(f"stopped with {other}: the same command goes on from here", file=sys.stderr, flush=True)
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _stop(number: int) -> NoReturn:
     # A second one does not wait; but a group of processes may be told as a whole, and each by its parent besides.
     signal.signal(number, signal.SIG_IGN if _quiet else signal.SIG_DFL)
     if not _quiet:

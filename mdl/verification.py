@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import logging
 
-from mdl import sharding, startup, tasks
+from mdl import distributed, sharding, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.json_files import one_line
 from mdl.machine.header import Arithmetic
@@ -213,7 +213,7 @@ class Here:
     def submit(self, job: Job, then: Callable[[Verdict], None], failed: Callable[[VerificationError], None]) -> None:
         """Runs a program file at once, as all other processes do; arguments as for `Verifiers.submit`."""
         try:
-            verdict = Verdict(**run(**job.arguments()))
+            verdict = Verdict(**run(**job.arguments(), progress=lambda done, total: distributed.pass_by()))
         except ValueError as error:
             failed(VerificationError(f"verification failed: {one_line(error)}"))
             return

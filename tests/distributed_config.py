@@ -5,18 +5,21 @@ from experiments.configs.checkpoints import family
 
 
 def get_config():
-    """One checkpoint, a search that trains and one that does not."""
-    return config(
+    """One checkpoint, a search that trains, of which a checkpoint is kept at each step, and one that does not."""
+    own = config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number", "max_new_tokens": 8},
         tuple(one for one in family("stories260k", dtype="float32") if one["stage"] == "pretrained"),
         (
             search("zero_shot"),
-            search("prequential", settings={"batch": 4, "rank": 2, "learning_rate": 1e-2}, examples=(4,), epochs=(0,)),
+            search("prequential", settings={"batch": 4, "rank": 2, "learning_rate": 1e-2}, examples=(16,), epochs=(0,)),
         ),
-        dev=4,
-        test=8,
+        dev=2,
+        test=4,
         batch_size=8,
         threads=1,
         verifiers=1,
-        mesh="1,4,1",
+        max_tokens=64,
+        mesh="2,2,1",
     )
+    own.save.minutes = 1e-6
+    return own

@@ -24,32 +24,15 @@ def _compile(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=_ROOT, env=own, capture_output=True, text=True, timeout=600)
 
 
-def test_bytes_over_the_network_are_those_of_rings():
-    text = """
-      %ag = bf16[64,128]{1,0} all-gather(%x), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}
-      %ar.1 = f32[10]{0} all-reduce(%y), channel_id=2, replica_groups={{0,1},{2,3}}, to_apply=%add
-      %rs = f32[8]{0} reduce-scatter(%z), channel_id=3, replica_groups=[1,8]<=[8], dimensions={0}
-      %st = (bf16[16]{0}, bf16[64]{0}) all-gather-start(%w), channel_id=4, replica_groups=[2,4]<=[8], dimensions={0}
-      %tu = (f32[4]{0:T(256)}, /*index=1*/f32[6]{0}) all-reduce(%a, %b), replica_groups=[1,8]<=[8], to_apply=%add
-      %dn = bf16[64]{0} all-gather-done(%st)
-      %add.2 = f32[10]{0} add(%y, %y)
-    """
-    by_hand = 64 * 128 * 2 * 3 / 4 + 2 * 40 / 2 + 7 * 32 + 128 * 3 / 4 + 2 * 40 * 7 / 8
-    assert planning.received_bytes(text) == by_hand
-
-
 def test_a_line_through_two_depths():
-    own = planning.Plan({"weights": 10.0, "temporary": 6.0}, 16.0, 1.0, 2.0, 100.0, 30.0, 5.0)
-    more = planning.Plan({"weights": 14.0, "temporary": 7.0}, 21.0, 2.0, 4.0, 180.0, 50.0, 9.0)
+    own = planning.Plan({"weights": 10.0, "temporary": 6.0}, 16.0, 1.0, 2.0, 100.0, 30.0, 5.0, 8)
+    more = planning.Plan({"weights": 14.0, "temporary": 7.0}, 21.0, 2.0, 4.0, 180.0, 50.0, 9.0, 16)
     found = planning.deeper({4: own, 8: more}, 16)
     assert found.parts == {"weights": 22.0, "temporary": 9.0} and found.bytes_per_chip == 31.0
-    assert (found.model, found.executed, found.accessed, found.received, found.compile_s) == (
-        4.0,
-        8.0,
-        340.0,
-        90.0,
-        17.0,
-    )
+    assert (found.model, found.executed, found.accessed, found.received) == (4.0, 8.0, 340.0, 90.0)
+    assert (found.compile_s, found.kernels) == (17.0, 32)
+    refused = dataclasses.replace(more, refused=True, parts={})
+    assert planning.deeper({4: own, 8: refused}, 16) is refused
 
 
 def test_time_is_the_longest_of_three_and_utilisation_follows():
@@ -66,7 +49,7 @@ def test_a_step_by_memory_alone_counts_what_it_holds():
     config, settings = tiny_config(num_hidden_layers=2), Settings(batch=4, rank=2)
     with sharding.using(sharding.Layout(), jax.devices()[:1]):
         step = planning.train(config, settings, 32)
-        plan = planning.plan(step, compiled=False)
+        plan = planning.plan(step, by_memory=True)
     numbers = sum(x.size for x in jax.tree.leaves(planning.transformer.shapes(config)))
     assert plan.parts["weights"] == 2 * numbers
     adapters = 2 * 2 * (4 * (16 + 16) - 2 * 8 + 3 * (16 + 24))  # 2 layers, rank 2; half the kv-heads

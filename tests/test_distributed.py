@@ -3,10 +3,14 @@
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 
+import jax
 import pytest
 
 from mdl import distributed
@@ -21,7 +25,11 @@ distributed.start(distributed.Place.parse(sys.argv[1]), timeout=120)
 me = distributed.number()
 assert "MEGASCALE_COORDINATOR_ADDRESS" not in os.environ
 assert distributed.exchange("names", f"p{me}") == ["p0", "p1"]
-assert distributed.agreed("stop", me == 1) and not distributed.agreed("stop", False)
+place = 1
+while not distributed.pass_by(*["save"][: me == 1 and place > 2]):
+    place += 1
+    time.sleep(0.1 * (1 + me))
+assert place > 3 and distributed.exchange("done", str(place)) == [str(place)] * 2
 own = pathlib.Path(sys.argv[2]) if me == 0 else pathlib.Path(sys.argv[2]) / "not there"
 with distributed.directory(own) as path:
     assert (path / "programs" / "a").read_bytes() == b"x" * 5_000_000
@@ -69,7 +77,8 @@ def test_a_place_that_makes_no_sense_is_one_line(text):
 
 def test_one_process_waits_for_nobody(tmp_path):
     assert distributed.exchange("alone", "text") == ["text"]
-    assert distributed.agreed("alone", True) and distributed.writes() and distributed.count() == 1
+    assert distributed.pass_by("save") == ("save",) and distributed.writes() and distributed.count() == 1
+    assert distributed.ends_together() and distributed.seen_by_all(tmp_path / "a") == tmp_path / "a"
     assert distributed.from_first("alone", lambda: b"bytes") == b"bytes"
     with distributed.directory(tmp_path) as path, distributed.together():
         assert path == tmp_path
@@ -84,13 +93,17 @@ def test_variables_of_a_job_over_slices_stay(monkeypatch):
     assert "MEGASCALE_NUM_SLICES" not in os.environ
 
 
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def test_who_is_missing_and_who_failed_is_named(tmp_path):
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs" / "a").write_bytes(b"x" * 5_000_000)
     (tmp_path / "logs").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _port()
     own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     started = [
         subprocess.Popen(
@@ -108,39 +121,53 @@ def test_who_is_missing_and_who_failed_is_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by-0", "logs", "programs"]
 
 
-def test_a_run_of_two_processes_is_that_of_one(tmp_path):
-    """2 x 2 devices against 1 x 4, through a binary: the same programs and scores; process 0 alone writes.
+def _gsm8k(workdir: pathlib.Path, devices: int, place: str, *more: str) -> subprocess.Popen:
+    """A run of `distributed_config`, one process of it."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    own["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
+    config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
+    command = [sys.executable, "-m", "experiments.gsm8k", f"--workdir={workdir}", config, f"--distributed={place}"]
+    how = {"cwd": _ROOT, "env": own, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*command, *more], **how)
 
-    Sums between processes have another order, so that what is coded under the model may differ in its last bits.
+
+def test_a_run_of_two_processes_is_that_of_one_though_one_of_them_is_terminated(tmp_path):
+    """2 x 2 devices against 1 x 4 that sums over the same connections: the same programs, verified.
+
+    One of the two is told to end while a search goes on: both do, in a line each, behind the same step, which is kept.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
 
-    def start(workdir: str, devices: int, *more: str) -> subprocess.Popen:
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-        config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
-        command = [sys.executable, "-m", "experiments.gsm8k", f"--workdir={tmp_path / workdir}", config, *more]
-        return subprocess.Popen(
-            command, cwd=_ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def two():
+        place = f"127.0.0.1:{_port()},2"
+        return [_gsm8k(tmp_path / "two", 2, f"{place},{i}") for i in (0, 1)]
 
-    two = [start(f"two-{i}", 2, f"--distributed=127.0.0.1:{port},2,{i}") for i in (0, 1)]
-    logs = [process.communicate(timeout=600)[0] for process in two]
-    assert [process.returncode for process in two] == [0, 0], logs[0][-2000:] + logs[1][-2000:]
-    one = start("one", 4, "--nobeside")
+    first, deadline = two(), time.monotonic() + 300
+    kept = lambda: [path for path in tmp_path.glob("two/progress/*/*") if path.name.isdecimal()]
+    while not kept() and time.monotonic() < deadline and first[0].poll() is None:
+        time.sleep(0.05)
+    first[1].send_signal(signal.SIGTERM)
+    logs = [process.communicate(timeout=300)[0] for process in first]
+    assert [process.returncode for process in first] == [143, 143], logs[0][-2000:] + logs[1][-2000:]
+    told = [[line for line in log.splitlines() if "the same command goes on from here" in line] for log in logs]
+    with_it = f"stopped with process 1 ({socket.gethostname()}): the same command goes on from here"
+    assert told == [[with_it], ["stopped by SIGTERM: the same command goes on from here"]]
+    assert not any("Traceback" in log for log in logs)
+    stopped = {re.search(r"stopped behind step (\d+)", log)[1] for log in logs}
+    assert len(stopped) == 1 and max(int(path.name) for path in kept()) == int(min(stopped))
+    again = two()
+    logs = [process.communicate(timeout=600)[0] for process in again]
+    assert [process.returncode for process in again] == [0, 0], logs[0][-2000:] + logs[1][-2000:]
+    assert all(f"goes on behind step {min(stopped)}" in log for log in logs) and not kept()
+    one = _gsm8k(tmp_path / "one", 4, f"127.0.0.1:{_port()},1,0", "--phase=encode")
     log, _ = one.communicate(timeout=600)
     assert one.returncode == 0, log[-2000:]
-    assert not (tmp_path / "two-1").exists()
-    programs = {path.name: path.read_bytes() for path in (tmp_path / "one" / "programs").glob("*.program")}
-    assert len(programs) == 2
-    others = {path.name: path.read_bytes() for path in (tmp_path / "two-0" / "programs").glob("*.program")}
-    assert {name: len(data) for name, data in programs.items()} == {name: len(data) for name, data in others.items()}
-    points = []
-    for workdir in ("one", "two-0"):
-        lines = (tmp_path / workdir / "results.jsonl").read_text().splitlines()
-        own = sorted((json.loads(line) for line in lines), key=lambda point: point["method"])
-        total = lambda p: p["bits"]["total"]
-        points.append([(p["method"], p["source"], total(p), p["performance"], p["dev_performance"]) for p in own])
-    assert points[0] == points[1] and [point[1] for point in points[0]] == ["verified"] * 2
+    programs = [
+        {path.name: path.read_bytes() for path in (tmp_path / workdir / "programs").glob("*.program")}
+        for workdir in ("one", "two")
+    ]
+    assert len(programs[0]) == 2 and programs[0] == programs[1]
+    points = [json.loads(line) for line in (tmp_path / "two" / "results.jsonl").read_text().splitlines()]
+    found = sorted((point["method"], point["source"]) for point in points)
+    assert found == [("prequential", "verified"), ("zero_shot", "verified")]
+    assert {point["environment"]["mesh"] for point in points} == {"2,2,1"}

@@ -1,14 +1,11 @@
 """The binaries, run as a user runs them: a frontier of verified programs, resume, single programs, wrong input."""
 
-import hashlib
 import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from absl import flags
@@ -100,34 +97,6 @@ def test_a_second_run_finds_nothing_to_do(finished, config):
     assert again.returncode == 0, again.stderr
     assert "0 searches to do" in again.stderr
     assert (workdir / "results.jsonl").read_bytes() == before
-
-
-def test_a_killed_run_resumes_without_loss_and_writes_the_same_bytes(finished, config, tmp_path):
-    process = subprocess.Popen(
-        _command(tmp_path, config), cwd=ROOT, env=_environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    record = tmp_path / "results.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") >= 2):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "frontier.png").exists()
-    with record.open("ab") as file:
-        file.write(b'{"task": "gsm8k_ti')  # the kill came while a line was written
-    kept = record.read_bytes().splitlines()[:2]
-    resumed = _run(*_command(tmp_path, config))
-    assert resumed.returncode == 0, resumed.stderr
-    lines = record.read_bytes().splitlines()
-    assert lines[:2] == kept
-    assert len(lines) == 8
-    first, second = _points(finished[0]), _points(tmp_path)
-    assert set(first) == set(second)
-    for key, point in first.items():
-        assert point.performance == second[key].performance
-        if point.program:
-            one, two = (root / point.program for root in (finished[0], tmp_path))
-            assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
 
 
 def _main(*arguments):

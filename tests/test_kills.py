@@ -15,7 +15,7 @@ def get_config():
     config = tiny("tiny")
     config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
     own = {"batch": 2, "rank": 1, "learning_rate": 5e-3}
-    config.searches = (search("prequential", settings=own, examples=(4, 24), epochs=(0, 1)),)
+    config.searches = (search("prequential", settings=own, examples=(4, 16), epochs=(0, 1)),)
     config.dev, config.test, config.threads = 4, 8, 2
     config.save.minutes = 0.01 / 60
     return config
@@ -38,6 +38,8 @@ def test_a_run_that_is_killed_and_terminated_writes_the_same_bytes(tmp_path, mon
     assert first.until(lambda: any(path.name.isdecimal() for path in first.workdir.glob("progress/*/*")))
     assert first.until(kills.moment("checkpoint", first, draw, (0, 0)))
     kills.ended(first, "checkpoint", signal.SIGKILL)
+    with (tmp_path / "w" / "results.jsonl").open("ab") as file:
+        file.write(b'{"task": "gsm8k_ti')  # the kill came while a line was written
     second = kills.Run(tmp_path / "w", config)
     assert second.until(lambda: "goes on behind step" in second.log())
     assert second.until(kills.moment("checkpoint", second, draw, (0, 0)))

@@ -26,6 +26,7 @@ def find(
     Returns:
         (q, already scaled, k, v, positions) -> [B, T, N, H].
     """
+    window = None if window is None or window >= q.shape[1] else window  # all layers then share one kernel
     if platform == "tpu":
         return lambda q, k, v, positions: splash(q, k, v, positions, window, softcap)
     if platform == "gpu" and _cudnn_has(q, k, softcap):

@@ -131,5 +131,13 @@ def test_the_binary_writes_a_table(tmp_path):
     row = next(line for line in done.stdout.splitlines() if "replay=4" in line)
     assert row == "| pretrained prequential replay=4 | 3 | 250 B; 0.50 [0.50, 0.50] | not reached |"
     assert (tmp_path / "table.md").read_text().strip() == done.stdout.strip()
+    runs = tmp_path / "shared" / "runs"  # of two workers, the second of which has a point of the first too
+    lines = path.read_text().splitlines(keepends=True)
+    for name, own in (("1-of-2", lines[:7]), ("2-of-2", lines[6:])):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "results.jsonl").write_text("".join(own))
+    assert run(f"--results={tmp_path / 'shared'}", *flags).stdout == done.stdout
+    empty = run(f"--results={tmp_path / 'shared' / 'runs'}")
+    assert empty.returncode == 1 and "no results.jsonl there or in runs/; give the --workdir of a run" in empty.stderr
     wrong = run("--targets=0.3", "--base=nothing")
     assert wrong.returncode == 1 and "no such variant; there are 'pretrained prequential replay=0'" in wrong.stderr

@@ -1,10 +1,14 @@
 """An accelerator's kernels are attention: splash attention interpreted here, and each on its device where that is."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
+from mdl import sharding
 from mdl.checkpoints import attention, attention_kernels
 from mdl.checkpoints.attention import attend
 
@@ -60,6 +64,39 @@ def test_which_kernel_is_taken(monkeypatch):
     assert find("gpu", jnp.bfloat16, cap=30.0) is None
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_gpu_deterministic_ops=true")
     assert find("gpu", jnp.bfloat16) is None and find("tpu", jnp.bfloat16) is not None
+
+
+def test_a_window_that_holds_the_sequence_is_none(monkeypatch):
+    asked = []
+    monkeypatch.setattr(attention_kernels, "splash", lambda *given: asked.append(given[4]))
+    q = jnp.zeros((1, 8, 2, 16))
+    for window in (None, 7, 8, 4096):
+        attention_kernels.find("tpu", q, q, window, None)(q, q, q, None)
+    assert asked == [None, 7, None, None]
+
+
+@pytest.mark.parametrize(
+    "mesh, heads, kv_heads, size, window",
+    [
+        ((1, 1, 1), 4, 2, 128, None),
+        ((2, 2, 2), 4, 2, 128, 40),  # rows by data and fsdp, heads by tensor
+        ((1, 8, 1), 4, 4, 64, None),  # 8 does not divide 4 rows
+        ((1, 1, 8), 4, 2, 8, None),  # nor heads: each device computes all
+    ],
+)
+def test_splash_attention_is_what_a_tpu_gets_in_any_mesh(mesh, heads, kv_heads, size, window):
+    """Lowered for a TPU, forward and backward; no TPU or compiler for it is needed for that."""
+
+    def total(q, k, v, positions):
+        local = functools.partial(attend, window=window)
+        return sharding.by_rows_and_heads(local, q, k, v, positions, heads=(2, 2, 2, None), out=2).sum()
+
+    shape = lambda *sizes, kind=jnp.float32: jax.ShapeDtypeStruct((4, 100, *sizes), kind)
+    shapes = shape(heads, size), shape(kv_heads, size), shape(kv_heads, size), shape(kind=jnp.int32)
+    own = AbstractMesh(mesh, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+    with jax.sharding.use_abstract_mesh(own), attention.kernels_of("tpu"):
+        traced = jax.jit(jax.grad(total, argnums=(0, 1, 2))).trace(*shapes)
+        assert traced.lower(lowering_platforms=("tpu",)).as_text().count("@tpu_custom_call") == 3  # for q, and k and v
 
 
 def test_what_is_traced_for_another_platform_takes_its_kernels(monkeypatch):
