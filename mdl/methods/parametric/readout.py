@@ -4,7 +4,8 @@ Scores of a choice's first token are linear in the gains of the last norm: with 
 output matrix, score = Σ_i (1 + z_i) y_i E_i. So moving a few gains is a linear probe (Alain & Bengio 2016, arXiv
 1610.01644) among the model's own features, behind a prompt that may have been searched for. What a layer in the middle
 knows need not be there at the end: the layers behind it are left out (early exit: Schuster et al. 2022, arXiv
-2207.07061). Fitting takes one pass over the training examples, which gives what goes into the probe at every depth.
+2207.07061), and gains may begin at zero. Fitting takes one pass over the training examples, which gives what goes into
+the probe at every depth.
 
 The numbers are found as integers from the start. A pursuit begins with zeros and takes, one after another, the gain and
 the direction in which one step lowers the loss of the training examples' choices most (gradient boosting with steps of
@@ -13,6 +14,7 @@ one size: Friedman 2001; coordinate descent, Wright 2015, arXiv 1502.04759). It 
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -36,27 +38,29 @@ from mdl.machine import answers
 from mdl.machine.generation import run_prefix, spread
 from mdl.methods.method import Adapted, Encoded, Example
 from mdl.methods.parametric import numbers
-from mdl.methods.parametric.numbers import WIDTH, Sent
+from mdl.methods.parametric.numbers import STEPS, WIDTH, Sent
 from mdl.packing import bucket
 from mdl.precision import cast, dtype, finite
 
 _ROWS, _TOKENS, _SLOTS = 64, 16, 64  # of a pass over the training examples
-_SIZES = 2.0 ** -np.arange(0, 6, 0.5)  # steps that are tried, in units of the best first one's size
+_SIZES = 2.0 ** -np.arange(6)  # steps that are tried, in units of the best first one's size
 _TRIED = 8  # gains whose step is tried, of those that a parabola through the loss likes best
 _AROUND = range(-8, 9)  # eighths of an octave around a step, tried at the end
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the decoder needs to know; both are set by the search.
+    """What the decoder needs to know; all are set by the search.
 
     Attributes:
         numbers: gains that are moved.
         width: bits a number: 1 for signs, else of the grid.
+        fresh: gains begin at zero, so that those which are not moved count nothing; else as they are.
     """
 
     numbers: int = usual(16, 1, 2, 4, 8, 32, 64, 128, within=(0, 1 << 20))
     width: int = usual(1, 3, 4, within=WIDTH)
+    fresh: bool = usual(False, True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Search:
 
     Attributes:
         text: what stands before each prompt.
-        depths: numbers of layers that are tried, 0 for all; at each number of gains that of the least loss is taken.
+        depths: numbers of layers that are tried, 0 for all. At each number of gains the one of least loss is taken, and
+            of gains that begin as they are and at zero.
         examples: training examples, drawn by the seed; 0 for all.
         numbers: of gains, a program each.
         widths: bits a number, a program each.
@@ -189,8 +194,12 @@ def parabola(table: Table, margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     peak = np.maximum(margins.max(axis=-1, keepdims=True), 0)
     shares = np.exp(margins - peak)
     shares = (shares / (np.exp(-peak) + shares.sum(axis=-1, keepdims=True))).astype(np.float32)  # of the wrong choices
-    mean = np.einsum("nc,ncd->nd", shares, table.moves)
-    return mean.sum(axis=0), shares.reshape(-1) @ table.squares - np.square(mean).sum(axis=0)
+    flat = shares.reshape(-1)
+    if shares.shape[1] == 1:
+        both = np.square(flat) @ table.squares
+    else:
+        both = np.square(np.einsum("nc,ncd->nd", shares, table.moves)).sum(axis=0)
+    return flat @ table.moves.reshape(len(flat), -1), flat @ table.squares - both
 
 
 def pursue(table: Table, step: float, most: int, counts: Sequence[int]) -> dict[int, np.ndarray]:
@@ -239,7 +248,7 @@ def fit(table: Table, width: int, counts: Sequence[int]) -> Iterator[tuple[np.nd
     first = max(float(np.abs(slope / curve)[np.argmax(np.square(slope) / curve)]), 1e-9)
     found: dict[int, tuple[float, float, np.ndarray]] = {}
     for size in _SIZES:
-        index = steps.index(first * size)
+        index = min(max(steps.index(first * size), STEPS[0] - _AROUND[0]), STEPS[-1] - _AROUND[-1])
         for count, z in pursue(table, steps.step(index), most, counts).items():
             along = table.moves @ z.astype(np.float32)
             for near in _AROUND:
@@ -268,7 +277,8 @@ def _run(coder, checkpoint, settings: Settings | None, before: str | None, depth
     z = np.zeros(wide, np.float32)
     z[places] = numbers.code(coder, sent, settings.numbers, settings.width).values
     weight = params["norm"]["weight"].astype(jnp.float32)
-    moved = weight + (weight + np.float32(config.norm_offset)) * z
+    gains = weight + np.float32(config.norm_offset)
+    moved = gains * z - np.float32(config.norm_offset) if settings.fresh else weight + gains * z
     norm = {**params["norm"], **finite({"weight": cast(moved, dtype(params))})}
     kept = {i: params["layers"][i] for i in range(depth)}
     config = dataclasses.replace(config, layers=config.layers[:depth])
@@ -290,14 +300,14 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
         chosen = [chosen[i] for i in order[: search.examples]]
     tables, tokens = tabulate(checkpoint, search.text, chosen, depths)
     fitted: dict[tuple[int, int], tuple] = {}
-    for width in search.widths:
-        for depth, table in tables.items():
-            for places, sent, value in fit(table, width, search.numbers):
-                key = len(places), width
-                fitted[key] = min(fitted.get(key, (np.inf,)), (value, depth, places, sent), key=lambda each: each[0])
+    for width, depth, fresh in itertools.product(search.widths, depths, (False, True)):
+        table = dataclasses.replace(tables[depth], base=tables[depth].base * (not fresh))
+        for places, sent, value in fit(table, width, search.numbers):
+            new, key = (value, depth, fresh, places, sent), (len(places), width)
+            fitted[key] = min(fitted.get(key, (np.inf,)), new, key=lambda each: each[0])
     for count, width in sorted(fitted):  # those that the pursuit came to
-        value, depth, places, sent = fitted[count, width]
-        end, own = coder.fork(), Settings(count, width)
+        value, depth, fresh, places, sent = fitted[count, width]
+        end, own = coder.fork(), Settings(count, width, fresh)
         adapted, header = _run(end, checkpoint, own, search.text, depth, places, sent)
         about: dict[str, Any] = {
             "depth": depth,
