@@ -29,6 +29,7 @@ from mdl.checkpoints.cross_entropy import cross_entropy
 from mdl.checkpoints.transformer import Params
 from mdl.codes import settings as settings_code
 from mdl.codes import tensors, tokens
+from mdl.codes.limits import check_memory
 from mdl.codes.settings import usual
 from mdl.methods import examples
 from mdl.methods.examples import Order, Rules
@@ -91,11 +92,17 @@ class Seen:
 
 
 def observe(config: ModelConfig, params: Params, over: str, sequences: Sequence[Tokenised], rules: Rules) -> Seen:
-    """Runs examples forward and back. Each one's loss is the mean over its answer's tokens."""
+    """Runs examples forward and back. Each one's loss is the mean over its answer's tokens.
+
+    Raises:
+        ValueError: that would take more memory than is possible.
+    """
     inputs, targets, weights = rules.arrays(sequences, 0)
     weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1)
     there = tokens.arrays([each.tokens for each in sequences], **rules.ends)[2] > 0
     config, params = _biased(config, params)
+    wide = 2 * config.hidden_size + config.intermediate_size + config.num_heads * config.head_dim
+    check_memory(f"examples={len(sequences)}", 4 * 4 * inputs.size * wide * config.num_layers, params)
     compute.add(config, there.sum(), compute.TRAINING)
     read, slopes = _observe(config, over)(params, inputs, targets, weights.astype(np.float32))
     return Seen(*(np.asarray(x, np.float32) for x in (read, slopes)), there)
