@@ -43,7 +43,7 @@ from mdl.packing import bucket
 from mdl.precision import cast, dtype, finite
 
 _ROWS, _TOKENS, _SLOTS = 64, 16, 64  # of a pass over the training examples
-_SIZES = 2.0 ** -np.arange(6)  # steps that are tried, in units of the best first one's size
+_SIZES = 2.0 ** -np.arange(0, 6, 0.5)  # steps that are tried, in units of the best first one's size
 _TRIED = 8  # gains whose step is tried, of those that a parabola through the loss likes best
 _AROUND = range(-8, 9)  # eighths of an octave around a step, tried at the end
 
@@ -286,7 +286,10 @@ def _run(coder, checkpoint, settings: Settings | None, before: str | None, depth
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
-    """Yields a program at each number of gains and width; whatever `settings` are, the search sets them."""
+    """Yields a program at each number of gains and width that fits better than all shorter ones.
+
+    Whatever `settings` are, the search sets them.
+    """
     del settings
     wide, layers = checkpoint.config.hidden_size, checkpoint.config.num_layers
     depths = tuple(sorted({depth or layers for depth in search.depths}, reverse=True))
@@ -305,8 +308,12 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
         for places, sent, value in fit(table, width, search.numbers):
             new, key = (value, depth, fresh, places, sent), (len(places), width)
             fitted[key] = min(fitted.get(key, (np.inf,)), new, key=lambda each: each[0])
+    least = np.inf
     for count, width in sorted(fitted):  # those that the pursuit came to
         value, depth, fresh, places, sent = fitted[count, width]
+        if value >= least:
+            continue
+        least = value
         end, own = coder.fork(), Settings(count, width, fresh)
         adapted, header = _run(end, checkpoint, own, search.text, depth, places, sent)
         about: dict[str, Any] = {

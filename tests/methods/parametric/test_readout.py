@@ -47,14 +47,14 @@ def _margins(examples, config=STORIES.config, params=STORIES.params):
 
 @pytest.mark.parametrize(("width", "depth"), [(1, 0), (3, 3)])
 def test_what_is_fitted_is_what_the_machine_scores(width, depth):
-    search = readout.Search(TEXT, (depth,), 40, (3, 12), (width,), seed=2)
+    search = readout.Search(TEXT, (depth,), 160, (3, 8), (width,), seed=2)
     programs = list(readout.encode(Encoder(), STORIES, OPINIONS, readout.Settings(), search))
-    order = np.random.Generator(np.random.Philox(2)).permutation(len(OPINIONS.train))[:40]
+    order = np.random.Generator(np.random.Philox(2)).permutation(len(OPINIONS.train))[:160]
     examples = [OPINIONS.train[i] for i in order]
     layers = dataclasses.replace(STORIES.config, layers=STORIES.config.layers[: depth or 5])
     kept = {**STORIES.params, "layers": {i: STORIES.params["layers"][i] for i in range(depth or 5)}}
     before = readout.loss(_margins(examples, layers, kept))
-    assert [encoded.settings["numbers"] for encoded in programs] == [3, 12]
+    assert [encoded.settings["numbers"] for encoded in programs] == [3, 8]
     losses = []
     for encoded in programs:
         decoded = readout.decode(Decoder(encoded.program.stream), STORIES)
