@@ -1,13 +1,13 @@
-r"""Few numbers and seeds beside the other methods: bytes at equal performance on the embedded checkpoints.
+r"""Few numbers, seeds and choices beside the other methods: bytes at equal performance on the embedded checkpoints.
 
     python -m benchmarks.short [--seeds=0,1,2] [--cells=opinions,stories,gsm8k] [--parts=others,few,curve] \
-        [--nosecond] [--result=benchmarks/results/short.json]
+        [--second] [--result=benchmarks/results/short.json]
 
 A cell is a tiny task on one checkpoint. At the first seed all searches are made; at the others, which are of adapters,
-perturbations and the order in training, all of the other methods' and those of few numbers that gave a program of their
-side's frontier on dev. Programs are whole files, scored as they are in memory; `make frontier` and the tests say that
-files decode to that. They are chosen on dev: at a target a method's bytes are those of its shortest program there that
-reaches it. What lies in the record is not measured again, and `--tables` says what it has without measuring.
+perturbations, draws and the order in training, those that gave a program of their side's frontier on dev. Programs are
+whole files, scored as they are in memory; `make frontier` and the tests say that files decode to that. They are chosen
+on dev: at a target a side's bytes are those of its shortest program there that reaches it. What lies in the record is
+not measured again, and `--tables` says what it has without measuring.
 
 The curve: sparse random numbers of 8 bits, n of them at the rate that was best on dev at the first seed, and a logistic
 in log n through the share of the gap between no numbers and the better of two runs of `full`.
@@ -35,14 +35,15 @@ from mdl.machine.header import Arithmetic
 from mdl.methods import METHODS
 
 DEV, TEST, ROWS = 256, 512, 64
-COUNTS, RATES = (1, 4, 16, 64, 256, 1024, 4096), (0.1, 0.3, 1.0)  # of the curve
+COUNTS, RATES = (1, 4, 16, 64, 256, 1024, 4096), (0.3, 1.0)  # of the curve
+RESAMPLES = 10_000
 _OPINIONS = {"data": "example:sentiment", "template": "{text}\nIt was", "completion": "label"}
 _SPLITS = {"metric": "label_likelihood", "dev_size": 0.3, "test_size": 0.3, "seed": 1, "shuffle": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A task on a checkpoint: how it trains, what is asked of programs, and the searches of the other methods."""
+    """A task on a checkpoint: how it trains, what is asked of programs, the other methods' searches, and of `KINDS`."""
 
     task: dict[str, Any]
     checkpoint: str
@@ -50,6 +51,7 @@ class Cell:
     epochs: int
     targets: tuple[float, ...]
     others: tuple[tuple[str, dict, dict], ...]
+    kinds: tuple[str, ...]
 
     def load(self):
         """Checkpoint and task."""
@@ -81,69 +83,84 @@ CELLS = {
             _sent(1e-2, 0, 8, 4),
             ("lm_head", {}, {"epochs": (8,), "widths": (2, 3), "learning_rate": 3e-3}),
         ),
+        (
+            *("gains", "norms", "biases", "steering", "v_bias", "soft", "bos"),
+            *("choices", "readout", "chosen", "lora subspace", "pruned", "prompt"),
+        ),
     ),
     "stories": Cell(
         {"name": "stories", "size": "tiny", "seed": 0},
         "stories260k-chat",
-        {"batch": 16},
-        4,
+        {"batch": 16, "examples": 256},
+        3,
         (0.36, 0.39, 0.42),
         (
             ("zero_shot", {}, {}),
             ("icl", {}, {"shots": (1,)}),
-            _coded((32, 128, 512), 1e-3, 4, 100),
-            _sent(5e-3, 0, 6, 1),
-            _sent(5e-3, 0, 6, 4),
+            _coded((32, 128), 1e-3, 3, 100),
+            _sent(5e-3, 256, 4, 1),
         ),
+        ("gains", "norms", "choices", "prompt"),
     ),
     "gsm8k": Cell(
         {"name": "gsm8k", "size": "tiny", "seed": 0},
         "stories260k-chat",
-        {"batch": 16, "examples": 512},
-        8,
+        {"batch": 16, "examples": 256},
+        6,
         (0.05, 0.15, 0.25),
         (
             ("zero_shot", {}, {}),
             ("urial", {"chat": True}, {"shots": (0,)}),
             _coded((8, 32, 128), 1e-3, 10, 30),
-            (
-                "blockwise",
-                {"train": "full", "learning_rate": 1e-3, "prompt_weight": 30, "epochs": 10},
-                {"examples": 128},
-            ),
-            _sent(5e-3, 1024, 6, 1),
-            _sent(5e-3, 1024, 6, 4),
+            _sent(5e-3, 256, 6, 1),
         ),
+        ("gains", "norms", "choices", "prompt"),
     ),
 }
 
 
-_PLACES = {  # at a first and a second rate, with widths
-    "gains": ((0.1, 0.03), (1, 2, 3)),
-    "norms": ((0.1, 0.03), (1, 2, 3)),
-    "biases": ((0.1, 0.03), (1, 2)),
-    "steering": ((0.3, 0.1), (1, 2)),
-    "v_bias": ((0.3, 0.1), (1, 3)),
-    "soft": ((1.0, 0.1), (2, 4)),
-    "bos": ((1.0, 0.1), (2, 4)),
+def _numbers(method: str, own: dict, rates: tuple[float, float], widths: tuple[int, ...]) -> tuple:
+    return method, own, rates, {"widths": widths}
+
+
+def _steps(over: str, members: int, levels: int, reaches: tuple[float, float]) -> tuple:
+    return "seeds", {"over": over, "members": members, "levels": levels}, reaches, {}
+
+
+# Kinds of programs: method, settings, rates (reaches of `seeds`) at a first and a second try, search.
+KINDS: dict[str, tuple[str, dict, tuple[float, ...], dict]] = {
+    "gains": _numbers("places", {"place": "gains"}, (0.1, 0.03), (1, 2, 3)),
+    "norms": _numbers("places", {"place": "norms"}, (0.1, 0.03), (1, 2, 3)),
+    "biases": _numbers("places", {"place": "biases"}, (0.1, 0.03), (1, 2)),
+    "steering": _numbers("places", {"place": "steering"}, (0.3, 0.1), (1, 2)),
+    "v_bias": _numbers("places", {"place": "v_bias"}, (0.3, 0.1), (1, 3)),
+    "soft": _numbers("places", {"place": "soft"}, (1.0, 0.1), (2, 4)),
+    "bos": _numbers("places", {"place": "bos"}, (1.0, 0.1), (2, 4)),
+    "choices": _steps("gains", 256, 4, (0.2, 0.5)),
+    "sum": _steps("gains", 1, 4, (0.2, 0.5)),
+    "one bit": _steps("gains", 1, 1, (0.2, 0.5)),
+    "chosen": _numbers("sparse", {"at": "chosen", "numbers": 256}, (0.3, 1.0), (1, 3)),
+    "random": _numbers("sparse", {"at": "random", "numbers": 256}, (0.3, 1.0), (1, 3)),
+    "lora subspace": _numbers("subspace", {"over": "lora", "numbers": 256}, (1.0, 0.1), (1, 2)),
+    "subspace": _numbers("subspace", {"over": "matrices", "numbers": 256}, (1.0, 0.1), (1, 2)),
+    "readout": ("readout", {}, (), {"numbers": (2, 4, 8, 16, 32, 64), "widths": (1, 3)}),
+    "prompt": ("searched", {}, (), {"budget": 2048, "examples": 96, "max_bytes": 150, "pool": 32}),
+    "pruned": ("eigenpruning", {}, (), {"fractions": (0.05, 0.1, 0.2, 0.4)}),
 }
 
 
 def few(cell: Cell, second: bool) -> Iterator[tuple[str, dict, dict]]:
-    """The searches of few numbers: each place, map and kind of step, at a first rate, and then at a `second` one."""
+    """The searches of a cell's kinds at a first rate, and then of those that have one at a `second`."""
     how = {name: value for name, value in cell.train.items() if name != "batch"} | {"batch": 64, "steps": (8, 32, 128)}
     for number in range(1 + second):
-        trained = lambda *rates: {**cell.train, "epochs": (cell.epochs,), "learning_rate": rates[number]}  # noqa: B023
-        for place, (rates, widths) in _PLACES.items():
-            yield "places", {"place": place}, {**trained(*rates), "widths": widths}
-        for over, reaches in (("gains", (0.2, 0.5)), ("matrices", (0.05, 0.2))):
-            for members, levels in ((256, 4), (1, 4), (1, 1)):  # choices, a weighted sum, one-bit steps
-                own = {"over": over, "members": members, "levels": levels, "reach": reaches[number]}
-                yield "seeds", own, how
-        for at, numbers in itertools.product(("chosen", "random"), (64, 16, 256)):
-            yield "sparse", {"at": at, "numbers": numbers}, {**trained(0.3, 1.0), "widths": (1, 3)}
-        for over, numbers in itertools.product(("lora", "matrices"), (64, 256)):
-            yield "subspace", {"over": over, "numbers": numbers}, {**trained(1.0, 0.1), "widths": (1, 2)}
+        for kind in cell.kinds:
+            method, own, rates, search = KINDS[kind]
+            if method == "seeds":
+                yield method, {**own, "reach": rates[number]}, how
+            elif rates:
+                yield method, own, {**cell.train, "epochs": (cell.epochs,), "learning_rate": rates[number], **search}
+            elif number == 0:
+                yield method, own, search
 
 
 def seeded(method: str, own: dict, search: dict, seed: int) -> tuple[dict, dict]:
@@ -212,11 +229,10 @@ class Record:
             print(json.dumps(self.found["searches"][-1]), flush=True)
         return next(each["programs"] for each in self.found["searches"] if self._key(each) == key)
 
-    def good(self, cell: str, seed: int) -> list[str]:
-        """Method, settings and search, as JSON without seeds, of what gave a program on the frontier of few numbers."""
-        own = [
-            each for each in self.found["searches"] if (each["cell"], each["part"], each["seed"]) == (cell, "few", seed)
-        ]
+    def good(self, cell: str, part: str, seed: int) -> list[str]:
+        """Method, settings and search, as JSON without seeds, of what gave a program on the frontier of a part."""
+        about = cell, part, seed
+        own = [each for each in self.found["searches"] if (each["cell"], each["part"], each["seed"]) == about]
         best, found = -math.inf, []
         pairs = ((each, program) for each in own for program in each["programs"])
         for each, program in sorted(pairs, key=lambda pair: (pair[1]["bytes"], -pair[1]["dev"])):
@@ -226,11 +242,12 @@ class Record:
         return found
 
     def programs(self, cell: str, seed: int, parts: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-        """(method with its place, program) of a cell at a seed."""
+        """(method with its place, program) of a cell at a seed; what has no seed is there at each."""
         for each in self.found["searches"]:
-            if (each["cell"], each["seed"]) == (cell, seed) and each["part"] in parts:
+            same = each["seed"] == seed or not any("seed" in each[name] for name in ("settings", "search"))
+            if each["cell"] == cell and same and each["part"] in parts:
                 own = each["settings"]
-                kind = " ".join(str(own[name]) for name in ("place", "over", "at", "leaves") if name in own)
+                kind = " ".join(str(own[name]) for name in ("place", "over", "at", "leaves", "rank") if name in own)
                 for program in each["programs"]:
                     yield f"{each['method']} {kind}".strip(), program
 
@@ -240,31 +257,43 @@ def _unseeded(method: str, own: dict, search: dict) -> str:
     return json.dumps([method, *without], sort_keys=True)
 
 
-def shortest(programs: list[dict], target: float) -> dict | None:
-    """The shortest program that reaches a target on dev, of equals the better one there."""
-    able = [each for each in programs if each["dev"] >= target]
+def shortest(programs: list[tuple[str, dict]], target: float) -> dict | None:
+    """The shortest program that reaches a target on dev, with its kind; of equals the better one there."""
+    able = [{"kind": kind, **each} for kind, each in programs if each["dev"] >= target]
     return min(able, key=lambda each: (each["bytes"], -each["dev"]), default=None)
 
 
 def compare(record: Record, seeds: list[int]) -> dict[str, Any]:
-    """At each cell and target: bytes of the best of either side at each seed, their ratios, and each kind's bytes."""
-    found, ratios = {}, []
-    for cell in CELLS:
-        for target in CELLS[cell].targets:
-            row: dict[str, Any] = {"others": [], "few": [], "kinds": {}}
-            for seed in seeds:
-                for side in ("others", "few"):
-                    programs = list(record.programs(cell, seed, (side,)))
-                    best = shortest([program for _, program in programs], target)
-                    row[side].append(None if best is None else {name: best[name] for name in ("bytes", "dev", "test")})
-                    for kind in dict.fromkeys(kind for kind, _ in programs):
-                        own = shortest([program for name, program in programs if name == kind], target)
-                        row["kinds"].setdefault(kind, []).append(own and own["bytes"])
-            both = [(a["bytes"], b["bytes"]) for a, b in zip(row["few"], row["others"], strict=True) if a and b]
-            row["ratios"] = [round(a / b, 4) for a, b in both]
-            ratios += row["ratios"]
-            found[f"{cell} {target}"] = row
-    return {"targets": found, "median_ratio": round(float(np.median(ratios)), 4) if ratios else None}
+    """At each cell and target the best of either side at each seed, and the ratio of their bytes; and all kinds."""
+    rows, kinds = [], []
+    for cell, about in CELLS.items():
+        for target in about.targets:
+            row: dict[str, Any] = {"cell": cell, "target": target}
+            for side in ("others", "few"):
+                row[side] = [shortest(list(record.programs(cell, seed, (side,))), target) for seed in seeds]
+            both = [(new, old) for new, old in zip(row["few"], row["others"], strict=True) if new and old]
+            row["ratios"] = [round(new["bytes"] / old["bytes"], 4) for new, old in both]
+            rows.append(row)
+        for side in ("others", "few"):
+            programs = [pair for seed in seeds for pair in record.programs(cell, seed, (side,))]
+            for kind in dict.fromkeys(kind for kind, _ in programs):
+                own = [(name, each) for name, each in programs if name == kind]
+                best = max((each for _, each in own), key=lambda each: (each["dev"], -each["bytes"]))
+                at = [shortest(own, target) for target in about.targets]
+                bytes_ = [each and each["bytes"] for each in at]
+                kinds.append({"cell": cell, "side": side, "kind": kind, "best": best, "bytes": bytes_})
+    return {"targets": rows, "kinds": kinds, **_median([row["ratios"] for row in rows if row["ratios"]])}
+
+
+def _median(ratios: list[list[float]]) -> dict[str, Any]:
+    """The median of all ratios, and a 95 % interval by resampling targets with all their seeds."""
+    if not ratios:
+        return {"median_ratio": None, "interval": None}
+    random = np.random.default_rng(0)
+    drawn = random.integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    medians = [np.median(np.concatenate([ratios[i] for i in own])) for own in drawn]
+    interval = [round(float(each), 4) for each in np.quantile(medians, (0.025, 0.975))]
+    return {"median_ratio": round(float(np.median(np.concatenate(ratios))), 4), "interval": interval}
 
 
 def curve(record: Record, loaded, cell: str, seeds: list[int]) -> None:
@@ -294,6 +323,8 @@ def fitted(record: Record, cell: str) -> dict[str, Any] | None:
     if not (whole and none and few_):
         return None
     low, high = none[0]["test"], max(whole, key=lambda each: each["dev"])["test"]
+    if high <= low:
+        return {"none": low, "full": high}
     points: dict[int, list[float]] = {}
     for count, seed in itertools.product(COUNTS, sorted({each["seed"] for each in few_})):
         at = [
@@ -322,7 +353,7 @@ def define_flags() -> None:
     flags.DEFINE_list("cells", list(CELLS), "Which cells.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Which seeds.")
     flags.DEFINE_list("parts", ["others", "few", "curve"], "What is measured.")
-    flags.DEFINE_bool("second", True, "Whether few numbers are tried at a second rate.")
+    flags.DEFINE_bool("second", False, "Whether few numbers are tried at a second rate.")
     flags.DEFINE_bool("tables", False, "Measure nothing, say what the record has.")
     flags.DEFINE_string("result", "benchmarks/results/short.json", "The record; what it has is not measured again.")
 
@@ -335,12 +366,12 @@ def main(_) -> None:
     if not told.tables:
         loaded = {cell: CELLS[cell].load() for cell in told.cells}
         for seed, cell in itertools.product(seeds, told.cells):
-            for one in CELLS[cell].others if "others" in told.parts else ():
-                record.add(loaded[cell], cell, "others", *one, seed)
-            good = record.good(cell, seeds[0])
-            for one in few(CELLS[cell], told.second) if "few" in told.parts else ():
-                if seed == seeds[0] or _unseeded(*one) in good:
-                    record.add(loaded[cell], cell, "few", *one, seed)
+            searches = {"others": CELLS[cell].others, "few": tuple(few(CELLS[cell], told.second))}
+            for part in (part for part in searches if part in told.parts):
+                good = record.good(cell, part, seeds[0])
+                for one in searches[part]:
+                    if seed == seeds[0] or _unseeded(*one) in good:
+                        record.add(loaded[cell], cell, part, *one, seed)
         if "curve" in told.parts:
             for cell in told.cells:
                 curve(record, loaded[cell], cell, seeds)

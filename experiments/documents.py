@@ -3,7 +3,8 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file, coverage of `benchmarks.coverage`'s record, plans of `experiments.compile`'s, schema of no record.
+of a results file, coverage of `benchmarks.coverage`'s record, plans of `experiments.compile`'s, short and kinds of
+`benchmarks.short`'s, and schema, of no record.
 """
 
 import inspect
@@ -85,6 +86,45 @@ def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.3g} ms"
 
 
+def _short(path: str) -> list[list[str]]:
+    """Bytes of either side's shortest programs at each target, seed by seed, and their ratios."""
+    content = json.loads((_REPOSITORY / path).read_bytes())["summary"]
+    rows = [["task", "dev", "others: bytes", "new: bytes", "new: which", "ratio"]]
+    for row in content["targets"]:
+        told = {
+            side: ", ".join(str(each["bytes"]) if each else "–" for each in row[side]) for side in ("others", "few")
+        }
+        kinds = ", ".join(dict.fromkeys(f"`{each['kind']}`" for each in row["few"] if each)) or "–"
+        ratios = ", ".join(f"{ratio:.2f}" for ratio in row["ratios"]) or "–"
+        rows.append([row["cell"], f"{row['target']:g}", told["others"], told["few"], kinds, ratios])
+    return rows
+
+
+def _kinds(path: str) -> list[list[str]]:
+    """Each kind of programs: its best, what it takes at each target, and what of it is the reason where it loses."""
+    content = json.loads((_REPOSITORY / path).read_bytes())["summary"]
+    rows = [["task", "programs", "best on dev: bytes, dev, test", "bytes at the targets", "so"]]
+    for row in content["kinds"]:
+        best, own = row["best"], [each for each in content["kinds"] if each["cell"] == row["cell"]]
+        plain = next((each["best"]["dev"] for each in own if each["kind"] == "zero_shot"), 0.0)
+        least = [min((each["bytes"][i] for each in own if each["bytes"][i]), default=None) for i in range(3)]
+        reached = [(size, short) for size, short in zip(row["bytes"], least, strict=True) if size]
+        if row["kind"] == "zero_shot":
+            why = "the model as it is"
+        elif best["dev"] <= plain:
+            why = "no better than the model as it is"
+        elif not reached:
+            why = "better than the model as it is, short of the targets"
+        elif any(size == short for size, short in reached):
+            why = "shortest at a target"
+        else:
+            why = f"{min(size / short for size, short in reached):.1f} times the shortest"
+        bytes_ = ", ".join(str(size) if size else "–" for size in row["bytes"])
+        told = f"{best['bytes']}: {best['dev']:.3f}, {best['test']:.3f}"
+        rows.append([row["cell"], f"`{row['kind']}`", told, bytes_, why])
+    return rows
+
+
 def _schema(_: str) -> list[list[str]]:
     """Fields of a record, from what the class says of itself."""
     text = inspect.cleandoc(Result.__doc__).partition("Attributes:\n")[2]
@@ -105,6 +145,8 @@ _KINDS = {
     "stages": lambda path: report.stage_rows(_points(path)),
     "coverage": _coverage,
     "plans": _plans,
+    "short": _short,
+    "kinds": _kinds,
     "schema": _schema,
 }
 

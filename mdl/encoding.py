@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import distributed, results, scope, startup, watching
+from mdl import compute, distributed, results, scope, startup, watching
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -247,8 +247,10 @@ class Encoding:
         points: list[str],
     ) -> None:
         """Writes or estimates what a search yields; `left` are the keys of those that are wanted and not there yet."""
+        begun = last = compute.spent()
         for encoded in found:
-            seconds = time.monotonic() - progress.started
+            seconds, now = time.monotonic() - progress.started, compute.spent()
+            flops = {"search": now - begun, "encode": now - last} if self.checkpoint else {}
             key, twin = (self._key(search.method, encoded.settings, source) for source in (search.source, "verified"))
             if repeated := progress.repeated():
                 key, twin = repeated
@@ -260,7 +262,7 @@ class Encoding:
                 and self.record.add(key)
             ):
                 if search.source == "verified":
-                    pending = self._write(key, search_key, encoded, seconds)
+                    pending = self._write(key, search_key, encoded, seconds, flops)
                     if wanted is not None and (told := disagreement(wanted[key].bits["total"], _file_bits(encoded))):
                         logging.warning("%s: %s", pending.program, told)
                     self.record.write_pending(pending)  # last: what it names is there, whole
@@ -269,10 +271,12 @@ class Encoding:
                     if keep:
                         file = dataclasses.replace(search, source="verified")
                         own = self._key(search.method, encoded.settings, file.source), self._key_of(file, "frontier")
-                        self.record.write_pending(self._write(*own, encoded, seconds), kept=True)
-                    self._estimate(key, encoded, seconds)
+                        self.record.write_pending(self._write(*own, encoded, seconds, flops), kept=True)
+                    self._estimate(key, encoded, seconds, flops)
             self._check()
             progress.started = time.monotonic() - seconds  # scoring is not encoding
+            last = compute.spent()
+            begun += last - now
             progress.add(key, twin)
             if left is not None:
                 left.discard(key)
@@ -293,7 +297,7 @@ class Encoding:
         """Whether a point is taken on, or is an estimate of what is verified."""
         return self.record.is_taken(key) or self.record.has(twin)
 
-    def _made(self, key: str, encoded: Encoded, seconds: float) -> dict[str, Any]:
+    def _made(self, key: str, encoded: Encoded, seconds: float, flops: dict[str, float]) -> dict[str, Any]:
         """The fields of `Made`."""
         program = encoded.program
         return {
@@ -310,6 +314,7 @@ class Encoding:
             "payload_bits": program.payload_bits,
             "too_long": self._unfit(encoded.adapted),
             "seconds": seconds,
+            "flops": flops,
             "device": startup.device(),
             "environment": startup.environment(),
         }
@@ -336,9 +341,9 @@ class Encoding:
         name = f"{self.name or 'no-model'}-{method}-{key}.program"
         return self.record.path / "programs" / name
 
-    def _estimate(self, key: str, encoded: Encoded, seconds: float) -> None:
+    def _estimate(self, key: str, encoded: Encoded, seconds: float, flops: dict[str, float]) -> None:
         """Scores a program as it stands here, and records the length that its file would have."""
-        started, inputs = time.monotonic(), self.recorder.inputs
+        started, before, inputs = time.monotonic(), compute.spent(), self.recorder.inputs
         if not math.isfinite(encoded.program.coded_bits):
             raise FloatingPointError("the codelength is not finite; a smaller learning rate may help")
         how = {"rows": self.setup.batch_size, "progress": watching.Progress("answered")}
@@ -347,13 +352,15 @@ class Encoding:
         write_then_rename(path, answers_file(inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = 8 * -(-encoded.program.coded_bits // 8)
-        self.recorder.record(Made(**self._made(key, encoded, seconds)), bits, "estimated", answers, spent, path)
+        answered = {"answer": compute.spent() - before} if self.checkpoint else {}
+        made = Made(**self._made(key, encoded, seconds, flops))
+        self.recorder.record(made, bits, "estimated", answers, spent, answered, path)
 
-    def _write(self, key: str, search: str, encoded: Encoded, seconds: float) -> Pending:
+    def _write(self, key: str, search: str, encoded: Encoded, seconds: float, flops: dict[str, float]) -> Pending:
         """Writes a program and its sidecar; returns what is to be recorded beside them."""
         path, program = self._path(key, encoded.program.method), encoded.program
         pending = Pending(
-            **self._made(key, encoded, seconds),
+            **self._made(key, encoded, seconds, flops),
             program=path.name,
             search=search,
             place=self.setup.place,

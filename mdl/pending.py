@@ -22,6 +22,7 @@ class Made:
         method, settings, examples, tokens, header_bits, payload_bits: as in `methods.Encoded` and its program.
         too_long: test examples that it cannot answer; see `results.Result`.
         seconds: of encoding.
+        flops: of the search and of this program; empty where none were counted. See `results.Result`.
         device: what it was made on, in words.
         environment: what the last bits there depend on; see `startup.environment`.
     """
@@ -39,6 +40,7 @@ class Made:
     payload_bits: float
     too_long: int
     seconds: float
+    flops: dict[str, float | None]
     device: str
     environment: dict[str, str]
 
@@ -67,7 +69,7 @@ class Pending(Made):
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            kind = dict if field.name in ("settings", "environment") else field.type
+            kind = dict if field.name in ("settings", "environment", "flops") else field.type
             if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
                 raise ValueError(f"{field.name} is {value!r:.80}")
         if pathlib.PurePath(self.program).name != self.program:

@@ -61,7 +61,8 @@ class Recorder:
                     "decoded in another process it is another model; the arithmetic here is not repeatable"
                 )
             spent = {"encode": pending.seconds, "decode": verdict.decode, "evaluate": verdict.answer}
-            self.record(pending, 8 * path.stat().st_size, "verified", read_answers(answers), spent, answers, path)
+            bits, said = 8 * path.stat().st_size, read_answers(answers)
+            self.record(pending, bits, "verified", said, spent, verdict.flops, answers, path)
             self._workdir.forget_unverified(pending.search, pending.key)
 
         def fail(error: VerificationError) -> None:
@@ -82,6 +83,7 @@ class Recorder:
         source: str,
         answers: Sequence[Any],
         seconds: dict[str, float | None],
+        flops: dict[str, float],
         path: pathlib.Path,
         program: pathlib.Path | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class Recorder:
             source: of `results.SOURCES`.
             answers: to all inputs; they lie at `path`.
             seconds: wall-clock, as in `results.Result`.
+            flops: of decoding, where it was run, and of all answers together.
             program: where its file lies, if there is one.
         """
         dev, test = evaluate(self.task, self.splits, answers)
@@ -129,6 +132,7 @@ class Recorder:
             overlap=self._overlap.record(),
             constant=self._constant,
             too_long=made.too_long,
+            flops=self._flops(made, flops),
             answers=str(path.relative_to(workdir)),
             environment=made.environment,
             evaluation=self._workdir.evaluation,
@@ -161,6 +165,13 @@ class Recorder:
         seed = zlib.crc32(f"{point.key} {other.key}".encode())
         how = {"seed": seed, "draws": self._resamples}
         return paired(first, second, scores.value(self.task.metric.name), **how).interval[1]
+
+    def _flops(self, made: Made, spent: dict[str, float]) -> dict[str, float | None]:
+        """The record's, of those of a search and of those since; none of a program without a model."""
+        if not made.flops or not spent:
+            return {}
+        one = spent["answer"] / len(self.inputs)
+        return {**made.flops, "decode": spent.get("decode"), "answer": round(one, 1)}
 
     def _interval(self, key: str, statistics: Any) -> tuple[float, float]:
         metric = self.task.metric

@@ -40,7 +40,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def read_pending(path: pathlib.Path) -> Pending | None:
     """What `Workdir.write_pending` wrote; None where it is damaged, or gone by now."""
     try:
-        return Pending(**{"revision": "", **read_json(path)})
+        return Pending(**{"revision": "", "flops": {}, **read_json(path)})
     except (ValueError, TypeError):
         return None
 

@@ -100,8 +100,9 @@ class Result:
         revision: of the checkpoint, as its publisher names it; "" where it has none.
         too_long: test examples that the program cannot answer, since they do not fit its context with
             their answers, or their answers the task's limit; they count as wrong.
-        flops: floating-point operations by what they were spent on: search, encode, decode, answer; empty where
-            they were not counted.
+        flops: floating-point operations of the model by what they were spent on (`mdl.compute`): search, up to this
+            program; encode, since the search's program before it; decode; and answer, of one answer. None where a step
+            was not run; empty where they were not counted, as of a script.
     """
 
     task: str

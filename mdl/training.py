@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing, resuming, sharding
+from mdl import compute, packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -99,7 +99,8 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
     Args:
         inputs, targets, weights: as for `Learner.update`.
     """
-    batch, anew, _ = packing.pack(config, inputs, targets, weights)
+    batch, anew, places = packing.pack(config, inputs, targets, weights)
+    compute.add(config, (places >= 0).sum(), compute.TRAINING)
     return jax.tree.map(sharding.fetch, _gradient(config, anew)(params, _total(weights), batch))
 
 
@@ -213,7 +214,8 @@ class Learner:
         """
         if resuming.passed():
             return self.skip()
-        batch, anew, _ = packing.pack(self.config, inputs, targets, weights)
+        batch, anew, places = packing.pack(self.config, inputs, targets, weights)
+        compute.add(self.config, (places >= 0).sum(), compute.TRAINING)
         with resuming.step():
             return self._step(batch, _total(weights), anew)[0]
 
@@ -237,6 +239,7 @@ class Learner:
         """
         batch, anew, places = packing.pack(self.config, inputs, targets, counts)
         there, own = places >= 0, np.zeros(batch.weights.shape, np.float32)
+        compute.add(self.config, there.sum(), compute.TRAINING)
         own.reshape(-1)[places[there]] = weights[there]
         _, found = self._step(batch._replace(weights=own), _total(weights), anew, batch.weights != 0, read)
         laid = lambda x: np.where(there, np.asarray(x, np.float64).reshape(-1)[places], 0.0)

@@ -127,11 +127,13 @@ class Verdict:
     Attributes:
         digest: of what the program decoded to there.
         decode, answer: wall-clock seconds.
+        flops: floating-point operations of both, by these names.
     """
 
     digest: str
     decode: float
     answer: float
+    flops: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class _Worker:

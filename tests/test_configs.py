@@ -33,8 +33,9 @@ def test_unknown_sizes_are_refused(name):
         importlib.import_module(f"experiments.configs.{name}").get_config("huge")
 
 
-def test_sst2_is_a_custom_task():
-    config = importlib.import_module("experiments.configs.sst2").get_config()
+@pytest.mark.parametrize("size", ["methods", "short"])
+def test_sst2_is_a_custom_task(size):
+    config = importlib.import_module("experiments.configs.sst2").get_config(size)
     assert set(config.task) - {"name"} <= set(tasks.settings_of("custom"))
     for search in config.searches:
         assert [Search(**one) for one in grid(search.to_dict())]

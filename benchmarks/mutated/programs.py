@@ -60,7 +60,10 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
         {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4},
     ),
     "script": ({}, {"files": (str(_ROOT / "tests/methods/script.txt"),), "constant": False}),
+    "readout": ({}, {"examples": 8, "numbers": (2,)}),
+    "eigenpruning": ({"examples": 2}, {"fractions": (0.1,), "max_tokens": 95}),
 }
+_OPINIONS = {"data": "example:sentiment", "template": "{text}\\nIt was", "completion": "label"}
 _MODES = {
     "text": Answering("text", 8, ("\n",)),
     "label": Answering("label", labels=("good", "bad")),
@@ -76,7 +79,8 @@ _REALS = (1e-300, 1e-12, 1e-7, 1.0, 100.0, 1e6, 1e30, 1e300)
 
 def make() -> dict[str, bytes]:
     """One small file of each method that answers with texts, and of each other output mode."""
-    checkpoint, task = checkpoints.load(CHECKPOINT), tasks.load("gsm8k", size="tiny", seed=0)
+    checkpoint, sums = checkpoints.load(CHECKPOINT), tasks.load("gsm8k", size="tiny", seed=0)
+    chosen = tasks.load("custom", **_OPINIONS, metric="label_likelihood", seed=1)  # of tasks that choose
     found = {}
     for method, mode in [
         *((m, "text") for m in METHODS),
@@ -84,7 +88,7 @@ def make() -> dict[str, bytes]:
         ("prequential", "label"),
     ]:
         settings, search = _SEARCHES[method]
-        module = METHODS[method]
+        module, task = METHODS[method], chosen if method == "readout" else sums
         coder = begin(Encoder(), method, checkpoint, _arithmetic(), _MODES[mode])
         kind = getattr(module, "Search", None)
         made = module.encode(coder, checkpoint, task, module.Settings(**settings), kind and kind(**search))

@@ -9,7 +9,7 @@ r"""Rows of your own: tiny (embedded checkpoints) and on real checkpoints. docs/
 
 from ml_collections import ConfigDict
 
-from experiments.configs.base import config, embedded, families, local, named, scripts, search
+from experiments.configs.base import GIVEN, config, embedded, families, local, named, scripts, search
 
 
 def _task():
@@ -105,9 +105,44 @@ def smollm2_135m():
     )
 
 
+def short():
+    """Every way to short programs on the model that --config.source names; a table says which holds what. Not timed."""
+    few = {"examples": 512, "batch": 16, "epochs": (4,)}
+    places = {"gains": 0.1, "norms": 0.1, "steering": 0.3}
+    taught = {"shown": 2, "candidates": 8, "answers": "turn", "learning_rate": 3e-4}
+    return config(
+        _task(),
+        local((GIVEN,)),
+        (
+            scripts(),
+            search("zero_shot"),
+            search("searched", budget=4096, max_bytes=300),
+            search("readout", examples=2048, depths=(0,), numbers=(4, 16, 64), widths=(1, 3)),
+            *(
+                search("places", settings={"place": place}, **few, learning_rate=rate, widths=(1, 2, 3))
+                for place, rate in places.items()
+            ),
+            search("sparse", settings={"at": ("chosen", "random")}, **few, learning_rate=0.3, widths=(1, 3)),
+            search("subspace", settings={"over": ("lora", "matrices")}, **few, learning_rate=1.0, widths=(1, 2)),
+            search("seeds", settings={"over": "gains", "members": 256, "levels": 4, "reach": 0.2}, steps=(8, 32, 128)),
+            search("eigenpruning", fractions=(0.05, 0.1, 0.2)),
+            search("self_taught", settings=taught, examples=(0, 8, 32), teacher_examples=512),
+            search("prequential", settings={"learning_rate": 3e-4}, examples=(8, 32), epochs=(3,)),
+            search("lora", settings={"rank": 1}, **few, learning_rate=2e-3, widths=(2, 3)),
+        ),
+        dev=300,
+        test=1000,
+        batch_size=64,
+        threads=0,
+        verifiers=1,
+        verify="frontier",
+    )
+
+
 SIZES = families(_task(), dev=500, test=2000) | {
     "tiny": tiny,
     "smollm2_135m": smollm2_135m,
+    "short": short,
 }
 
 

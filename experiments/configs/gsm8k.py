@@ -184,6 +184,8 @@ def methods():
                 examples=512,
                 steps=(32, 128),
             ),
+            search("eigenpruning", stages=after, fractions=(0.05, 0.1, 0.2)),
+            search("eigenpruning", stages=after, settings={"how": "mask", "examples": 0}, fractions=(0.05, 0.1, 0.2)),
         ),
         dev=128,
         test=512,

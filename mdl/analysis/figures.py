@@ -51,6 +51,8 @@ METHOD_MARKERS = {
     "seeds": (6, 1, 0),
     "searched": "8",
     "self_taught": "H",
+    "readout": (5, 1, 0),
+    "eigenpruning": (5, 1, 36),
 }
 OTHER_MARKERS = ("$x$", "$y$", "$z$")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))

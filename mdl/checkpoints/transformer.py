@@ -283,12 +283,7 @@ class Transformer(nnx.Module):
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         if last is None:
             last = jnp.full(tokens.shape[0], tokens.shape[1] - 1)
-        x = sharding.table(self.embed_tokens[...])[tokens]
-        if self.config.embed_scale != 1.0:
-            x *= jnp.asarray(self.config.embed_scale, x.dtype)
-        if self.config.learned_positions:
-            x += self.embed_positions[...][positions]
-        x = sharding.rows(x)
+        x = self.embed(tokens, positions)
         caches = []
         for i, block in enumerate(self.layers):
             graph, state = nnx.split(block)
@@ -298,6 +293,15 @@ class Transformer(nnx.Module):
             x = sharding.rows(x)
             caches.append(layer)
         return self.norm(x), None if cache is None else caches
+
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """What goes into the first layer, [B, T, D], of token ids and positions [B, T]."""
+        x = sharding.table(self.embed_tokens[...])[tokens]
+        if self.config.embed_scale != 1.0:
+            x *= jnp.asarray(self.config.embed_scale, x.dtype)
+        if self.config.learned_positions:
+            x += self.embed_positions[...][positions]
+        return sharding.rows(x)
 
     @property
     def head(self) -> Head:

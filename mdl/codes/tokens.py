@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import packing, resuming, sharding
+from mdl import compute, packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -273,6 +273,7 @@ class _Rows:
             temperature,
         )
         symbols, coded, units, scores = map(np.asarray, found)
+        compute.add(self.config, coded.sum())
         own = scores[coded]
         if not np.isfinite(own).all():
             raise FloatingPointError("a model's log-probabilities are not finite; a smaller learning rate may help")
@@ -382,6 +383,7 @@ def codelengths(
         packed, _, places = packing.pack(config, *arrays(batch, bos=bos, eos=eos, max_tokens=max_tokens))
         found = (np.asarray(x, np.float64).reshape(-1)[places] for x in _score(config)(params, packed))
         there = places >= 0
+        compute.add(config, there.sum())
         rows = slice(start, start + len(batch))
         scores, blocks = (np.where(there, x, 0.0) for x in found)  # all positions up to a sequence's last count
         ideal[rows], coded[rows] = codelengths_of(scores, blocks, there, batch, config.vocab_size, bos=bos, eos=eos)

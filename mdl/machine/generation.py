@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import sharding
+from mdl import compute, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -174,6 +174,7 @@ class _Rows:
         positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
         cache = spread(self.config, self._prefix, count, slots)
         cache, token = _extend(self.config, self.sampling)(self.params, cache, tokens, positions, lengths - 1, draws)
+        compute.add(self.config, sum(len(request.prompt) for request in given))
         self._grow(slots)
         where = np.full(count, len(self._requests), np.int32)  # a row that is not there takes nothing
         where[: len(places)] = places
@@ -203,7 +204,12 @@ class _Rows:
         self._token, self._position = np.array(token), np.array(position)
         done = []
         for row, (request, ids) in enumerate(zip(self._requests, np.asarray(chunk).tolist(), strict=True)):
-            if request is not None and self._add(request, ids[:steps]):
+            if request is None:
+                continue
+            before = len(request.new)
+            ended = self._add(request, ids[:steps])
+            compute.add(self.config, len(request.new) - before)
+            if ended:
                 done.append(request)
                 self._requests[row] = None
         return done
@@ -241,6 +247,7 @@ def run_prefix(config: ModelConfig, params: Params, prefix: Sequence[int]) -> tu
     Returns:
         The number of slots, and a cache of one row with so many.
     """
+    compute.add(config, len(prefix))
     slots = bucket(len(prefix), _SLOTS) if prefix else 0
     cache = transformer.empty_cache(config, 1, slots, params["embed_tokens"].dtype)
     for start in range(0, len(prefix), _PREFIX_CHUNK):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import sharding
+from mdl import compute, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -107,6 +107,7 @@ def _score_batch(config, params, batch, height, spans, start, prefix_slots, cach
         for a, (_, completion) in enumerate(row.requests):
             targets[r, : len(completion), a], counted[r, : len(completion), a] = completion, True
     positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
+    compute.add(config, sum(len(row.tokens) for row in batch))
     scores, _ = _score(config)(params, spread(config, cache, height, slots), tokens, positions, last, at, targets)
     sums = np.where(counted, np.asarray(scores, np.float64), 0.0).sum(axis=1)  # [B, answers]
     if not np.isfinite(sums[: len(batch)]).all():
@@ -129,6 +130,8 @@ def _score_shared(config, params, batch, height, spans, start, prefix_slots, cac
     positions = start + np.broadcast_to(np.arange(width, dtype=np.int32), tokens.shape)
     spread_cache = spread(config, cache, height, slots)
     begin, go_on = _score(config, kept=True), _score(config)
+    behind = sum(len(completion) - 1 for row in batch for _, completion in row.requests)
+    compute.add(config, behind + sum(len(row.tokens) for row in batch))
     begun, filled = begin(params, spread_cache, tokens, positions, lengths - 1, lengths[:, None] - 1, first)
     sums = np.asarray(begun, np.float64)[:, 0]  # [B, answers]
     positions = start + lengths[:, None] + np.arange(spans, dtype=np.int32)

@@ -39,6 +39,8 @@ METHODS = (  # the order is part of the format: append only
     "seeds",
     "searched",
     "self_taught",
+    "readout",
+    "eigenpruning",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

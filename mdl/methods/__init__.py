@@ -3,7 +3,19 @@
 from mdl.methods import script
 from mdl.methods.data import blockwise, combined, prequential, self_taught
 from mdl.methods.method import Adapted, Encoded, Method
-from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
+from mdl.methods.parametric import (
+    adapter,
+    bayesian_lora,
+    eigenpruning,
+    full,
+    lm_head,
+    lora,
+    places,
+    readout,
+    seeds,
+    sparse,
+    subspace,
+)
 from mdl.methods.prompts import icl, prompt, searched, urial, zero_shot
 
 METHODS: dict[str, Method] = {
@@ -26,6 +38,8 @@ METHODS: dict[str, Method] = {
     "seeds": seeds,
     "searched": searched,
     "self_taught": self_taught,
+    "readout": readout,
+    "eigenpruning": eigenpruning,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

@@ -49,7 +49,10 @@ SEARCHES = {
         {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4},
     ),
     "script": ({}, {"files": (str(ROOT / "tests/methods/script.txt"),)}),
+    "readout": ({}, {"examples": 16, "numbers": (2,)}),
+    "eigenpruning": ({"examples": 2}, {"fractions": (0.1,), "max_tokens": 95}),
 }
+CHOOSE = ("readout",)  # methods for tasks that choose
 # Runs the counted script once for each program; nothing is imported before that.
 ALONE = """
 import json, runpy, sys
@@ -67,11 +70,12 @@ def _setup(task, stage=None):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Working directories, one a mode, with every method's programs in that of texts."""
+    """Working directories, one a mode, with the programs of every method that can in that of texts."""
     found = {}
     for mode, task in MODES.items():
         workdir = tmp_path_factory.mktemp(mode)
-        names = SEARCHES if mode == "text" else ("zero_shot", "prequential")
+        some = ("zero_shot", "prequential", *(CHOOSE if mode == "label" else ()))
+        names = [name for name in SEARCHES if name not in CHOOSE] if mode == "text" else some
         searches = [Search(name, *SEARCHES[name]) for name in names]
         setups = [_setup(task), *([_setup(task, results.NO_MODEL)] if mode == "text" else [])]
         Measurement(workdir, allow_scripts=True).measure(setups, searches)

@@ -15,7 +15,19 @@ from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, script
 from mdl.methods.data import blockwise, combined, prequential, self_taught
-from mdl.methods.parametric import adapter, bayesian_lora, full, lm_head, lora, places, seeds, sparse, subspace
+from mdl.methods.parametric import (
+    adapter,
+    bayesian_lora,
+    eigenpruning,
+    full,
+    lm_head,
+    lora,
+    places,
+    readout,
+    seeds,
+    sparse,
+    subspace,
+)
 from mdl.methods.prompts import icl, prompt, searched, urial
 from mdl.tasks.task import Example
 from mdl.training import Learner, tokenise
@@ -81,6 +93,13 @@ CASES = {
         dataclasses.asdict(COMBINED),
         combined.Search((8,), second=8, widths=(4, 8), max_tokens=127),
     ),
+    "readout": ("readout", {}, readout.Search("A review:\n\n", (0, 4), 32, (2, 6), (1, 3))),
+    "eigenpruning": ("eigenpruning", {"examples": 4}, eigenpruning.Search((0.1, 0.3), max_tokens=127)),
+    "eigenpruning mask": (
+        "eigenpruning",
+        {"how": "mask", "examples": 0, "over": "v_proj"},
+        eigenpruning.Search((0.2,), scored=8, max_tokens=127),
+    ),
 }
 NUMBERS = {
     "zero_shot": 1,
@@ -112,7 +131,12 @@ NUMBERS = {
     "sparse chosen": 1,
     "subspace": 2,
     "seeds": 2,
+    "readout": 4,
+    "eigenpruning": 2,
+    "eigenpruning mask": 1,
 }
+OPINIONS = {"data": "example:sentiment", "template": "{text}\\nIt was", "completion": "label"}
+CHOOSING = {"readout": tasks.load("custom", **OPINIONS, metric="label_likelihood", seed=1)}  # others take TINY
 
 
 class Only:
@@ -124,8 +148,9 @@ class Only:
         self.train = examples
 
 
-def _programs(case, coder=Encoder, task=TINY, stories=STORIES):
+def _programs(case, coder=Encoder, task=None, stories=STORIES):
     name, settings, search = CASES[case]
+    task = task or CHOOSING.get(case, TINY)
     method = METHODS[name]
     for encoded in method.encode(coder(), stories, task, method.Settings(**settings), search):
         yield encoded, encoded.adapted.digest()

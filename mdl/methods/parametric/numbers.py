@@ -29,7 +29,7 @@ from mdl.training import Learner
 
 WIDTH = (1, 8)  # bits a number
 MOST_NUMBERS = 1 << 20
-_STEPS = range(-128, 128)  # in eighths of an octave, in units of the slots
+STEPS = range(-128, 128)  # in eighths of an octave, in units of the slots
 _SHARES = (1 / 2, 3 / 4, 7 / 8)  # of the numbers that are rounded by then, before all are
 
 
@@ -238,21 +238,21 @@ def settle(model: Learner, width: int, passes: Iterator[Iterator[tuple]], tune: 
 
 def _rounder(z: np.ndarray, width: int) -> tuple[float, Callable[[np.ndarray], np.ndarray]]:
     """A step that a program can hold, and what rounds numbers to integers with it."""
-    held = lambda step: steps.step(min(max(steps.index(step), _STEPS[0]), _STEPS[-1]))
+    held = lambda step: steps.step(min(max(steps.index(step), STEPS[0]), STEPS[-1]))
     if width == 1:
         mean = float(np.abs(z).mean())
-        return held(mean) if mean else steps.step(_STEPS[0]), lambda x: np.where(x < 0, -1, 1).astype(np.int32)
+        return held(mean) if mean else steps.step(STEPS[0]), lambda x: np.where(x < 0, -1, 1).astype(np.int32)
     grid = rounding.grid(z, width)
     if grid is None:
-        return steps.step(_STEPS[0]), lambda x: np.zeros(x.shape, np.int32)
+        return steps.step(STEPS[0]), lambda x: np.zeros(x.shape, np.int32)
     grid = dataclasses.replace(grid, step=held(grid.step))
     return grid.step, grid.integers
 
 
 def code(coder: Coder, sent: Sent | None, count: int, width: int) -> Sent:
     """Codes a step in 8 bits and `count` numbers: signs, or integers under frequencies learned on the way."""
-    index = None if sent is None else steps.index(sent.step) - _STEPS[0]
-    step = steps.step(_STEPS[0] + coder.uniform(len(_STEPS), index))
+    index = None if sent is None else steps.index(sent.step) - STEPS[0]
+    step = steps.step(STEPS[0] + coder.uniform(len(STEPS), index))
     integers = None if sent is None else sent.integers
     if width == 1:
         read = 2 * np.asarray(coder.uniforms(2, count, None if sent is None else (integers + 1) // 2), np.int32) - 1

@@ -125,7 +125,7 @@ def begin(checkpoint: Checkpoint, place: str, *, tokens: int = 1, rank: int = 1,
     if place in _BIASED:
         projections, switches = _BIASED[place]
         config = dataclasses.replace(config, **dict.fromkeys(switches, True))
-        params = _filled(transformer.shapes(config), params, dtype(params))
+        params = filled(transformer.shapes(config), params, dtype(params))
         wanted = lambda path: "add" if path[-1] == "bias" and path[-2] in projections else None
     elif place == "gains":
         wanted = lambda path: _GAINS.get(name(path)) if path[-1] == "kernel" else None
@@ -181,10 +181,10 @@ def _soft(checkpoint: Checkpoint, tokens: int) -> tuple[str, tuple[int, ...]]:
     return text, rows
 
 
-def _filled(shapes, params, kind):
-    """Parameters laid out as `shapes`, with zeros where there were none."""
+def filled(shapes: Params, params: Params | None, kind: jax.typing.DTypeLike) -> Params:
+    """Parameters laid out as `shapes`, with zeros of this type where there were none."""
     if isinstance(shapes, dict):
-        return {key: _filled(value, None if params is None else params.get(key), kind) for key, value in shapes.items()}
+        return {key: filled(value, None if params is None else params.get(key), kind) for key, value in shapes.items()}
     return jnp.zeros(shapes.shape, kind) if params is None else params
 
 
