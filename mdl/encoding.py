@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import distributed, results, scope, startup, watching
+from mdl import compute, distributed, results, scalars, scope, startup, watching
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -167,6 +167,7 @@ class Encoding:
         """Runs one search and records that it was run; one that fails ends no sweep. Arguments as for `_search`."""
         told = f"{self.stage}, {told}: {search.method}"
         logging.info("%s", told)
+        scalars.within(f"{self.name or 'no model'} {search.method} {key[:8]}")
         about = self._about(search)
         started = time.monotonic()
         try:
@@ -338,7 +339,7 @@ class Encoding:
 
     def _estimate(self, key: str, encoded: Encoded, seconds: float) -> None:
         """Scores a program as it stands here, and records the length that its file would have."""
-        started, inputs = time.monotonic(), self.recorder.inputs
+        started, before, inputs = time.monotonic(), compute.spent(), self.recorder.inputs
         if not math.isfinite(encoded.program.coded_bits):
             raise FloatingPointError("the codelength is not finite; a smaller learning rate may help")
         how = {"rows": self.setup.batch_size, "progress": watching.Progress("answered")}
@@ -347,7 +348,8 @@ class Encoding:
         write_then_rename(path, answers_file(inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = 8 * -(-encoded.program.coded_bits // 8)
-        self.recorder.record(Made(**self._made(key, encoded, seconds)), bits, "estimated", answers, spent, path)
+        made, flops = Made(**self._made(key, encoded, seconds)), {"answer": compute.spent() - before}
+        self.recorder.record(made, bits, "estimated", answers, spent, path, flops)
 
     def _write(self, key: str, search: str, encoded: Encoded, seconds: float) -> Pending:
         """Writes a program and its sidecar; returns what is to be recorded beside them."""

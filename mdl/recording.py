@@ -60,7 +60,8 @@ class Recorder:
                     "decoded in another process it is another model; the arithmetic here is not repeatable"
                 )
             spent = {"encode": pending.seconds, "decode": verdict.decode, "evaluate": verdict.answer}
-            self.record(pending, 8 * path.stat().st_size, "verified", read_answers(answers), spent, answers, path)
+            bits, given = 8 * path.stat().st_size, read_answers(answers)
+            self.record(pending, bits, "verified", given, spent, answers, verdict.flops, path)
             self._workdir.forget_unverified(pending.search, pending.key)
 
         def fail(error: VerificationError) -> None:
@@ -82,6 +83,7 @@ class Recorder:
         answers: Sequence[Any],
         seconds: dict[str, float | None],
         path: pathlib.Path,
+        flops: dict[str, float],
         program: pathlib.Path | None = None,
     ) -> None:
         """Scores answers and records the point.
@@ -91,7 +93,7 @@ class Recorder:
             bits: of its file, or what an estimate says they would be.
             source: of `results.SOURCES`.
             answers: to all inputs; they lie at `path`.
-            seconds: wall-clock, as in `results.Result`.
+            seconds, flops: as in `results.Result`.
             program: where its file lies, if there is one.
         """
         dev, test = evaluate(self.task, self.splits, answers)
@@ -132,6 +134,7 @@ class Recorder:
             environment=made.environment,
             evaluation=self._workdir.evaluation,
             scores=str(scores.relative_to(workdir)),
+            flops=flops,
             **versions(),
         )
         self._workdir.record(result)

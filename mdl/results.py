@@ -100,8 +100,10 @@ class Result:
         revision: of the checkpoint, as its publisher names it; "" where it has none.
         too_long: test examples that the program cannot answer, since they do not fit its context with
             their answers, or their answers the task's limit; they count as wrong.
-        flops: floating-point operations by what they were spent on: search, encode, decode, answer; empty where
-            they were not counted.
+        flops: floating-point operations by what they were spent on: decode, and answer all dev and test examples; see
+            `mdl.compute`. Empty where they were not counted.
+        forgetting: what the program costs on other tasks, "task metric" -> the checkpoint's own score there less the
+            program's; empty where it was not asked for (`experiments.harness`).
     """
 
     task: str
@@ -140,6 +142,7 @@ class Result:
     too_long: int = 0
     flops: dict[str, float | None] = dataclasses.field(default_factory=dict)
     revision: str = ""
+    forgetting: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

@@ -7,6 +7,7 @@ says how). A step of 1e-5 is less than the distance between two bfloat16 numbers
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import packing, resuming, sharding
+from mdl import compute, packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -248,6 +249,7 @@ class Learner:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
+        compute.trained((self.trainable, self.frozen), int(batch.pieces) * math.prod(batch.inputs.shape[1:]))
         self.trainable, self.state, loss, found = _update(*self._made_for, anew, read)(
             self.trainable, self.frozen, self.state, step, total, batch, counts
         )

@@ -127,11 +127,13 @@ class Verdict:
     Attributes:
         digest: of what the program decoded to there.
         decode, answer: wall-clock seconds.
+        flops: `decode` and `answer`, see `mdl.compute`; none of a script.
     """
 
     digest: str
     decode: float
     answer: float
+    flops: dict[str, float]
 
 
 class _Worker:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import packing, resuming, sharding
+from mdl import compute, packing, resuming, sharding
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import for_steps
 from mdl.checkpoints.config import ModelConfig
@@ -170,6 +170,7 @@ def code(
     if isinstance(coder, Meter) and temperature is None:
         if not resuming.passed(coder):
             with resuming.step(coder):
+                compute.forward(params, sum(map(len, sequences)) + len(sequences))
                 ideal, coded = codelengths(config, params, sequences, bos=bos, eos=eos, max_tokens=max_tokens)
                 coder.add(float(ideal.sum()), float(coded.sum()))
         return [list(sequence) for sequence in sequences]
@@ -180,6 +181,7 @@ def code(
         return [list(sequence) for sequence in sequences]
     with resuming.step(coder, temperature):
         run.rest(bos)
+        compute.forward(params, sum(map(len, run.out)) + rows)
         if temperature is not None:
             temperature.update()
     return run.out

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mdl import compute
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.machine import likelihood
 from mdl.machine.answering import Answering, Input, attached
@@ -92,7 +93,7 @@ def complete(
     """Completions of prompts by an adapted model, greedy unless `sampling` says otherwise."""
     ids = [encode(adapted, tokenizer, prompt)[0] for prompt in prompts]
     prefix = _shared(adapted, tokenizer, ids)
-    return generate(
+    texts = generate(
         adapted.config,
         adapted.params,
         tokenizer,
@@ -104,6 +105,9 @@ def complete(
         batch_size=batch_size,
         progress=progress,
     )
+    asked, given = sum(map(len, ids)) - len(prefix) * (len(ids) - 1), sum(len(tokenizer.encode(text)) for text in texts)
+    compute.forward(adapted.params, asked + given)
+    return texts
 
 
 def log_likelihoods(
@@ -124,6 +128,9 @@ def log_likelihoods(
     end = [tokenizer.eos_id] if ended and tokenizer.eos_id is not None else []
     encoded = [encode(adapted, tokenizer, *pair) for pair in pairs]
     prefix = _shared(adapted, tokenizer, [head for head, _ in encoded])
+    compute.forward(
+        adapted.params, sum(len(head) + len(tail) for head, tail in encoded) - len(prefix) * (len(encoded) - 1)
+    )
     return likelihood.log_likelihoods(
         adapted.config,
         adapted.params,

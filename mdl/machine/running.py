@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import sharding, startup
+from mdl import compute, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder
@@ -219,7 +219,8 @@ def run(
         progress: called with (answered, all) now and then.
 
     Returns:
-        `digest` of what the program decoded to, and wall-clock seconds: `decode` and `answer`.
+        `digest` of what the program decoded to; wall-clock seconds: `decode` and `answer`; and `flops` of each, none of
+        a script.
 
     Raises:
         ValueError: something given cannot be used; nothing was written.
@@ -233,9 +234,9 @@ def run(
         if not sharding.active():
             sharding.start()
         loaded = _load(str(checkpoint), stage or None, int(seed), exact.dtype)
-    started = time.monotonic()
+    started, before = time.monotonic(), compute.spent()
     decoded = decode(path, loaded)
-    ready = time.monotonic()
+    ready, between = time.monotonic(), compute.spent()
     if isinstance(decoded.adapted, script.Script):
         if allow_scripts not in (True, "yes"):
             raise ProgramError(
@@ -250,4 +251,5 @@ def run(
             raise ProgramError(f"{path}: {_line(error)}") from error
     write_then_rename(pathlib.Path(output), answers_file(inputs, answers))
     spent = {"decode": ready - started, "answer": time.monotonic() - ready}
-    return {"digest": decoded.adapted.digest(), **spent}
+    counted = {} if loaded is None else {"decode": between - before, "answer": compute.spent() - between}
+    return {"digest": decoded.adapted.digest(), **spent, "flops": counted}
