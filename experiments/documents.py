@@ -3,8 +3,8 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file; tasks of a folder of such; coverage, report, lengths, scripts, plans and versions of records of
-benchmarks and plans; and schema, of no record.
+of a results file; tasks of a folder of such; codelengths, coverage, lengths, plans, report, scripts and versions of the
+records of these names; and schema, of no record.
 """
 
 import inspect
@@ -45,7 +45,7 @@ def rewritten(text: str) -> str:
 
 def pages() -> list[pathlib.Path]:
     """The pages that have such tables."""
-    found = [_REPOSITORY / "README.md"]
+    found = [_REPOSITORY / "README.md", _REPOSITORY / "BUILD.md"]
     found += [path for folder in ("docs", "experiments") for path in sorted((_REPOSITORY / folder).rglob("*.md"))]
     return [page for page in found if _TABLE.search(page.read_text(encoding="utf-8"))]
 
@@ -152,6 +152,22 @@ def _plans(path: str) -> list[list[str]]:
     return rows
 
 
+def _codelengths(path: str) -> list[list[str]]:
+    content = _content(path)
+    epsilon = f"{content['epsilon']:g}"
+    rows = [
+        ["bits", "MDL", "regret", "excess", "L(N)", f"surplus over {epsilon}", "as reprieve has it", "reached after"]
+    ]
+    for name, one in content["tables"].items():
+        bits = [f"{one[measure]:,.0f}" for measure in ("mdl", "regret", "excess")]
+        surplus = [
+            ("" if one["reached"] else "at least ") + f"{one[of]:,.0f}" for of in ("surplus", "surplus_reprieve")
+        ]
+        after = "never" if one["sample_complexity"] is None else f"{one['sample_complexity']:,}"
+        rows.append([name, *bits, f"{one['last']:.3f}", *surplus, after])
+    return rows
+
+
 def _versions(path: str) -> list[list[str]]:
     rows = [["Python", "jax", "flax", "numpy", "orbax-checkpoint", "transformers", "tests", "demo"]]
     for one in _content(path):
@@ -191,6 +207,7 @@ _KINDS = {
     "tasks": _tasks,
     "coverage": _coverage,
     "report": _report,
+    "codelengths": _codelengths,
     "lengths": _lengths,
     "scripts": _scripts,
     "plans": _plans,
