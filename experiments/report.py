@@ -1,11 +1,13 @@
 """What came out: of a working directory, or of any records as one page with pictures and tables.
 
     python -m experiments.report --workdir=DIR [--choose_on=test]
-    python -m experiments.report --results=A/results.jsonl,B/results.jsonl --out=DIR [--published=FILE] [--follow=60]
+    python -m experiments.report --results=A/results.jsonl,B/results.jsonl --out=DIR [--published=FILE] [--follow=60] \
+        [--targets=0.3,0.4] [--tensorboard=LOGDIR]
 
 The first prints tables and draws the picture of a run that is finished, was stopped or still goes on. The second writes
 `report.html`, which needs no network, `summary.md`, each task's pictures (PNG, SVG and PDF) and tables (CSV, Markdown
-and LaTeX), and `points.csv`. With --follow it writes them anew whenever a record has grown.
+and LaTeX), and `points.csv`. With --follow it writes them anew whenever a record has grown. With --tensorboard
+frontiers, and what runs with --scalars kept, are written as event files too.
 """
 
 import pathlib
@@ -15,9 +17,11 @@ import time
 
 from absl import app, flags
 
-from mdl.analysis import complexity, figures, fits, frontier, published, record, report, tables, words
+from mdl import scalars
+from mdl.analysis import boards, complexity, figures, fits, frontier, published, record, report, tables, views, words
 from mdl.analysis.comparison import base_of, reductions
 from mdl.files import told, write_then_rename
+from mdl.results import NO_MODEL
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "What a task binary filled.")
 _RESULTS = flags.DEFINE_list("results", None, "Files of results.")
@@ -29,6 +33,8 @@ _CHOOSE_ON = flags.DEFINE_enum(
 _RULE = flags.DEFINE_enum(
     "rule", "reached", complexity.RULES, "Whether dev's score, or the lower end of its interval, must reach a target."
 )
+_TARGETS = flags.DEFINE_list("targets", [], "Performances at which to read off task complexity; round ones by default.")
+_TENSORBOARD = flags.DEFINE_string("tensorboard", "", "Folder for event files of TensorBoard (with --results).")
 _FOLLOW = flags.DEFINE_integer("follow", 0, "Seconds between looks at records that grow; 0 writes once.", lower_bound=0)
 _KINDS = ("png", "svg", "pdf")
 
@@ -55,7 +61,15 @@ def _of_workdir(path: pathlib.Path) -> None:
 
     if not path.is_dir():
         raise ValueError(f"{path}: no such directory; give the --workdir of a run")
-    publish(Workdir(path).load(), _CHOOSE_ON.value, _RULE.value)
+    publish(Workdir(path).load(), _CHOOSE_ON.value, _RULE.value, _at())
+
+
+def _at() -> list[float]:
+    """The targets that are asked for, increasing."""
+    try:
+        return sorted({float(text) for text in _TARGETS.value})
+    except ValueError:
+        raise ValueError(f"--targets={','.join(_TARGETS.value)}: numbers are wanted, such as 0.3,0.4") from None
 
 
 def _follow() -> None:
@@ -106,6 +120,7 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
         faults=faults,
         published=others,
         refresh=_FOLLOW.value,
+        at=_at(),
     )
     write_then_rename(out / "report.html", page.encode())
     tables.write_csv(out / "points.csv", records.points, choose_on=_CHOOSE_ON.value)
@@ -119,6 +134,10 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
         _table(out, "published_headline", published.headline(others))
     if faults:
         summary += ["## Left out of the records", "", *(f"- {words.plain(fault)}" for fault in faults), ""]
+    if _TENSORBOARD.value:
+        kept = [path.parent / scalars.FILE for path in paths]
+        wrong = boards.write(_TENSORBOARD.value, records.points, kept, choose_on=_CHOOSE_ON.value)
+        faults += [f"{wrong} lines of {scalars.FILE} left out: no numbers"] if wrong else []
     write_then_rename(out / "summary.md", ("\n".join([f"# {title}", "", *summary])).encode())
     for fault in faults:
         print(words.plain(fault), file=sys.stderr)
@@ -147,7 +166,12 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
     bars = reductions(of_task, base, choose_on=choose_on, scores=scores)
     for kind in _KINDS:
         figures.draw_reductions(out / f"{name}_reductions.{kind}", bars, f"{title}: bits for the best of {base}")
-    at = complexity.targets(of_task, choose_on=choose_on)
+    for kind in _KINDS:
+        figures_of = {"choose_on": choose_on}
+        views.draw_gains(out / f"{name}_gains.{kind}", of_task, f"{title}: the best of each", **figures_of)
+        if any(r.stage != NO_MODEL for r in of_task):
+            views.draw_views(out / f"{name}_views.{kind}", of_task, title, **figures_of)
+    at = _at() or complexity.targets(of_task, choose_on=choose_on)
     found = report.sentences(of_task, choose_on=choose_on, scores=scores)
     lines = [f"## {of_task[0].task}", "", *(f"- {sentence}" for sentence in found), ""]
     if at:
@@ -156,6 +180,9 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
         _table(out, f"{name}_information", information)
         lines += [tables.markdown(bounds), tables.legend(choose_on, how["rule"]), "", tables.markdown(information)]
     _table(out, f"{name}_stages", report.stage_rows(of_task, choose_on=choose_on, scores=scores))
+    paired = report.pair_rows(of_task, scores, choose_on)
+    if len(paired) > 1:
+        _table(out, f"{name}_paired", paired)
     _table(out, f"{name}_frontiers", tables.frontier_rows(of_task, choose_on=choose_on))
     fitted = fits.rows(of_task)
     if len(fitted) > 1:

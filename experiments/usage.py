@@ -15,7 +15,7 @@ from experiments import overrides
 _HELP = ("-h", "--help", "-help", "--helpshort")
 _LONG = 12  # characters of a field's value that is shown
 _NAME = 20  # characters of the first column
-_OWN = ("workdir", "phase", "beside", "allow_scripts")  # flags of `frontier.define_flags`, beside --config
+_OWN = ("workdir", "phase", "beside", "allow_scripts", "scalars")  # flags of `frontier.define_flags`, beside --config
 _WIDEST = 118
 
 

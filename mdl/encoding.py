@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import compute, distributed, results, scope, startup, watching
+from mdl import compute, distributed, results, scalars, scope, startup, watching
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -167,6 +167,7 @@ class Encoding:
         """Runs one search and records that it was run; one that fails ends no sweep. Arguments as for `_search`."""
         told = f"{self.stage}, {told}: {search.method}"
         logging.info("%s", told)
+        scalars.within(f"{self.name or 'no model'} {search.method} {key[:8]}")
         about = self._about(search)
         started = time.monotonic()
         try:

@@ -103,6 +103,8 @@ class Result:
         flops: floating-point operations of the model by what they were spent on (`mdl.compute`): search, up to this
             program; encode, since the search's program before it; decode; and answer, of one answer. None where a step
             was not run; empty where they were not counted, as of a script.
+        forgetting: what the program costs on other tasks, "task metric" -> the checkpoint's own score there less the
+            program's; empty where it was not asked for (`experiments.harness`).
     """
 
     task: str
@@ -141,6 +143,7 @@ class Result:
     too_long: int = 0
     flops: dict[str, float | None] = dataclasses.field(default_factory=dict)
     revision: str = ""
+    forgetting: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.interval, list):  # JSON has no tuples: a record read back must equal the one written.

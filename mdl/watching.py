@@ -8,6 +8,8 @@ from typing import TextIO
 
 from absl import logging
 
+from mdl import scalars
+
 _PLAIN, _REWRITTEN = 30.0, 0.2  # seconds between two lines
 _CLEAR = "\r\x1b[K"  # back to the line's beginning, and nothing after it
 _shown: list[TextIO] = []  # the terminal that has a line of ours, if any
@@ -39,6 +41,7 @@ class Progress:
         if now - self._told < (_REWRITTEN if self._terminal else _PLAIN):
             return
         self._told = now
+        scalars.write(self._what.removesuffix(":"), done, lambda: done / total)
         line = f"{self._what} {done} of {total}{self._left(now - self._started, done, total)}"
         if not self._terminal:
             logging.info("%s", line)

@@ -32,3 +32,40 @@ def test_the_schema_names_every_field():
     rows = documents.rewritten("<!-- table: schema -->\n<!-- end -->").splitlines()[3:-1]
     assert [row.split("`")[1] for row in rows] == [field.name for field in dataclasses.fields(Result)]
     assert all(row.count(" | ") == 2 and len(row.split(" | ")[2]) > 5 for row in rows)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    folder = documents.DOCS
+    contents = (folder / "README.md").read_text(encoding="utf-8")
+    for page in sorted(folder.glob("*.md")):
+        assert page.name == "README.md" or f"({page.name})" in contents, page.name
+
+
+def test_plans_reports_and_versions_are_told(tmp_path):
+    plan = {"topology": "h100:1", "mesh": "1,1,1", "step": "train lora", "fits": True, "bytes_per_chip": 3 * 2**30}
+    plan |= {"parts": {"weights": 2**30, "trained": 2**29, "optimiser": 2**29}, "turns": 7200, "seconds": {"step": 0.5}}
+    report = {"points": 5, "written_s": 1.5, "written_cpu_s": 1.2, "html_mb": 5.0, "record_mb": 0.1}
+    shown = {"browser": "131.0", "drawn_s": 0.5, "filtered_s": 0.25, "errors": []}
+    libraries = {name: "1.0" for name in ("jax", "flax", "numpy", "orbax-checkpoint", "transformers")}
+    version = {"python": "3.13.0", "versions": libraries, "tests": "5 passed", "demo": "21 verified"}
+    contents = {
+        "plans": (
+            [plan, plan | {"fits": False}],
+            "| h100:1 | 1,1,1 | train lora | 3.0 | 1.0 | 1.0 | 1.0 | yes | 7,200 | 1 |",
+        ),
+        "report": (
+            report | {"browser": shown},
+            "| 5 | 0.1 MB | 5.0 MB | 1.5 s | 1.2 s | 0.5 s | 0.2 s | Chromium 131.0 |",
+        ),
+        "versions": ([version], "| 3.13.0 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 5 passed | 21 verified |"),
+    }
+    for kind, (content, row) in contents.items():
+        path = tmp_path / f"{kind}.json"
+        path.write_text(json.dumps(content))
+        text = documents.rewritten(f"<!-- table: {kind} {path} -->\n<!-- end -->")
+        assert row in text.splitlines(), text
+        if kind == "plans":
+            assert text.splitlines()[4].endswith("| no | 7,200 | none |")
+        if kind == "report":
+            path.write_text(json.dumps(report | {"browser": None}))
+            assert "no browser was there" in documents.rewritten(f"<!-- table: report {path} -->\n<!-- end -->")

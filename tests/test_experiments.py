@@ -62,13 +62,28 @@ def config(tmp_path_factory):
 def finished(tmp_path_factory, config):
     """A finished working directory and what the run printed."""
     workdir = tmp_path_factory.mktemp("finished")
-    done = _run(*_command(workdir, config))
+    done = _run(*_command(workdir, config), "--scalars")
     assert done.returncode == 0, done.stderr
     return workdir, done
 
 
 def _points(workdir):
     return {result.key: result for result in results.read(workdir / "results.jsonl")}
+
+
+def test_numbers_on_the_way_are_kept_and_what_was_computed_is_counted(finished):
+    workdir, _ = finished
+    lines = [json.loads(line) for line in (workdir / "scalars.jsonl").read_text().splitlines()]
+    searches = json.loads((workdir / "searches.json").read_text())
+    coding = {f"stories260k prequential {key[:8]}" for key, s in searches.items() if s["method"] == "prequential"}
+    named = lambda name: {of for of, _, own in (line["name"].rpartition("/") for line in lines) if own == name}
+    assert named("bits of the examples") == coding and len(coding) == 2
+    assert named("loss") and named("loss") < coding  # of an estimate the step reads bits, not its loss
+    for point in _points(workdir).values():
+        known = {"decode", "answer"} if point.source == "verified" else {"answer"}
+        assert set(point.flops) == (set() if point.method == "script" else known)
+        if point.method == "prequential" and point.source == "verified":
+            assert point.flops["decode"] > 6 * 260_032 * point.tokens  # coded, and trained on
 
 
 def test_every_point_is_a_file_that_was_decoded_and_scored(finished):

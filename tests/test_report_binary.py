@@ -46,7 +46,8 @@ def test_a_record_becomes_a_page_pictures_and_tables(tmp_path):
     assert "6 points" in done.stdout and "1 line left out: malformed" in done.stderr
     names = {path.name for path in out.iterdir()}
     for name in ("gsm8k", "gsm8k_published_SmolLM3"):
-        pictures = {f"{name}_{kind}.{ending}" for kind in ("frontier", "column") for ending in ("png", "svg", "pdf")}
+        kinds = ("frontier", "column", "views", "gains", "reductions")
+        pictures = {f"{name}_{kind}.{ending}" for kind in kinds for ending in ("png", "svg", "pdf")}
         tables = {f"{name}_{kind}.{ending}" for kind in ("frontiers", "stages") for ending in ("csv", "md", "tex")}
         assert pictures | tables <= names
     assert {"report.html", "summary.md", "points.csv", "published_headline.md", "gsm8k_reductions.pdf"} <= names
@@ -57,6 +58,20 @@ def test_a_record_becomes_a_page_pictures_and_tables(tmp_path):
     assert "| SmolLM3 GSM8K | 50.0 % at 563 B | 563 B | 1 |" in summary
     page = (out / "report.html").read_text()
     assert "1 line left out" in page and '"published SmolLM3"' in page
+
+
+def test_targets_are_the_users(tmp_path):
+    record = written(tmp_path / "run", *some_points())
+    done = subprocess.run(
+        command(f"--results={record}", f"--out={tmp_path}", "--targets=0.35,0.2"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "gsm8k_complexity.csv").open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["dev", ">= 0.2", ">= 0.35"]
+    wrong = subprocess.run(
+        command(f"--results={record}", f"--out={tmp_path}", "--targets=high"), capture_output=True, text=True
+    )
+    assert (wrong.returncode, wrong.stderr) == (1, "error: --targets=high: numbers are wanted, such as 0.3,0.4\n")
 
 
 def test_it_follows_a_record_that_grows(tmp_path):

@@ -86,6 +86,7 @@ def test_names_are_stable():
         "too_long",
         "flops",
         "revision",
+        "forgetting",
     ]
     assert BITS == ("payload", "header", "total", "ideal", "paper")
 

@@ -7,14 +7,17 @@ is interpolated is the length of no program, and only ratios are made of it.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
 
+from mdl.analysis import scores as score_files
 from mdl.analysis.complexity import complexities
 from mdl.analysis.frontier import by_stage, length, performance_on, select
+from mdl.analysis.intervals import Difference, paired
 from mdl.analysis.scores import Scores
 from mdl.results import NO_MODEL, Result
 
@@ -214,11 +217,33 @@ def base_of(points: Iterable[Result], choose_on: str = "dev") -> str:
     return max(best, key=best.get)
 
 
+def pairs(
+    points: Iterable[Result], scores: Mapping[str, Scores], choose_on: str = "dev"
+) -> list[tuple[str, str, Difference]]:
+    """Holds the best programs of every two groups against each other on the same test examples.
+
+    Args:
+        points: of one task.
+        scores: key -> scores of single examples; programs without them are passed over.
+        choose_on: of `frontier.MODES`.
+
+    Returns:
+        (label, label of another group, how much better the first one's best program is), for every two.
+    """
+    best = {label: chosen[-1] for label, group in by_stage(points).items()
+            if (chosen := select(group, choose_on=choose_on)) and chosen[-1].key in scores}  # fmt: skip
+    found = []
+    for (first, one), (second, other) in itertools.combinations(best.items(), 2):
+        rows = scores[one.key].test, scores[other.key].test
+        if rows[0].shape == rows[1].shape:
+            found.append((first, second, paired(*rows, score_files.value(one.metric), seed=0)))
+    return found
+
+
 def levin(r: Result) -> float | None:
-    """Bits + log2 of the FLOPs that decoding and answering take (Levin 1973), or None where the record has none."""
+    """Bits + log2 of the FLOPs that decoding and answering take (Levin 1973); None where the record lacks either."""
     spent = [r.flops.get(name) for name in ("decode", "answer")]
-    total = sum(x for x in spent if x)
-    return r.bits["total"] + math.log2(total) if total else None
+    return r.bits["total"] + math.log2(max(sum(spent), 1.0)) if None not in spent else None
 
 
 def table(

@@ -2,10 +2,9 @@
 
 The bound is the length of the shortest program that reaches the target on dev (`rule="reached"`), or whose 95 %
 interval on dev lies above it (`rule="sure"`). Test then says with which probability that program does reach it. The
-interval in bits uses dev and test together: its lower end is the shortest program that the examples do not exclude,
-its upper end the shortest one that is shown to reach the target, by bounds that hold for all candidates at once
-(the greatest of their deviations over a joint bootstrap of examples: Romano & Wolf 2005, step down). So it allows for
-choosing among many programs. What another seed would have found is another question: see `comparison`.
+interval in bits uses dev and test together, and is made of the programs of which it cannot be rejected that they are
+the shortest one that reaches the target (`_may_be`), by a joint bootstrap of examples over all programs. So it allows
+for choosing among many. What another seed would have found is another question: see `comparison`.
 """
 
 import dataclasses
@@ -13,17 +12,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 
 from mdl.analysis import scores as score_files
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, performance_on, select
-from mdl.analysis.intervals import LEVEL, interval, wilson, wilson_bounds
+from mdl.analysis.intervals import LEVEL, interval, wilson
 from mdl.analysis.scores import Scores
 from mdl.results import Result
 
 RULES = ("reached", "sure")
 DRAWS = 500  # of the joint bootstrap
 _MOST_CANDIDATES = 1000  # drawn together; more are bounded one by one (Bonferroni), which is wider
+_FAR = 3.5  # standard errors from a target, beyond which it does not matter how far
+_MOST_HALF = 0.4  # standard errors between a target and the programs around it, at most; see `_may_be`
 _INTEGRAL = 1e-6  # how far from a whole number a count of right examples may be, for rounding
 
 
@@ -165,9 +167,6 @@ class Draws:
     def bits_interval(self, target: float, level: float = LEVEL) -> tuple[float | None, float | None]:
         """The interval of the least bits with which the task's performance, on any number of examples, is reached.
 
-        The lower end errs with half of 1 - level at most, and hardly ever where programs are many, since any of them
-        may come out lucky. The upper end, to which choosing does harm, errs with all of 1 - level at most.
-
         Args:
             target: performance to reach.
             level: probability that the interval shall cover, in (0, 1).
@@ -176,42 +175,117 @@ class Draws:
             (lo, hi). lo None: the examples exclude, program by program, that any reaches it. hi None: none is shown to.
         """
         z = float(scipy.stats.norm.isf((1 - level) / 2))
-        every = np.arange(len(self.lengths))
-        moved = None if self.share else self._moved(every)
-        low = _first(self._bounds(z, moved)[1] >= target)
-        if low is None:
+        gaps = self._gaps(target)
+        shortest = _first(gaps >= -z)
+        if shortest is None:
             return None, None
         # Bounded one by one (Bonferroni), the shortest that is shown; what is longer is no candidate.
-        critical = float(scipy.stats.norm.isf((1 - level) / (len(every) - low)))
-        found = _first(self._bounds(critical, moved)[0] >= target)
-        high = len(every) if found is None else found
-        candidates = every[low : high + 1]
-        if len(candidates) <= _MOST_CANDIDATES:
-            drawn = self.deviations(candidates)
-            drawn = drawn / self._error(candidates, drawn)
-            while True:  # Step down: the greatest deviation is of fewer programs the shorter the shown one is.
-                critical = float(np.quantile(drawn[:, : high - low + 1].max(axis=1), level))
-                found = _first(self._bounds(critical, moved)[0] >= target)
-                if found is None or found >= high:
-                    break
-                high = found
-        return float(self.lengths[low]), None if high == len(every) else float(self.lengths[high])
+        found = _first(gaps >= float(scipy.stats.norm.isf((1 - level) / (len(gaps) - shortest))))
+        last = len(gaps) - 1 if found is None else found
+        candidates = np.arange(_first(gaps >= -_FAR), last + 1)  # what is farther below takes no part
+        if len(candidates) > _MOST_CANDIDATES:
+            return float(self.lengths[shortest]), None if found is None else float(self.lengths[found])
+        drawn = self.deviations(candidates)
+        kept = _not_dominated(self.scores[candidates], drawn, z)
+        candidates, drawn = candidates[kept], self._standardised(drawn[:, kept], target)
+        may_be = _may_be(gaps[candidates], drawn, level)
+        if found is not None:
+            may_be[-1] = False
+        lengths = [*map(float, self.lengths[candidates]), None]
+        possible = np.flatnonzero(may_be)
+        return lengths[possible[0]], lengths[possible[-1]]
 
-    def _moved(self, every: np.ndarray) -> np.ndarray:
-        """[J] standard errors of scores that are no shares."""
-        parts = np.array_split(every, 1 + len(every) // _MOST_CANDIDATES)
-        return np.concatenate([self.deviations(part).std(axis=0) for part in parts])
-
-    def _error(self, candidates: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        if not self.share:
-            return np.maximum(drawn.std(axis=0), 1e-12)
-        own = self.scores[candidates]
-        return np.sqrt((own * (1 - own) + 0.5 / self.n) / self.n)  # half an example more: none has no error
-
-    def _bounds(self, z: float, moved: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _gaps(self, target: float) -> np.ndarray:
+        """[J] how many standard errors each score is above the target; of a share, those of a score at the target."""
+        above = self.scores - target
         if self.share:
-            return wilson_bounds(self.scores, self.n, z)
-        return self.scores - z * moved, self.scores + z * moved
+            return above / self._error(target)
+        every = np.arange(len(self.lengths))
+        parts = np.array_split(every, 1 + len(every) // _MOST_CANDIDATES)
+        return above / np.maximum(np.concatenate([self.deviations(part).std(axis=0) for part in parts]), 1e-12)
+
+    def _standardised(self, drawn: np.ndarray, target: float) -> np.ndarray:
+        """[DRAWS, c] draws in standard errors; of shares with the distribution that one at the target has.
+
+        A share near 0 or 1 is skewed, and one that is luckily close to it moves too little when it is resampled. So
+        only what moves together is the bootstrap's.
+        """
+        if not self.share:
+            return drawn / np.maximum(drawn.std(axis=0), 1e-12)
+        target = min(max(target, 0.0), 1.0)
+        places = (np.arange(len(drawn)) + 0.5) / len(drawn)
+        quantiles = (_mid_binomial(places, self.n, target) / self.n - target) / self._error(target)
+        rng, scaled = np.random.default_rng(1), drawn / np.maximum(drawn.std(axis=0), 1e-12)
+        count = drawn.shape[1]  # ties are broken together, as far as programs move together
+        together = (count * scaled.mean(axis=1).var() - 1) / (count - 1) if count > 1 else 0.0
+        common, own = rng.standard_normal((len(drawn), 1)), rng.standard_normal(drawn.shape)
+        together = min(max(together, 0.0), 1.0)
+        ties = math.sqrt(together) * common + math.sqrt(1 - together) * own
+        return quantiles[np.lexsort((ties, drawn), axis=0).argsort(axis=0)]
+
+    def _error(self, target: float) -> float:
+        return math.sqrt(max(target * (1 - target), 1e-12) / self.n)
+
+
+def _mid_binomial(places: np.ndarray, n: int, share: float) -> np.ndarray:
+    """Quantiles of a binomial count, each spread evenly over the unit around it: with it half of a tie counts."""
+    counts = scipy.stats.binom.ppf(places, n, share)
+    below = scipy.stats.binom.cdf(counts - 1, n, share)
+    return counts - 0.5 + (places - below) / scipy.stats.binom.pmf(counts, n, share)
+
+
+def _not_dominated(scores: np.ndarray, drawn: np.ndarray, z: float) -> np.ndarray:
+    """[k] the programs which no shorter one is shown to beat, on the same examples, by z standard errors."""
+    top = np.maximum.accumulate(scores)
+    best = np.maximum.accumulate(np.where(scores == top, np.arange(len(scores)), 0))
+    shorter = np.concatenate([[0], best[:-1]])
+    errors = (drawn[:, shorter] - drawn).std(axis=0)
+    return np.flatnonzero(scores[shorter] - scores <= z * errors)
+
+
+def _may_be(gaps: np.ndarray, drawn: np.ndarray, level: float) -> np.ndarray:
+    """Which programs may be the shortest that reaches the target: a test for each, inverted.
+
+    That program j is it says two things: it reaches the target, and none before it does. The first is rejected where
+    the best score up to j is too low, the second where the best score before j is too high: lower or higher than in all
+    but 1 - level of the draws, both tails together. How low and high depends on how many programs are near, since one
+    of many is lucky: each draw has all of them, at the distances of `_profile`. The target lies somewhere between j and
+    the one before it: half-way is taken, but at most `_MOST_HALF` standard errors from each.
+
+    Args:
+        gaps: [c] how many standard errors each score is above the target, by increasing length.
+        drawn: [d, c] draws of how many they are off.
+        level: probability with which the true one is not rejected.
+
+    Returns:
+        [c + 1] truth values; the last one is that none of these programs reaches the target.
+    """
+    profile = _profile(np.clip(gaps, -_FAR, _FAR), drawn)
+    half = np.concatenate([[0.0], np.minimum(np.diff(profile) / 2, _MOST_HALF), [0.0]])  # [c + 1] of a step
+    never = np.full((len(drawn), 1), -np.inf)
+    before = np.maximum.accumulate(profile + drawn, axis=1) - profile - half[1:]
+    before = np.concatenate([never, before], axis=1)  # [d, c + 1] the best before j, above the target
+    best = np.maximum(before, np.concatenate([drawn + half[:-1], never], axis=1))  # and j itself
+    low = np.minimum(np.quantile(best, (1 - level) / 2, axis=0), 0.0)
+    low[-1] = -np.inf
+    missed = (best < low).mean(axis=0)  # what this tail leaves is the other's
+    rank = np.ceil((level + missed) * len(drawn)).astype(int) - 1
+    high = np.maximum(np.take_along_axis(np.sort(before, axis=0), rank[None], axis=0)[0], 0.0)
+    top = np.maximum.accumulate(gaps)
+    return (np.append(top, np.inf) >= low) & (np.concatenate([[-np.inf], top]) < high)
+
+
+def _profile(gaps: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """[c] how far programs are from the target and each other, in standard errors, with the noise taken out.
+
+    The scores made monotone in length (isotonic regression: what the best program up to some length reaches can only
+    rise), and drawn together by as much as noise alone would have spread them (James & Stein 1961).
+    """
+    if len(gaps) < 2:
+        return gaps
+    noise, spread = float(drawn.var(axis=1, ddof=1).mean()), float(gaps.var(ddof=1))
+    monotone = scipy.optimize.isotonic_regression(gaps).x
+    return monotone.mean() + max(0.0, 1 - noise / max(spread, 1e-12)) * (monotone - monotone.mean())
 
 
 def _first(reached: np.ndarray) -> int | None:

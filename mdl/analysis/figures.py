@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from mdl.analysis.comparison import Reduction, seed_of
 from mdl.analysis.complexity import interval_on_test, is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
-from mdl.analysis.words import human_bytes
+from mdl.analysis.words import digits_of, human_bytes
 from mdl.files import write_then_rename
 from mdl.results import NO_MODEL, Result
 
@@ -57,7 +57,15 @@ METHOD_MARKERS = {
 OTHER_MARKERS = ("$x$", "$y$", "$z$")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
-FAMILIAR_SIZES = {"a tweet": 280, "a small image": 224 * 224 * 3, "BERT-base": 110_000_000 * 4}
+FAMILIAR_SIZES = {  # bytes; the paper's, and an adapter of rank 8 on all projections of a 7B model in 16 bits
+    "a tweet": 280,
+    "100 lines of code": 100 * 50,
+    "a small image": 224 * 224 * 3,
+    "an adapter": 20_000_000 * 2,
+    "BERT-base": 110_000_000 * 4,
+    "a 3B model": 3_075_098_624 * 2,
+    "Wikipedia": 80 * 2**30,
+}
 
 
 def styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...]) -> dict[str, str]:
@@ -67,10 +75,16 @@ def styles(names: Iterable[str], known: dict[str, str], others: tuple[str, ...])
     return {n: known[n] if n in known else others[new.index(n) % len(others)] for n in names}
 
 
-def _bits_axis(
-    axes: Axes, lo: float, hi: float, of: str = "of the file", most: int = 10, familiar: bool = True
-) -> None:
-    """A log axis of bits from lo to hi whose ticks are at most so many powers of ten of bytes."""
+def bits_axis(axes: Axes, lo: float, hi: float, of: str = "of the file", most: int = 10, familiar: bool = True) -> None:
+    """Makes an axis one of log bits.
+
+    Args:
+        axes: whose horizontal axis it is.
+        lo, hi: its ends, in bits.
+        of: what the lengths are of, for its label.
+        most: ticks, at powers of ten of bytes.
+        familiar: draw `FAMILIAR_SIZES`.
+    """
     axes.set_xscale("log")
     axes.set_xlim(lo, hi)
     ticks = [8 * 10**k for k in range(16) if lo <= 8 * 10**k <= hi]
@@ -140,9 +154,10 @@ def draw(
     if not lengths:
         raise ValueError(f"no results to draw in {path}: the paper gives none of their methods a script")
     hi = max(lengths) * 2
-    _bits_axis(axes, min(lengths) / 2, hi, "with the paper's script" if choose_on == "paper" else "of the file")
+    bits_axis(axes, min(lengths) / 2, hi, "with the paper's script" if choose_on == "paper" else "of the file")
 
     size, thin = (3.5, 0.5) if column else (7, 0.8)
+    digits = digits_of(results)
     stage_handles, seen = [], {}
     for label, group in groups.items():
         colour = colours[group[0].stage]
@@ -156,6 +171,8 @@ def draw(
             axes.step(
                 [*xs, hi], [*ys, ys[-1]], where="post", color=colour, linestyle=style, linewidth=width_of_line, zorder=2
             )
+            where = {"ha": "right", "va": "bottom", "fontsize": 5 if column else 7, "color": colour, "zorder": 5}
+            axes.text(hi, ys[-1], f"{ys[-1]:.{digits}f}", **where)
         share, chosen = is_share(group), {id(r) for r in frontier}
         shown = [r for r in group if _place(r, choose_on) is not None]
         for alpha, part in (
@@ -301,7 +318,7 @@ def draw_reductions(path: str | os.PathLike, reductions: Sequence[Reduction], ti
         text = human_bytes(r.bits) if reached else "not reached"
         ground = {} if reached else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
         axes.text(ONE_BYTE, row, text, va="center", fontsize=6, color="white" if reached else colour, **ground)
-    _bits_axis(axes, ONE_BYTE / 2, 4 * most, most=5, familiar=False)
+    bits_axis(axes, ONE_BYTE / 2, 4 * most, most=5, familiar=False)
     axes.set_yticks(range(len(reductions)), [r.label for r in reductions], fontsize=6)
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=6)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mdl.analysis import fits, tables
-from mdl.analysis.comparison import base_of, reductions
+from mdl.analysis.comparison import base_of, levin, pairs, reductions
 from mdl.analysis.complexity import interval_on_test, is_share, targets
 from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, caption, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
@@ -43,6 +43,7 @@ _FITS = (
     "Saturates, p: of a logarithm, which never saturates, against a power law that does; small where the curve bends. "
     "Errors are taken as independent; those on the same test examples are not."
 )
+_PAIRED = "McNemar's exact test where an example is right or wrong, else swaps example by example; one test a row."
 _MOST_TABLED = 200  # rows of a frontier's table in a page
 
 
@@ -144,6 +145,19 @@ def _signed(bits: float) -> str:
     return ("-" if bits < 0 else "+" if bits > 0 else "") + human_bytes(abs(bits))
 
 
+def pair_rows(of_task: Sequence[Result], scores: Mapping[str, Scores], choose_on: str = "dev") -> list[list[str]]:
+    """The best programs of every two groups on the same test examples; a header alone where no scores were kept."""
+    digits = digits_of(of_task)
+    rows = [["the best of", "and of", "scores more by", "95 %", "p, of no difference"]]
+    for first, second, found in pairs(of_task, scores, choose_on):
+        lo, hi = found.interval
+        ends = f"[{lo:+.{digits}f}, {hi:+.{digits}f}]"
+        rows.append(
+            [first, second, f"{found.value:+.{digits}f}", ends, "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"]
+        )
+    return rows
+
+
 def volume_rows(of_task: Sequence[Result], choose_on: str = "dev") -> list[list[str]]:
     """The hypervolume of each group's frontier above the constant answer; a header first."""
     constant = constant_answer(of_task)
@@ -168,6 +182,7 @@ def page(
     faults: Sequence[str] = (),
     published: Sequence[Result] = (),
     refresh: int = 0,
+    at: Sequence[float] = (),
 ) -> str:
     """The page as HTML.
 
@@ -181,28 +196,33 @@ def page(
         faults: what was left out of the records, in lines.
         published: points of the paper, drawn over tasks of the same name and in sections of their own.
         refresh: seconds after which a browser loads the page again; 0 for never.
+        at: targets at which task complexity is read off; round ones of each task by default.
 
     Raises:
-        ValueError: there are no points.
+        ValueError: there are no points, or the package plotly is missing.
     """
-    from plotly.offline import get_plotlyjs  # here, since only a page needs it
+    try:
+        from plotly.offline import get_plotlyjs  # here, since only a page needs it
+    except ImportError:
+        raise ValueError("plotly is missing; pip install 'mdl-frontier[report]'") from None
 
     results, scores, folders = list(results), scores or {}, folders or {}
     if not results and not published:
         raise ValueError("no points: the records are empty, or all of their lines were left out")
     texts, places = Texts(), Texts()
     tasks = [
-        _task(key, of_task, choose_on, rule, scores, folders, published, texts, places)
+        _task(key, of_task, choose_on, rule, scores, folders, published, texts, places, at)
         for key, of_task in by_task(results).items()
     ]
     tasks += [
-        _task(key, of_task, "test", rule, {}, {}, (), texts, places) for key, of_task in by_task(published).items()
+        _task(key, of_task, "test", rule, {}, {}, (), texts, places, at) for key, of_task in by_task(published).items()
     ]
     data = {
         "tasks": tasks,
         "texts": texts.all(),
         "folders": places.all(),
         "axis": "program length (bytes" + (", with the paper's script)" if choose_on == "paper" else " of the file)"),
+        "chooses": choose_on,
         "familiar": [[name, 8 * size] for name, size in FAMILIAR_SIZES.items()],
     }
     # What a script element holds ends at "</": no text of a record may end it.
@@ -233,6 +253,7 @@ def _task(
     published: Sequence[Result],
     texts: Texts,
     places: Texts,
+    at: Sequence[float],
 ) -> dict[str, Any]:
     """What the page's script needs of one task: base lines, sentences, tables, and its points by column."""
     name, metric, evaluation = key
@@ -253,6 +274,8 @@ def _task(
                 r.dev_performance, r.dev_n, int(r.source == "verified"), int(id(r) in chosen), r.bits["payload"],
                 r.bits["header"], r.bits["ideal"], r.bits["paper"], texts.number(_settings(r)),
                 texts.number(r.checkpoint), r.program, places.number(str(folders.get(r.key, "."))),
+                texts.number(", ".join(f"{plain(k)} {v:+.3f}" for k, v in r.forgetting.items())),
+                None if (cost := levin(r)) is None else round(cost - r.bits["total"], 2),
             )  # fmt: skip
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
@@ -285,13 +308,13 @@ def _task(
             "text": [f"{r.checkpoint} {r.method}: {human_bytes(r.bits['total'])}, no decoder was run" for r in same],
         },
         "sentences": sentences(of_task, choose_on=choose_on, scores=scores),
-        "tables": _tables(of_task, choose_on, rule, scores),
+        "tables": _tables(of_task, choose_on, rule, scores, at),
     }
 
 
 _COLUMNS = (
     "stage", "method", "x", "y", "lo", "hi", "n", "dev", "devN", "verified", "frontier", "payload", "header", "ideal",
-    "paper", "settings", "checkpoint", "program", "folder",
+    "paper", "settings", "checkpoint", "program", "folder", "forgetting", "compute",
 )  # fmt: skip
 
 
@@ -299,15 +322,20 @@ def _settings(r: Result) -> str:
     return ", ".join(f"{k}={plain(str(v))}" for k, v in {**r.settings, "seed": r.seed}.items() if v != "")
 
 
-def _tables(of_task: list[Result], choose_on: str, rule: str, scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
+def _tables(
+    of_task: list[Result], choose_on: str, rule: str, scores: Mapping[str, Scores], at: Sequence[float]
+) -> list[dict[str, Any]]:
     how = {"choose_on": choose_on, "scores": scores}
-    at = targets(of_task, choose_on=choose_on)
+    at = at or targets(of_task, choose_on=choose_on)
     found = []
     if at:
         bounds, information = tables.complexity_rows(of_task, at, rule=rule, **how)
         found.append({"title": "Task complexity", "rows": bounds, "note": tables.legend(choose_on, rule)})
         found.append({"title": "Information of each checkpoint", "rows": information, "note": ""})
     found.append({"title": "Between stages", "rows": stage_rows(of_task, **how), "note": ""})
+    paired = pair_rows(of_task, scores, choose_on)
+    if len(paired) > 1:
+        found.append({"title": "Best programs on the same test examples", "rows": paired, "note": _PAIRED})
     fitted = fits.rows(of_task) if len(of_task) <= _MOST_FITTED else []
     if len(fitted) > 1:
         found.append({"title": "Fits, none of which is the truth", "rows": fitted, "note": _FITS})

@@ -77,6 +77,7 @@ def table(
     choose_on: str = "dev",
     rule: str = "reached",
     scores: Mapping[str, Scores] | None = None,
+    at: Sequence[float] = (),
 ) -> str:
     """Returns, for each task, the frontier of each stage and task complexity at round targets.
 
@@ -85,6 +86,7 @@ def table(
         choose_on: of `frontier.MODES`.
         rule: of `complexity.RULES`.
         scores: key -> scores of single examples, where they were kept.
+        at: targets at which task complexity is read off; round ones of each task by default.
 
     Returns:
         Lines of plain text: the frontiers, with the length of the file and the paper's count; then, a line a target,
@@ -98,7 +100,7 @@ def table(
         lines += [*_sources(of_task, choose_on), *base_lines(of_task, choose_on), *falls(of_task, choose_on), ""]
         where = "dev" if choose_on == "dev" else "test"
         lines += [f"{task}: task complexity at {where} {metric}", ""]
-        lines += [*_complexity(of_task, choose_on, rule, scores), ""]
+        lines += [*_complexity(of_task, choose_on, rule, scores, at), ""]
         lines += _too_long(of_task)
         lines += _leakage(of_task)
     return "\n".join(lines)
@@ -115,7 +117,9 @@ def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[
     """The frontiers of one task as rows of text, a header first."""
     digits = digits_of(of_task)
     others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
+    forgotten = list(dict.fromkeys(name for r in of_task for name in r.forgetting))
     rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
+    rows[0] += [f"forgets {name}" for name in forgotten]
     for label, group in by_stage(of_task).items():
         share = is_share(group)
         for i, r in enumerate(select(group, choose_on=choose_on)):
@@ -133,6 +137,7 @@ def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[
                     f"{r.performance:.{digits}f}",
                     f"[{lo:.{digits}f}, {hi:.{digits}f}]" if lo < hi else "not known",
                     *(f"{r.other_metrics[o]:.{digits}f}" if o in r.other_metrics else "not measured" for o in others),
+                    *(f"{r.forgetting[o]:+.3f}" if o in r.forgetting else "not measured" for o in forgotten),
                 ]
             )
     return rows
@@ -187,9 +192,11 @@ def _sources(of_task: list[Result], choose_on: str) -> list[str]:
     return [f"points: {told}, {shown} of these on a frontier"]
 
 
-def _complexity(of_task: list[Result], choose_on: str, rule: str, scores: Mapping[str, Scores]) -> list[str]:
+def _complexity(
+    of_task: list[Result], choose_on: str, rule: str, scores: Mapping[str, Scores], at: Sequence[float]
+) -> list[str]:
     """Task complexity of one task, a line a target, and what the cells mean."""
-    at = targets(of_task, choose_on=choose_on)
+    at = at or targets(of_task, choose_on=choose_on)
     if not at:
         constant = constant_answer(of_task)
         return ["no target: no chosen program scores more than " + ("0" if constant is None else "the constant answer")]

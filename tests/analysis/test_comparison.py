@@ -5,11 +5,13 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from test_results import make_result
 
 from mdl import results
-from mdl.analysis import comparison
+from mdl.analysis import comparison, report
+from mdl.analysis.scores import Scores
 
 
 def points(variant, seed, curve, **settings):
@@ -141,3 +143,26 @@ def test_the_binary_writes_a_table(tmp_path):
     assert empty.returncode == 1 and "no results.jsonl there or in runs/; give the --workdir of a run" in empty.stderr
     wrong = run("--targets=0.3", "--base=nothing")
     assert wrong.returncode == 1 and "no such variant; there are 'pretrained prequential replay=0'" in wrong.stderr
+
+
+def test_best_programs_are_paired_on_the_same_examples():
+    both = [
+        make_result(1000, 0.5, 0.5, stage="random", key="a"),
+        make_result(1000, 0.9, 0.9, stage="pretrained", key="b"),
+        make_result(2000, 0.2, 0.2, stage="pretrained", key="dominated"),
+        make_result(1000, 0.6, 0.6, stage="posttrained", key="without scores"),
+    ]
+    rows = lambda right: np.stack([np.arange(100) < right, np.ones(100)], axis=1).astype(float)
+    scores = {"a": Scores(rows(50), rows(50)), "b": Scores(rows(90), rows(90)), "dominated": Scores(rows(20), rows(20))}
+    ((first, second, found),) = comparison.pairs(both, scores)
+    assert (first, second) == ("random", "pretrained")
+    assert found.value == pytest.approx(-0.4) and found.p == pytest.approx(2 * 0.5**40)  # McNemar: 0 against 40
+    assert report.pair_rows(both, scores)[1][:3] == ["random", "pretrained", "-0.400"]
+    assert report.pair_rows(both, {}) == [report.pair_rows(both, {})[0]]
+
+
+def test_levin_is_bits_and_the_logarithm_of_what_decoding_and_answering_take():
+    one = make_result(1000, flops={"decode": 2.0**40, "answer": 3 * 2.0**40})
+    assert comparison.levin(one) == 1042
+    assert comparison.levin(make_result(1000, flops={"answer": 8.0})) is None
+    assert comparison.levin(make_result(1000)) is None

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from test_result_tables import some_results
 from test_results import make_result
 
-from mdl.analysis.figures import CONSTANT_COLOUR, _bits_axis, draw
+from mdl.analysis.figures import CONSTANT_COLOUR, bits_axis, draw
 
 
 def colours_in(path):
@@ -67,7 +67,7 @@ def test_drawing_is_deterministic_and_survives_odd_points(tmp_path):
 
 def test_the_axis_counts_the_bytes_of_the_file():
     axes = Figure().add_subplot()
-    _bits_axis(axes, 8, 8e4)
+    bits_axis(axes, 8, 8e4)
     assert axes.get_xlabel() == "program length (bytes of the file)"
     labels = [axes.xaxis.get_major_formatter()(tick, 0) for tick in axes.xaxis.get_majorticklocs()]
     assert labels == ["1 B", "10 B", "100 B", "1 kB", "10 kB"]

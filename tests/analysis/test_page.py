@@ -173,6 +173,25 @@ def test_hovering_tells_filters_filter_and_keys_go_from_point_to_point(opened):
     assert page.said == []
 
 
+def test_compute_is_a_second_axis_where_it_was_counted(opened):
+    points = only(some_points(), "gsm8k")
+    counted = [
+        dataclasses.replace(r, flops={"decode": 2.0**30, "answer": 0.0}) if r.stage != "none" else r for r in points
+    ]
+    assert opened(points).locator("#axes").is_hidden()
+    page = opened(counted)
+    page.locator("#axis").select_option(value="compute")
+    page.wait_for_selector('#chart[data-drawn="18"]')  # the two scripts have none
+    page.locator("#chart").focus()
+    page.keyboard.press("Home")
+    assert "2^30.0 FLOPs" in page.inner_text("#detail")
+    least = page.evaluate("Math.min(...document.getElementById('chart').data.flatMap((t) => t.x))")
+    assert least == pytest.approx(100 + 30)
+    page.locator("#axis").select_option(value="bits")
+    page.wait_for_selector('#chart[data-drawn="20"]')
+    assert page.said == []
+
+
 def test_tasks_are_chosen_and_an_estimate_has_no_command(opened):
     page = opened(some_points())
     assert page.inner_text("#text li") and "1 of 1 programs" in page.inner_text("#shown")

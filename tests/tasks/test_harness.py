@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mdl import measurement, results
+from mdl.analysis import tables
 from mdl.checkpoints import load as load_checkpoint
 from mdl.evaluation import evaluate, inputs
 from mdl.machine.answers import answer
@@ -183,6 +184,7 @@ def test_greedy_continuations_are_those_of_generation(files):
 
 
 def test_a_program_made_on_the_task_scores_the_same_inside_lm_eval(files, tmp_path):
+    from mdl import forgetting
     from mdl.harness_model import Model
 
     task = {"name": "custom", "data": f"lm_eval:{files['choice']}"}
@@ -194,6 +196,16 @@ def test_a_program_made_on_the_task_scores_the_same_inside_lm_eval(files, tmp_pa
     theirs = _evaluated(Model(str(tmp_path / point.program), "stories260k"), files["choice"])
     assert point.performance == pytest.approx(theirs["acc"])
     assert point.other_metrics["mcc"] == pytest.approx(theirs["mcc"])
+
+    own = _evaluated(Model("", "stories260k"), files["choice"])
+    (found,) = forgetting.add(tmp_path, [str(files["choice"])])
+    assert found.forgetting["my_choice acc"] == pytest.approx(own["acc"] - theirs["acc"])
+    assert set(found.forgetting) == {"my_choice acc", "my_choice acc_norm", "my_choice mcc"}
+    assert results.read(tmp_path / "results.jsonl") == [found] and found.performance == point.performance
+    assert forgetting.add(tmp_path, [str(files["choice"])]) == []  # it is there
+    rows = tables.frontier_rows([found])
+    assert rows[0][-3:] == [f"forgets my_choice {name}" for name in ("acc", "acc_norm", "mcc")]
+    assert rows[1][-3] == f"{found.forgetting['my_choice acc']:+.3f}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
   const byId = (id) => document.getElementById(id);
   const chart = byId("chart");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const state = { task: 0, off: { stages: new Set(), methods: new Set(), sources: new Set() }, at: -1, visible: [] };
+  const state = { task: 0, compute: false, off: { stages: new Set(), methods: new Set(), sources: new Set() }, at: -1, visible: [] };
   const SOURCES = ["verified", "estimated"];
 
   function element(name, text, parent) {
@@ -46,7 +46,9 @@
         (p.lo === p.hi ? ", no interval known" : " [" + score(task, p.lo) + ", " + score(task, p.hi) + "]") + ", n = " + p.n],
       [task.metric + ", dev", score(task, p.dev) + (p.dev === null ? "" : ", n = " + p.devN)],
       ["settings", p.settings || "none"],
+      ...(p.compute === null ? [] : [["compute", "2^" + p.compute.toFixed(1) + " FLOPs to decode and to answer one example"]]),
       ["checkpoint", p.checkpoint || "no model"],
+      ...(p.forgetting ? [["forgets, on other tasks", p.forgetting]] : []),
       ["source", p.verified ? "verified: decoded and scored in a process of its own" : "estimated: no decoder was run"],
       ["command", command(task, p)],
     ];
@@ -58,7 +60,7 @@
       stage: task.stages[c.stage[i]].label, method: task.methods[c.method[i]].name, y: c.y[i], lo: c.lo[i], hi: c.hi[i],
       n: c.n[i], dev: c.dev[i], devN: c.devN[i], verified: c.verified[i] === 1, frontier: c.frontier[i] === 1,
       settings: data.texts[c.settings[i]], checkpoint: data.texts[c.checkpoint[i]], program: c.program[i],
-      folder: c.folder[i], bits: [c.x[i], c.payload[i], c.header[i], c.ideal[i], c.paper[i]],
+      folder: c.folder[i], forgetting: data.texts[c.forgetting[i]], compute: c.compute[i], bits: [c.x[i], c.payload[i], c.header[i], c.ideal[i], c.paper[i]],
     };
   }
 
@@ -75,7 +77,21 @@
 
   function wanted(task, i) {
     const c = task.columns, off = state.off;
-    return !off.stages.has(c.stage[i]) && !off.methods.has(c.method[i]) && !off.sources.has(1 - c.verified[i]);
+    return !off.stages.has(c.stage[i]) && !off.methods.has(c.method[i]) && !off.sources.has(1 - c.verified[i]) &&
+      (!state.compute || c.compute[i] !== null);
+  }
+
+  // Where a program is drawn: at its length, or at length and compute, and no further left than a byte.
+  const at = (c, i) => Math.max(c.x[i] + (state.compute ? c.compute[i] : 0), 8);
+
+  // The chosen programs, which were chosen by length: by length and compute they are chosen here, in the same way.
+  function line(task, s) {
+    if (!state.compute) return task.stages[s].line;
+    const c = task.columns, score = (i) => data.chooses === "dev" ? c.dev[i] : c.y[i];
+    const own = [...c.x.keys()].filter((i) => c.stage[i] === s && c.compute[i] !== null && score(i) !== null);
+    own.sort((a, b) => at(c, a) - at(c, b) || score(b) - score(a));
+    let best = -Infinity;
+    return own.filter((i) => score(i) > best && ((best = score(i)), true));
   }
 
   function traces(task) {
@@ -90,8 +106,9 @@
     }
     const found = [];
     task.stages.forEach((stage, s) => {
-      if (state.off.stages.has(s) || !stage.line.length) return;
-      const x = stage.line.map((i) => Math.max(c.x[i], 8)), y = stage.line.map((i) => c.y[i]);
+      const chosen = line(task, s);
+      if (state.off.stages.has(s) || !chosen.length) return;
+      const x = chosen.map((i) => at(c, i)), y = chosen.map((i) => c.y[i]);
       x.push(task.most); y.push(y[y.length - 1]);
       found.push({ type: "scatter", mode: "lines", x, y, name: stage.label, hoverinfo: "skip", showlegend: true,
         line: { shape: "hv", color: colour(stage), width: 2, dash: stage.dash } });
@@ -101,7 +118,7 @@
       const few = own.length <= 2000;
       found.push({
         type: kind, mode: "markers", name: task.stages[s].label + " " + task.methods[m].name, showlegend: false,
-        x: own.map((i) => Math.max(c.x[i], 8)), y: own.map((i) => c.y[i]), customdata: own,
+        x: own.map((i) => at(c, i)), y: own.map((i) => c.y[i]), customdata: own,
         text: few ? own.map((i) => facts(task, i).map(([k, v]) => "<b>" + k + "</b> " + broken(v)).join("<br>")) : undefined,
         hovertemplate: few ? "%{text}<extra></extra>" : "%{x:,} bits, %{y}<extra>" + task.stages[s].label + "</extra>",
         marker: { size: 9, color: colour(task.stages[s]), line: { width: 1.5, color: colour(task.stages[s]) },
@@ -140,7 +157,7 @@
       margin: { l: 60, r: 15, t: 50, b: 55 }, hovermode: "closest", dragmode: "pan", uirevision: String(state.task),
       hoverlabel: { align: "left", bgcolor: css("--panel"), font: { color: css("--ink"), size: 12 } },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      xaxis: { type: "log", title: { text: data.axis }, tickvals: ticks, ticktext: labels, gridcolor: css("--line"),
+      xaxis: { type: "log", title: { text: state.compute ? "program length + log2 of FLOPs (bytes)" : data.axis }, tickvals: ticks, ticktext: labels, gridcolor: css("--line"),
         range: [Math.log10(task.least), Math.log10(task.most)], fixedrange: false },
       yaxis: { title: { text: task.metric + " on test" }, gridcolor: css("--line"), zeroline: false },
       shapes: familiar.map(([, bits]) => ({ type: "line", x0: bits, x1: bits, yref: "paper", y0: 0, y1: 1, layer: "below",
@@ -160,7 +177,7 @@
     });
     byId("shown").textContent = state.visible.length.toLocaleString("en") + " of " +
       task.columns.x.length.toLocaleString("en") + " programs shown. " + task.caption;
-    state.visible.sort((a, b) => task.columns.x[a] - task.columns.x[b] || task.columns.y[a] - task.columns.y[b]);
+    state.visible.sort((a, b) => at(task.columns, a) - at(task.columns, b) || task.columns.y[a] - task.columns.y[b]);
     state.at = -1;
   }
 
@@ -183,6 +200,8 @@
     boxes("stages", task.stages.map((s) => s.label));
     boxes("methods", task.methods.map((m) => m.name));
     boxes("sources", SOURCES);
+    byId("axes").hidden = task.columns.compute.every((value) => value === null);
+    state.compute = !byId("axes").hidden && byId("axis").value === "compute";
     const text = byId("text");
     text.replaceChildren();
     element("h2", "What came out", text);
@@ -207,11 +226,12 @@
     state.at = Math.min(Math.max(state.at + by, 0), state.visible.length - 1);
     const i = state.visible[state.at], c = data.tasks[state.task].columns;
     show(i);
-    Plotly.relayout(chart, { "annotations": layout(data.tasks[state.task]).annotations.concat([{ x: Math.log10(Math.max(c.x[i], 8)),
+    Plotly.relayout(chart, { "annotations": layout(data.tasks[state.task]).annotations.concat([{ x: Math.log10(at(c, i)),
       y: c.y[i], text: "", showarrow: true, arrowhead: 0, arrowwidth: 2, arrowcolor: css("--focus"), ax: 0, ay: -30 }]) });
   }
 
   data.tasks.forEach((task, t) => { element("option", task.name, byId("task")).value = String(t); });
+  byId("axis").addEventListener("change", () => choose(state.task));
   byId("task").addEventListener("change", (event) => choose(Number(event.target.value)));
   chart.addEventListener("keydown", (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];

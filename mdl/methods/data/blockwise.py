@@ -8,9 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from absl import logging
-
-from mdl import training
+from mdl import scalars, training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import settings as settings_code
 from mdl.codes.coder import flag
@@ -20,6 +18,7 @@ from mdl.methods import examples
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order, Rules
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Learner, Tokenised
+from mdl.watching import Progress
 
 _ROWS = 64
 _MORE = 7 / 8  # probability that another block follows; zero, which follows every stream, means that none does
@@ -69,11 +68,13 @@ def _trained(checkpoint: Checkpoint, settings: Settings, rules: Rules, seen: Seq
     model = checkpoint.config, checkpoint.params
     learner = training.learner(*model, settings, settings.optimiser, settings.warmup)
     order = {"batch_size": settings.batch, "seed": settings.seed}
+    steps = -(-len(seen) // settings.batch)
+    told = Progress(f"trained on {len(seen)} examples, steps:")
     for epoch in range(settings.epochs if seen else 0):
-        for batch in rules.epoch(seen, settings.prompt_weight, **order, epoch=epoch):
-            learner.update(*batch)
-            done = len(seen), epoch + 1, settings.epochs
-            logging.log_every_n_seconds(logging.INFO, "%d examples: epoch %d of %d", 30, *done)
+        for number, batch in enumerate(rules.epoch(seen, settings.prompt_weight, **order, epoch=epoch), start=1):
+            loss = learner.update(*batch)
+            scalars.write(f"loss, {len(seen)} examples", learner.steps, lambda loss=loss: loss)
+            told(epoch * steps + number, settings.epochs * steps)
     return learner
 
 

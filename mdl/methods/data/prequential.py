@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from absl import logging
 
-from mdl import training
+from mdl import scalars, training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, Meter, tokens
 from mdl.codes import settings as settings_code
@@ -24,6 +24,7 @@ from mdl.methods import examples
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP, Order
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.training import Tokenised
+from mdl.watching import Progress
 
 _MORE = 63 / 64  # probability that another batch follows; zero, which follows every stream, means that none does
 
@@ -106,7 +107,13 @@ class Run:
     """What encoder and decoder do alike: code a block, then learn from it; then further epochs."""
 
     def __init__(
-        self, coder: Coder, checkpoint: Checkpoint, separator: str | None, settings: Any | None, kind=Settings
+        self,
+        coder: Coder,
+        checkpoint: Checkpoint,
+        separator: str | None,
+        settings: Any | None,
+        kind=Settings,
+        total: int = 0,
     ):
         self.checkpoint = checkpoint
         self.settings = settings = settings_code.code(coder, kind, settings)
@@ -117,6 +124,7 @@ class Run:
         self.temperature = tokens.Temperature() if settings.calibrate else None
         self.seen: list[Tokenised] = []
         self.epoch = 0
+        self._told, self._total = Progress("coded examples:"), total
         self._streams = [-1] * settings.replay
         self._random = np.random.Generator(np.random.Philox(settings.seed))
 
@@ -145,10 +153,19 @@ class Run:
                 again = self._random.random() < 1 / count
                 self._streams[k] = 0 if again else place + 1
                 self._learn(self.seen[size * self._streams[k] :][:size])
+            self._tell(min(start + size, len(self.seen)))
+        scalars.write("bits of the examples", len(self.seen), lambda: coder.bits - self.header_bits)
 
     def _learn(self, sequences: list[Tokenised]) -> None:
-        self.learner.update(*self.rules.arrays(sequences, self.settings.prompt_weight))
-        logging.log_every_n_seconds(logging.INFO, "%d examples coded", 30, len(self.seen))
+        loss = self.learner.update(*self.rules.arrays(sequences, self.settings.prompt_weight))
+        scalars.write("loss", self.learner.steps, lambda: loss)
+
+    def _tell(self, done: int) -> None:
+        """How many examples were coded and learned from; a decoder does not know how many there will be."""
+        if self._total:
+            self._told(done, self._total)
+        else:
+            logging.log_every_n_seconds(logging.INFO, "%d examples coded", 30, done)
 
     def fork(self) -> "Run":
         """An independent run in the same state, to train on."""
@@ -166,10 +183,14 @@ class Run:
             raise ValueError(f"epochs={epochs}: 0 to {EPOCHS} is wanted")
         own = self.settings
         order = {"batch_size": own.epoch_batch, "seed": own.seed}
+        first, steps = self.epoch, -(-len(self.seen) // own.epoch_batch)
+        told = Progress("further epochs, steps:")
         while self.epoch < epochs and self.seen:
-            for batch in self.rules.epoch(self.seen, own.prompt_weight, **order, epoch=self.epoch):
-                self.learner.update(*batch)
-                logging.log_every_n_seconds(logging.INFO, "epoch %d of %d", 30, self.epoch + 1, epochs)
+            batches = self.rules.epoch(self.seen, own.prompt_weight, **order, epoch=self.epoch)
+            for number, batch in enumerate(batches, start=1):
+                loss = self.learner.update(*batch)
+                scalars.write("loss of further epochs", self.learner.steps, lambda loss=loss: loss)
+                told((self.epoch - first) * steps + number, (epochs - first) * steps)
             self.epoch += 1
 
     def adapted(self) -> Adapted:
@@ -190,7 +211,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)
-    run = Run(coder, checkpoint, ending, settings)
+    run = Run(coder, checkpoint, ending, settings, total=count)
     for end in (*blocks(settings, wanted)[1:], None):
         if len(run.seen) in wanted:
             last, trained = coder.fork(), run.fork()

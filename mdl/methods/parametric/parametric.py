@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdl import sharding, training
+from mdl import scalars, sharding, training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
@@ -109,6 +109,7 @@ def train(learner: Learner, checkpoint: Checkpoint, sequences: Sequence[Tokenise
             for number, batch in enumerate(batches(checkpoint, sequences, search, epoch), start=1):
                 loss = learner.update(*batch)
                 logging.log_every_n_seconds(logging.INFO, "epoch %d: loss %.4f", 30, epoch + 1, loss)
+                scalars.write("loss", learner.steps, lambda loss=loss: loss)
                 told(epoch * steps + number, max(search.epochs) * steps)
 
 

@@ -1,0 +1,129 @@
+"""Pictures of what stages and kinds of programs are worth: the frontier of each of the paper's views, and gains."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mdl.analysis.complexity import interval_on_test, is_share
+from mdl.analysis.figures import (
+    CONSTANT_COLOUR,
+    ONE_BYTE,
+    OTHER_COLOURS,
+    STAGE_COLOURS,
+    bits_axis,
+    save,
+)
+from mdl.analysis.frontier import by_stage, constant_answer, length, select
+from mdl.analysis.words import digits_of
+from mdl.results import NO_MODEL, Result
+
+# The paper's three views of a program, as the folders of `mdl/methods`; and what is in none of them.
+VIEWS = {
+    "inference control": ("zero_shot", "icl", "urial", "prompt", "searched"),
+    "data": ("prequential", "blockwise", "combined", "self_taught"),
+    "parametric": (
+        "lora", "bayesian_lora", "lm_head", "full", "adapter", "places", "sparse", "subspace", "seeds",
+    ),
+    "no model": ("script",),
+}  # fmt: skip
+OTHER_VIEW = "other"
+_COLOURS = dict(zip((*VIEWS, OTHER_VIEW), ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7"), strict=True))
+_PANEL = 3.4  # inches
+
+
+def view_of(method: str) -> str:
+    """The view that a method belongs to."""
+    return next((view for view, methods in VIEWS.items() if method in methods), OTHER_VIEW)
+
+
+def draw_views(path: str | os.PathLike, results: Iterable[Result], title: str, *, choose_on: str = "dev") -> None:
+    """Draws, for each checkpoint, the frontier of each view: a panel a checkpoint, a colour a view.
+
+    Args:
+        path: file to write: PNG, SVG or PDF, by its ending.
+        results: points of one task.
+        title: title of the picture.
+        choose_on: of `frontier.MODES`.
+
+    Raises:
+        ValueError: no point has a length.
+    """
+    groups = {}
+    for label, group in by_stage(results).items():
+        of_view: dict[str, list[Result]] = {}
+        for r in group:
+            if length(r, choose_on) is not None and r.stage != NO_MODEL:
+                of_view.setdefault(view_of(r.method), []).append(r)
+        if of_view:
+            groups[label] = {view: select(own, choose_on=choose_on) for view, own in of_view.items()}
+    if not groups:
+        raise ValueError(f"no programs of a checkpoint to draw in {path}")
+    place = lambda r: max(length(r, choose_on), ONE_BYTE)
+    every = [place(r) for views in groups.values() for frontier in views.values() for r in frontier]
+    lo, hi = min(every) / 2, 2 * max(every)
+    figure = Figure(figsize=(_PANEL * len(groups), 2.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, (label, views) in zip(panels, groups.items(), strict=True):
+        bits_axis(axes, lo, hi, most=5, familiar=False)
+        for view, frontier in views.items():
+            xs, ys, colour = [place(r) for r in frontier], [r.performance for r in frontier], _COLOURS[view]
+            axes.step([*xs, hi], [*ys, ys[-1]], where="post", color=colour, linewidth=1.2)
+            for r, x in zip(frontier, xs, strict=True):
+                hollow = {} if r.source == "verified" else {"markerfacecolor": "white"}
+                axes.plot(x, r.performance, "o", color=colour, markersize=4, **hollow)
+        axes.set_title(label, fontsize=8, loc="left", parse_math=False)
+        axes.tick_params(labelsize=6)
+        axes.xaxis.label.set_size(7)
+        axes.grid(axis="y", color="0.93", zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel(next(iter(next(iter(groups.values())).values()))[0].metric, fontsize=7)
+    shown = [view for view in _COLOURS if any(view in views for views in groups.values())]
+    handles = [Line2D([], [], color=_COLOURS[view], marker="o", markersize=4, label=view) for view in shown]
+    panels[-1].legend(handles=handles, fontsize=6, frameon=False, loc="best")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8, parse_math=False)
+    save(figure, path)
+
+
+def draw_gains(path: str | os.PathLike, results: Sequence[Result], title: str, *, choose_on: str = "dev") -> None:
+    """Draws the best that each checkpoint reaches, in order of training, with what it has over the one before it.
+
+    Args:
+        path: file to write: PNG, SVG or PDF, by its ending.
+        results: points of one task.
+        title: title of the picture.
+        choose_on: of `frontier.MODES`; the score is that on test.
+
+    Raises:
+        ValueError: no point has a length.
+    """
+    best = {label: (chosen[-1], is_share(group)) for label, group in by_stage(results).items()
+            if (chosen := select(group, choose_on=choose_on))}  # fmt: skip
+    if not best:
+        raise ValueError(f"no programs to draw in {path}")
+    figure = Figure(figsize=(max(3.4, 0.8 + 0.7 * len(best)), 2.6), dpi=300, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    digits, before, top = digits_of([r for r, _ in best.values()]), None, 0.0
+    for place, (r, share) in enumerate(best.values()):
+        lo, hi = interval_on_test(r, share)
+        colour = STAGE_COLOURS.get(r.stage, OTHER_COLOURS[place % len(OTHER_COLOURS)])
+        axes.bar(place, r.performance, color=colour, width=0.6, zorder=2)
+        axes.vlines(place, lo, hi, color="0.3", linewidth=0.8, zorder=3)
+        gain = "" if before is None else f"\n{r.performance - before:+.{digits}f}"
+        axes.text(place, hi, f"{r.performance:.{digits}f}{gain}", ha="center", va="bottom", fontsize=6)
+        before, top = (None if r.stage == NO_MODEL else r.performance), max(top, hi)
+    axes.set_xticks(range(len(best)), list(best), fontsize=6, rotation=20, ha="right", rotation_mode="anchor")
+    axes.set_ylim(min(0.0, *(r.performance for r, _ in best.values())), 1.2 * top or 1.0)
+    axes.set_ylabel(f"{results[0].metric} on test", fontsize=7)
+    constant = constant_answer(results)
+    if constant is not None:
+        axes.axhline(constant, color=CONSTANT_COLOUR, linewidth=0.8, zorder=1)
+        axes.text(-0.45, constant, "constant answer", fontsize=5, color=CONSTANT_COLOUR, va="bottom")
+    axes.tick_params(axis="y", labelsize=6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=7, parse_math=False)
+    save(figure, path)
