@@ -58,7 +58,7 @@ def test_the_page_holds_every_point_and_no_address():
 def test_sentences_have_intervals():
     first, second, third = report.sentences([r for r in some_points() if r.task == "gsm8k"])
     assert first.startswith("Given pretrained, the best program found scores 0.350 [0.264, 0.447] exact match on test")
-    assert first.endswith(" with 1.2 MB [at least 1.2 MB].")
+    assert first.endswith(" with 1.2 MB [at least 125 kB].")
     assert "random does not reach it" in second
     assert second.endswith("posttrained reaches it with 12 B [12 B, 12 B], 1.0e5 times fewer.")
     assert "a constant answer scores 0.080; the best script scores 0.400 [0.309, 0.498]" in third
