@@ -26,7 +26,7 @@ TESTS = (
     "tests/codes", "tests/test_training.py", "tests/test_packing.py", "tests/test_compute.py", "tests/test_scalars.py",
     "tests/machine/test_programs.py", "tests/machine/test_generation.py", "tests/machine/test_likelihood.py",
     "tests/machine/test_running.py", "tests/analysis/test_complexity.py", "tests/analysis/test_record.py",
-    "tests/analysis/test_result_tables.py", "tests/analysis/test_fits.py", "tests/test_results.py", "tests/test_configs.py",
+    "tests/analysis/test_result_tables.py", "tests/test_results.py",
 )  # fmt: skip
 DEMO = ("--config.dev=60", "--config.test=60", "--config.verifiers=1")
 
