@@ -3,8 +3,8 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file; tasks of a folder of such; codelengths, coverage, lengths, plans, report, scripts and versions of the
-records of these names; and schema, of no record.
+of a results file; tasks of a folder of such; codelengths, coverage, lengths, report, scripts and versions of the
+records of these names, slices of a record of plans; and schema, of no record.
 """
 
 import inspect
@@ -139,7 +139,7 @@ def _report(path: str) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def _plans(path: str) -> list[list[str]]:
+def _slices(path: str) -> list[list[str]]:
     """A row a step on a slice: what a chip holds, and the hours of all that the searches take, at least."""
     gib = lambda size: f"{size / 2**30:.1f}"
     rows = [["on", "mesh", "step", "GiB a chip", "weights", "trained", "rest", "fits", "times", "hours, at least"]]
@@ -210,7 +210,7 @@ _KINDS = {
     "codelengths": _codelengths,
     "lengths": _lengths,
     "scripts": _scripts,
-    "plans": _plans,
+    "slices": _slices,
     "versions": _versions,
     "schema": _schema,
 }
