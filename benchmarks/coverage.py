@@ -17,7 +17,7 @@ import numpy as np
 import scipy.stats
 from absl import app, flags
 
-from mdl.analysis.complexity import Draws
+from mdl.analysis.draws import Draws
 from mdl.analysis.intervals import wilson
 from mdl.files import write_then_rename
 
@@ -27,8 +27,12 @@ SIZES = (40, 300, 1300)
 TOGETHER = 0.8  # correlation, between programs, of what decides whether an example is answered rightly
 # Name -> (lowest, highest true accuracy, target): near 0, one half and 1.
 LEVELS = {"near 0": (0.0, 0.12, 0.06), "one half": (0.3, 0.7, 0.5), "near 1": (0.87, 0.99, 0.93)}
-# How accuracy grows with the number of the program, from 0 to 1: evenly, or so that many lie just below the target.
-SHAPES = {"even": lambda x: x, "plateau": lambda x: np.where(x < 0.2, 2.25 * x, np.where(x < 0.8, 0.45 + 0.08 * x, x))}
+# How accuracy grows with the number of the program, from 0 to 1: evenly, so that many lie just below the target, late.
+SHAPES = {
+    "even": lambda x: x,
+    "plateau": lambda x: np.where(x < 0.2, 2.25 * x, np.where(x < 0.8, 0.45 + 0.08 * x, x)),
+    "late": lambda x: x**3,
+}
 
 
 def truth(level: str, shape: str, programs: int) -> tuple[np.ndarray, np.ndarray, float]:

@@ -23,9 +23,10 @@ from mdl.files import write_then_rename
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "optax", "orbax-checkpoint", "grain", "transformers", "scipy")
 TESTS = (
-    "tests/analysis", "tests/codes", "tests/machine", "tests/methods/test_methods.py", "tests/test_training.py",
-    "tests/test_packing.py", "tests/test_sharding.py", "tests/test_progress.py", "tests/test_custom_experiment.py",
-    "tests/test_report_binary.py", "tests/tasks",
+    "tests/codes", "tests/test_training.py", "tests/test_packing.py", "tests/test_compute.py", "tests/test_scalars.py",
+    "tests/machine/test_programs.py", "tests/machine/test_generation.py", "tests/machine/test_likelihood.py",
+    "tests/machine/test_running.py", "tests/analysis/test_complexity.py", "tests/analysis/test_record.py",
+    "tests/analysis/test_result_tables.py", "tests/test_results.py",
 )  # fmt: skip
 DEMO = ("--config.dev=60", "--config.test=60", "--config.verifiers=1")
 

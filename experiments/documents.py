@@ -4,7 +4,7 @@
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages of a
 results file; tasks of a folder of such; codelengths, coverage, lengths, report, scripts and versions of the records of
-these names; plans and hours of `experiments.compile`'s; short and kinds of `benchmarks.short`'s; and schema, of none.
+these names; plans and slices of `experiments.compile`'s; short and kinds of `benchmarks.short`'s; and schema, of none.
 """
 
 import inspect
@@ -139,7 +139,7 @@ def _report(path: str) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def _hours(path: str) -> list[list[str]]:
+def _slices(path: str) -> list[list[str]]:
     """A row a step on a slice: what a chip holds, and the hours of all that the searches take, at least."""
     gib = lambda size: f"{size / 2**30:.1f}"
     rows = [["on", "mesh", "step", "GiB a chip", "weights", "trained", "rest", "fits", "times", "hours, at least"]]
@@ -266,7 +266,7 @@ _KINDS = {
     "lengths": _lengths,
     "scripts": _scripts,
     "plans": _plans,
-    "hours": _hours,
+    "slices": _slices,
     "versions": _versions,
     "short": _short,
     "kinds": _kinds,

@@ -49,7 +49,7 @@ def test_plans_reports_and_versions_are_told(tmp_path):
     libraries = {name: "1.0" for name in ("jax", "flax", "numpy", "orbax-checkpoint", "transformers")}
     version = {"python": "3.13.0", "versions": libraries, "tests": "5 passed", "demo": "21 verified"}
     contents = {
-        "plans": (
+        "slices": (
             [plan, plan | {"fits": False}],
             "| h100:1 | 1,1,1 | train lora | 3.0 | 1.0 | 1.0 | 1.0 | yes | 7,200 | 1 |",
         ),
@@ -64,7 +64,7 @@ def test_plans_reports_and_versions_are_told(tmp_path):
         path.write_text(json.dumps(content))
         text = documents.rewritten(f"<!-- table: {kind} {path} -->\n<!-- end -->")
         assert row in text.splitlines(), text
-        if kind == "plans":
+        if kind == "slices":
             assert text.splitlines()[4].endswith("| no | 7,200 | none |")
         if kind == "report":
             path.write_text(json.dumps(report | {"browser": None}))

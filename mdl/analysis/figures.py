@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdl.analysis.comparison import Reduction, seed_of
-from mdl.analysis.complexity import interval_on_test, is_share
+from mdl.analysis.complexity import interval_on_test
+from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
 from mdl.analysis.words import digits_of, human_bytes
 from mdl.files import write_then_rename
@@ -207,7 +208,7 @@ def draw(
         at = [_place(r, "dev") for r in same]
         axes.plot(at, [r.performance for r in same], "+", color=colour, markersize=4, alpha=0.6, zorder=1.5)
 
-    for value, text in _base_lines(results, choose_on):
+    for value, text in levels(results, choose_on):
         axes.axhline(value, color=CONSTANT_COLOUR, linewidth=1.0, zorder=1)
         where = {"fontsize": 5 if column else 7, "va": "bottom", "transform": axes.get_yaxis_transform()}
         axes.text(0.005, value, text, color=CONSTANT_COLOUR, **where)
@@ -246,8 +247,8 @@ def _place(r: Result, choose_on: str) -> float | None:
     return None if bits is None else max(bits, ONE_BYTE)
 
 
-def _base_lines(results: list[Result], choose_on: str) -> list[tuple[float, str]]:
-    """Levels that say nothing of a model: the constant answer, and the best script."""
+def levels(results: list[Result], choose_on: str) -> list[tuple[float, str]]:
+    """Performances that say nothing of a model, with their names: the constant answer's, and the best script's."""
     constant = constant_answer(results)
     lines = [] if constant is None else [(constant, "constant answer")]
     scripts = by_stage(results).get(NO_MODEL_LABEL)

@@ -21,7 +21,8 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from mdl.analysis.complexity import interval_on_test, is_share
+from mdl.analysis.complexity import interval_on_test
+from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import by_stage
 from mdl.analysis.intervals import LEVEL
 from mdl.results import Result

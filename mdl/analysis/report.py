@@ -13,7 +13,8 @@ from typing import Any
 
 from mdl.analysis import fits, tables
 from mdl.analysis.comparison import base_of, levin, pairs, reductions
-from mdl.analysis.complexity import interval_on_test, is_share, targets
+from mdl.analysis.complexity import interval_on_test, targets
+from mdl.analysis.draws import is_share
 from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, caption, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
 from mdl.analysis.published import EVALUATION

@@ -14,7 +14,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from mdl.analysis.complexity import Complexity, complexities, interval_on_test, is_share, targets
+from mdl.analysis.complexity import Complexity, complexities, interval_on_test, targets
+from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
 from mdl.analysis.scores import Scores
 from mdl.analysis.words import by_task, describe, digits_of, human_bytes, plain

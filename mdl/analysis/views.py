@@ -7,16 +7,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdl.analysis.complexity import interval_on_test, is_share
+from mdl.analysis.complexity import interval_on_test
+from mdl.analysis.draws import is_share
 from mdl.analysis.figures import (
     CONSTANT_COLOUR,
     ONE_BYTE,
     OTHER_COLOURS,
     STAGE_COLOURS,
     bits_axis,
+    levels,
     save,
 )
-from mdl.analysis.frontier import by_stage, constant_answer, length, select
+from mdl.analysis.frontier import by_stage, length, select
 from mdl.analysis.words import digits_of
 from mdl.results import NO_MODEL, Result
 
@@ -51,7 +53,7 @@ def draw_views(path: str | os.PathLike, results: Iterable[Result], title: str, *
     Raises:
         ValueError: no point has a length.
     """
-    groups = {}
+    results, groups = list(results), {}
     for label, group in by_stage(results).items():
         of_view: dict[str, list[Result]] = {}
         for r in group:
@@ -75,6 +77,10 @@ def draw_views(path: str | os.PathLike, results: Iterable[Result], title: str, *
             for r, x in zip(frontier, xs, strict=True):
                 hollow = {} if r.source == "verified" else {"markerfacecolor": "white"}
                 axes.plot(x, r.performance, "o", color=colour, markersize=4, **hollow)
+        for value, text in levels(results, choose_on):
+            axes.axhline(value, color=CONSTANT_COLOUR, linewidth=0.8, zorder=1)
+            where = {"fontsize": 5, "va": "bottom", "transform": axes.get_yaxis_transform()}
+            axes.text(0.01, value, text, color=CONSTANT_COLOUR, **where)
         axes.set_title(label, fontsize=8, loc="left", parse_math=False)
         axes.tick_params(labelsize=6)
         axes.xaxis.label.set_size(7)
@@ -119,10 +125,9 @@ def draw_gains(path: str | os.PathLike, results: Sequence[Result], title: str, *
     axes.set_xticks(range(len(best)), list(best), fontsize=6, rotation=20, ha="right", rotation_mode="anchor")
     axes.set_ylim(min(0.0, *(r.performance for r, _ in best.values())), 1.2 * top or 1.0)
     axes.set_ylabel(f"{results[0].metric} on test", fontsize=7)
-    constant = constant_answer(results)
-    if constant is not None:
-        axes.axhline(constant, color=CONSTANT_COLOUR, linewidth=0.8, zorder=1)
-        axes.text(-0.45, constant, "constant answer", fontsize=5, color=CONSTANT_COLOUR, va="bottom")
+    for value, text in levels(list(results), choose_on):
+        axes.axhline(value, color=CONSTANT_COLOUR, linewidth=0.8, zorder=1)
+        axes.text(-0.45, value, text, fontsize=5, color=CONSTANT_COLOUR, va="bottom")
     axes.tick_params(axis="y", labelsize=6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=7, parse_math=False)

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from test_frontier import points
 from test_results import make_result
 
-from mdl.analysis import complexity
-from mdl.analysis.complexity import Draws, complexities, interval_on_dev, probability, targets, task_complexity
+from mdl.analysis import draws
+from mdl.analysis.complexity import complexities, interval_on_dev, probability, targets, task_complexity
+from mdl.analysis.draws import Draws
 from mdl.analysis.frontier import by_stage, select
 from mdl.analysis.intervals import wilson
 from mdl.analysis.scores import Scores
@@ -175,10 +176,10 @@ def test_the_sure_rule_wants_the_lower_end_on_dev():
 
 
 def test_a_share_is_known_by_whole_numbers_of_examples():
-    assert complexity.is_share([make_result(performance=0.37, dev=0.5)])
-    assert not complexity.is_share([make_result(performance=0.375, dev=0.5)])
-    assert not complexity.is_share([make_result(performance=31.0, dev=30.0)])
-    assert complexity.is_share([make_result(performance=294 / 834, dev=None, dev_n=None, n=834)])
+    assert draws.is_share([make_result(performance=0.37, dev=0.5)])
+    assert not draws.is_share([make_result(performance=0.375, dev=0.5)])
+    assert not draws.is_share([make_result(performance=31.0, dev=30.0)])
+    assert draws.is_share([make_result(performance=294 / 834, dev=None, dev_n=None, n=834)])
 
 
 def test_the_probability_to_reach_a_target_is_one_half_at_the_score():
@@ -198,13 +199,13 @@ def curve(values, n=400):
 
 def test_an_interval_in_bits_spans_what_the_examples_leave_open():
     results = curve([0.1, 0.4, 0.475, 0.5, 0.525, 0.6, 0.9])
-    draws = Draws.of(results, {}, "dev")
-    lo, hi = draws.bits_interval(0.5, 0.9)
-    assert (lo, hi) == (4000, 32000)  # 0.475 of 800 is not excluded, 0.525 not shown, 0.6 is
-    assert draws.bits_interval(0.05, 0.9) == (1000, 1000)
-    assert draws.bits_interval(0.91, 0.9) == (64000, None)
-    assert draws.bits_interval(0.99, 0.9) == (None, None)
-    wider = draws.bits_interval(0.5, 0.999)
+    found = Draws.of(results, {}, "dev")
+    lo, hi = found.bits_interval(0.5, 0.9)
+    assert (lo, hi) == (4000, 16000)  # 0.475 of 800 may well be one half, that 0.525 is less would be 1.4 errors away
+    assert found.bits_interval(0.05, 0.9) == (1000, 1000)
+    assert found.bits_interval(0.91, 0.9) == (64000, None)
+    assert found.bits_interval(0.99, 0.9) == (None, None)
+    wider = found.bits_interval(0.5, 0.999)
     assert wider[0] <= lo and wider[1] >= hi
 
 
@@ -212,6 +213,25 @@ def test_programs_that_are_many_are_harder_to_believe():
     few = Draws.of(curve([0.1, 0.5425]), {}, "dev").bits_interval(0.5, 0.9)
     many = Draws.of(curve([0.4975] * 60 + [0.5425]), {}, "dev").bits_interval(0.5, 0.9)
     assert few[1] == 2000 and many[1] is None
+
+
+def test_what_is_near_decides_how_lucky_the_best_may_be():
+    """Of programs that all may be just below a target the best is lucky; of those that are far below it is not."""
+    near = Draws.of(curve([0.49] * 12 + [0.525, 0.9]), {}, "dev").bits_interval(0.5, 0.9)
+    far = Draws.of(curve([0.40] * 12 + [0.525, 0.9]), {}, "dev").bits_interval(0.5, 0.9)
+    assert near[0] == 1000 and near[1] == 1000 * 2.0**13
+    assert far == (1000 * 2.0**12, 1000 * 2.0**12)
+
+
+def test_a_program_that_a_shorter_one_beats_takes_no_part():
+    best = [0.1, 0.48, 0.52, 0.56, 0.9]
+    with_worse = [0.1, 0.48, 0.2, 0.52, 0.3, 0.56, 0.35, 0.9]
+    lengths = lambda values: {value: 1000.0 * 2**k for k, value in enumerate(values)}
+    back = {length: value for value, length in lengths(with_worse).items()}
+    plain = [lengths(best).get(v) for v in best]
+    found = Draws.of(curve(best), {}, "dev").bits_interval(0.5, 0.9)
+    other = Draws.of(curve(with_worse), {}, "dev").bits_interval(0.5, 0.9)
+    assert [best[plain.index(end)] for end in found] == [back[end] for end in other]
 
 
 def paired_scores(results, rng, n=200):
@@ -229,7 +249,7 @@ def test_kept_scores_and_counts_give_the_same_scores():
     of_scores, of_counts = Draws.of(results, kept, "dev"), Draws.of(results, {}, "dev")
     assert of_scores.scores == pytest.approx(of_counts.scores) and of_scores.n == of_counts.n == 400
     moved = of_scores.deviations(np.arange(4))
-    assert moved.shape == (complexity.DRAWS, 4) and np.abs(moved.mean(axis=0)).max() < 0.005
+    assert moved.shape == (draws.DRAWS, 4) and np.abs(moved.mean(axis=0)).max() < 0.005
     assert np.corrcoef(moved.T)[2, 3] > 0.7  # nested: they move together
     assert abs(np.corrcoef(of_counts.deviations(np.arange(4)).T)[2, 3]) < 0.1
     assert interval_on_dev(results[2], False, kept["2"]) == wilson(100, 200)

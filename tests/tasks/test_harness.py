@@ -203,9 +203,8 @@ def test_a_program_made_on_the_task_scores_the_same_inside_lm_eval(files, tmp_pa
     assert set(found.forgetting) == {"my_choice acc", "my_choice acc_norm", "my_choice mcc"}
     assert results.read(tmp_path / "results.jsonl") == [found] and found.performance == point.performance
     assert forgetting.add(tmp_path, [str(files["choice"])]) == []  # it is there
-    rows = tables.frontier_rows([found])
-    assert rows[0][-3:] == [f"forgets my_choice {name}" for name in ("acc", "acc_norm", "mcc")]
-    assert rows[1][-3] == f"{found.forgetting['my_choice acc']:+.3f}"
+    shown = dict(zip(*tables.frontier_rows([found]), strict=True))
+    assert shown["forgets my_choice acc"] == f"{found.forgetting['my_choice acc']:+.3f}"
 
 
 @pytest.mark.parametrize(
