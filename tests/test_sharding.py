@@ -23,7 +23,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYOUTS = ("1,1,1", "8,1,1", "1,8,1", "2,2,2")
 _WRITTEN = {
     "8,1,1": "+full",
-    "1,8,1": "+blockwise",
+    "1,8,1": "+blockwise+self_taught",
     "2,2,2": "+lora+combined",
 }  # programs that are written and decoded there
 
