@@ -3,8 +3,8 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file, coverage of `benchmarks.coverage`'s record, plans of `experiments.compile`'s, short and kinds of
-`benchmarks.short`'s, and schema, of no record.
+of a results file; coverage, kills and initialising of the records of these benchmarks; plans of that of
+`experiments.compile`; short and kinds of `benchmarks.short`'s; and schema, of no record.
 """
 
 import inspect
@@ -82,6 +82,23 @@ def _plans(path: str) -> list[list[str]]:
     return rows
 
 
+def _kills(path: str) -> list[list[str]]:
+    names = ("kills", "terminations", "lost", "doubled", "differing", "redone", "untidy")
+    found = json.loads((_REPOSITORY / path).read_bytes())
+    head = ("SIGKILLs", "SIGTERMs", "points lost", "doubled", "differing", "steps taken again", "not in one line")
+    return [list(head), [str(found[name]) for name in names]]
+
+
+def _initialising(path: str) -> list[list[str]]:
+    rows = [["shape", "weights", "devices", "what", "host's peak over the weights", "most on one device"]]
+    for name, found in json.loads((_REPOSITORY / path).read_bytes()).items():
+        for what in ("initialise", "convert"):
+            size, share = f"{found['bytes'] / 1e9:.2f} GB", found[what]["share"]
+            held = f"{100 * share:.1f} %" if share else ""
+            rows.append([name, size, str(found["devices"]), what, f"{found[what]['over_bytes']:.2f}", held])
+    return rows
+
+
 def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.3g} ms"
 
@@ -147,6 +164,8 @@ _KINDS = {
     "plans": _plans,
     "short": _short,
     "kinds": _kinds,
+    "kills": _kills,
+    "initialising": _initialising,
     "schema": _schema,
 }
 
