@@ -2,8 +2,8 @@
 
     python -m experiments.documents [--check]
 
-A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages
-of a results file; coverage, kills and initialising of the records of these benchmarks; plans of that of
+A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information, stages and
+points of a results file; coverage, kills and initialising of the records of these benchmarks; plans of that of
 `experiments.compile`; short and kinds of `benchmarks.short`'s; and schema, of no record.
 """
 
@@ -58,6 +58,19 @@ def _complexity(path: str) -> list[list[str]]:
 def _information(path: str) -> list[list[str]]:
     points = _points(path)
     return tables.complexity_rows(points, complexity.targets(points))[1]
+
+
+def _listed(path: str) -> list[list[str]]:
+    """All points, the shortest first, with what decoding them and an answer take."""
+    rows = [["bytes", "program", "dev", "test", "95 %", "FLOPs: decode, answer"]]
+    for r in sorted(_points(path), key=lambda r: (r.bits["total"], r.key)):
+        told = {name: r.settings.get(name) for name in ("file", "depth", "numbers", "examples", "seed")}
+        told = ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
+        scores = [f"{100 * value:.1f} %" for value in (r.dev_performance, r.performance)]
+        interval = " to ".join(f"{100 * end:.1f}" for end in r.interval)
+        spent = ", ".join(f"{r.flops[name]:.1e}" for name in ("decode", "answer")) if r.flops else "–"
+        rows.append([f"{r.bits['total'] / 8:.0f}", f"`{r.method}` {told}".strip(), *scores, interval, spent])
+    return rows
 
 
 def _coverage(path: str) -> list[list[str]]:
@@ -160,6 +173,7 @@ _KINDS = {
     "complexity": _complexity,
     "information": _information,
     "stages": lambda path: report.stage_rows(_points(path)),
+    "points": _listed,
     "coverage": _coverage,
     "plans": _plans,
     "short": _short,
