@@ -1,6 +1,6 @@
 r"""Exact programs on one accelerator: two processes with cold caches, tokens a second, and model FLOPs utilisation.
 
-    python -m benchmarks.accelerator --directory=DIR --data_dir=gsm8k [--cases=stories15m/float32,llama_1b/bfloat16] \
+    python -m benchmarks.accelerator --directory=DIR [--data_dir=gsm8k] [--cases=stories15m/float32,llama_1b/bfloat16] \
         [--skip=generate] [--result=benchmarks/results/accelerator.json]
 
 DIR is stories15M in Hugging Face layout; the other shapes take its tokenizer and random weights. Each case is two
@@ -58,7 +58,7 @@ CASES = ("stories15m/float32", "stories15m/bfloat16", "llama_1b/bfloat16")
 def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("directory", None, "stories15M in Hugging Face layout.", required=True)
-    flags.DEFINE_string("data_dir", None, "A folder with GSM8K's files.", required=True)
+    flags.DEFINE_string("data_dir", "", "A folder with GSM8K's files; tiny GSM8K without.")
     flags.DEFINE_list("cases", list(CASES), f"SHAPE/DTYPE; shapes: stories15m, {', '.join(SHAPES)}.")
     flags.DEFINE_list("skip", [], f"Of a case: {', '.join(PARTS)}.")
     flags.DEFINE_integer("activations", 0, "GiB that layers may keep while training; 0 for the default, 1.", 0)
@@ -130,7 +130,8 @@ class _Case:
         self.case, self.workdir = told.cases[0], pathlib.Path(told.workdir)
         self.count, self.longest, self.skip = told.examples, told.longest, told.skip
         self.load_s = _seconds(lambda: self._load(told))
-        self.task = self._fitting(tasks.load("gsm8k", size="full", data_dir=told.data_dir))
+        how = {"size": "full", "data_dir": told.data_dir} if told.data_dir else {"size": "tiny"}
+        self.task = self._fitting(tasks.load("gsm8k", **how))
         self.settings = prequential.Settings(learning_rate=RATE, rows=ROWS, batch=BATCH)
         self.weights = 2 * planning.matrices(self.checkpoint.config)  # bytes in bfloat16
         if self.case.endswith("float32"):

@@ -187,12 +187,14 @@ def campaign(
     seed: int,
     seconds: tuple[float, float],
     outcome: Outcome,
+    tell: Callable[[Outcome], None],
 ) -> None:
     """Runs that are ended by a signal, once at each of these kinds of moments, and their comparison.
 
     Args:
         number: the signal.
         seed: of the moments.
+        tell: gets what was found so far, whenever a run has ended by itself.
     """
     draw, waiting, turn = random.Random(seed), list(kinds), 0
     while waiting:
@@ -218,6 +220,7 @@ def campaign(
             if run.process.returncode not in (-signal.SIGKILL, 128 + signal.SIGTERM):
                 raise RuntimeError(f"{workdir}: exit code {run.process.returncode}\n{run.log()[-2000:]}")
         compare(reference, workdir, outcome)
+        tell(outcome)
 
 
 def _redone(run: Run, number: int, behind: int, outcome: Outcome) -> int:
@@ -239,7 +242,12 @@ def _tidy(run: Run, children: list[int]) -> bool:
 
 
 def measure(
-    folder: pathlib.Path, kills: list[str], terminations: list[str], seed: int, config: str = CONFIG
+    folder: pathlib.Path,
+    kills: list[str],
+    terminations: list[str],
+    seed: int,
+    tell: Callable[[Outcome], None],
+    config: str = CONFIG,
 ) -> Outcome:
     """Both campaigns.
 
@@ -247,6 +255,7 @@ def measure(
         folder: where to.
         kills, terminations: kinds of moments, see `moment`.
         seed: of the moments.
+        tell: gets what was found so far, now and then.
         config: source of the run's config.
     """
     path, outcome = folder / "config.py", Outcome()
@@ -258,7 +267,7 @@ def measure(
         raise RuntimeError(reference.log()[-2000:])
     seconds = 0.2 * spent[-1], 0.7 * spent[-1]
     for number, kinds in ((signal.SIGKILL, kills), (signal.SIGTERM, terminations)):
-        campaign(folder, path, reference.workdir, number, kinds, seed, seconds, outcome)
+        campaign(folder, path, reference.workdir, number, kinds, seed, seconds, outcome, tell)
     return outcome
 
 
@@ -272,16 +281,20 @@ def main(_) -> None:
     draw.shuffle(kills)
     draw.shuffle(ends)
     started = time.monotonic()
+
+    def tell(outcome: Outcome) -> None:
+        record = dataclasses.asdict(outcome) | {
+            "moments": dict(sorted(outcome.moments.items())),
+            "seconds": round(time.monotonic() - started),
+            "environment": startup.environment(),
+        }
+        text = json.dumps(record, indent=1) + "\n"
+        print(text, end="", flush=True)
+        if own.result:
+            write_then_rename(pathlib.Path(own.result), text.encode())
+
     with tempfile.TemporaryDirectory() as folder:
-        outcome = measure(pathlib.Path(folder), kills, ends, own.seed)
-    record = dataclasses.asdict(outcome) | {
-        "moments": dict(sorted(outcome.moments.items())),
-        "seconds": round(time.monotonic() - started),
-        "environment": startup.environment(),
-    }
-    print(json.dumps(record, indent=1))
-    if own.result:
-        write_then_rename(pathlib.Path(own.result), (json.dumps(record, indent=1) + "\n").encode())
+        outcome = measure(pathlib.Path(folder), kills, ends, own.seed, tell)
     if outcome.lost or outcome.doubled or outcome.differing or outcome.redone > 1 or outcome.untidy:
         sys.exit(1)
 

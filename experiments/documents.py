@@ -2,9 +2,10 @@
 
     python -m experiments.documents [--check]
 
-A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information and stages of a
-results file; tasks of a folder of such; codelengths, coverage, lengths, report, scripts and versions of the records of
-these names; plans and slices of `experiments.compile`'s; short and kinds of `benchmarks.short`'s; and schema, of none.
+A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information, stages and
+points of a results file; tasks of a folder of such; codelengths, coverage, initialising, kills, lengths, report,
+scripts and versions of the records of these names; plans and slices of `experiments.compile`'s; short and kinds of
+`benchmarks.short`'s; and schema, of none.
 """
 
 import inspect
@@ -173,6 +174,18 @@ def _versions(path: str) -> list[list[str]]:
     for one in _content(path):
         libraries = [one["versions"][name] for name in rows[0][1:6]]
         rows.append([one["python"], *libraries, one["tests"], one["demo"]])
+
+
+def _listed(path: str) -> list[list[str]]:
+    """All points, the shortest first, with what decoding them and an answer take."""
+    rows = [["bytes", "program", "dev", "test", "95 %", "FLOPs: decode, answer"]]
+    for r in sorted(_points(path), key=lambda r: (r.bits["total"], r.key)):
+        told = {name: r.settings.get(name) for name in ("file", "depth", "numbers", "examples", "seed")}
+        told = ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
+        scores = [f"{100 * value:.1f} %" for value in (r.dev_performance, r.performance)]
+        interval = " to ".join(f"{100 * end:.1f}" for end in r.interval)
+        spent = ", ".join(f"{r.flops[name]:.1e}" for name in ("decode", "answer")) if r.flops else "–"
+        rows.append([f"{r.bits['total'] / 8:.0f}", f"`{r.method}` {told}".strip(), *scores, interval, spent])
     return rows
 
 
@@ -195,6 +208,23 @@ def _plans(path: str) -> list[list[str]]:
         share = "" if one["mfu"] is None else f"{100 * one['mfu']:.0f} %"
         compiled = "" if one["compile_s"] is None else f"{one['compile_s']:.0f} s{layers}"
         rows.append([one["model"], one["step"], f"{one['topology']}, {one['mesh']}", size, *times, share, compiled])
+    return rows
+
+
+def _kills(path: str) -> list[list[str]]:
+    names = ("kills", "terminations", "lost", "doubled", "differing", "redone", "untidy")
+    found = json.loads((_REPOSITORY / path).read_bytes())
+    head = ("SIGKILLs", "SIGTERMs", "points lost", "doubled", "differing", "steps taken again", "not in one line")
+    return [list(head), [str(found[name]) for name in names]]
+
+
+def _initialising(path: str) -> list[list[str]]:
+    rows = [["shape", "weights", "devices", "what", "host's peak over the weights", "most on one device"]]
+    for name, found in json.loads((_REPOSITORY / path).read_bytes()).items():
+        for what in ("initialise", "convert"):
+            size, share = f"{found['bytes'] / 1e9:.2f} GB", found[what]["share"]
+            held = f"{100 * share:.1f} %" if share else ""
+            rows.append([name, size, str(found["devices"]), what, f"{found[what]['over_bytes']:.2f}", held])
     return rows
 
 
@@ -260,6 +290,7 @@ _KINDS = {
     "information": _information,
     "stages": lambda path: report.stage_rows(_points(path)),
     "tasks": _tasks,
+    "points": _listed,
     "coverage": _coverage,
     "report": _report,
     "codelengths": _codelengths,
@@ -270,6 +301,8 @@ _KINDS = {
     "versions": _versions,
     "short": _short,
     "kinds": _kinds,
+    "kills": _kills,
+    "initialising": _initialising,
     "schema": _schema,
 }
 

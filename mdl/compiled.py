@@ -62,7 +62,9 @@ _CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%?[\w.\-]+)")
 _TURNS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_GROUPS = re.compile(r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\})")
+_GROUPS = re.compile(  # [groups,size]<=…, {{0,1,…},…} or mesh['a'=2,'b'=4], … {'b'}
+    r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\}|mesh\[(?P<axes>[^\]]*)\][^{]*\{(?P<along>[^}]*)\})"
+)
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
 _PART = ("slice", "dynamic-slice", "gather")  # read a part of their first operand
@@ -98,7 +100,10 @@ def traffic(text: str, turns: Sequence[float] = ()) -> Traffic:
             else:
                 fused = computations.get(called[1], {}) if one.kind == "fusion" else {}
                 memory += times * _memory(one, own, fused)
-                network += times * sum(_network(each, channels) for each in (one, *fused.values()))
+                for each in (one, *fused.values()):
+                    received = times * _network(each, channels)
+                    network += received
+                    memory += received * (each is not one)  # of a fusion's own results; others are counted
                 kernels += _KERNEL in one.rest
 
     walk(entry, 0, 1.0)
@@ -180,6 +185,8 @@ def _read(name: str, fused: _Computation) -> float:
             continue
         if inner.kind in ("bitcast", "reshape"):
             total += _read(user, fused)
+        elif inner.kind in ("tuple", *_COLLECTIVES):  # passed on: a piece of a collective is computed beside the rest
+            continue
         elif inner.kind in _PART and inner.operands[0] == name:
             total += sum(array.size for array in inner.arrays)
         elif inner.kind in _INTO and inner.operands[0] == name:
@@ -199,7 +206,7 @@ def _written(one: _Instruction, fused: _Computation) -> float:
     for array, inner in zip(one.arrays, made, strict=False):
         while inner is not None and inner.kind in ("bitcast", "reshape"):
             inner = fused.get(inner.operands[0])
-        if array.far:
+        if array.far and (inner is None or inner.kind not in ("parameter", *_COLLECTIVES)):
             total += _part(inner, fused) if inner is not None and inner.kind in _INTO else array.size
     return total
 
@@ -225,9 +232,20 @@ def _network(one: _Instruction, channels: set[str]) -> float:
     sizes = [array.size for array in one.arrays if not (array.scalar and one.kind.endswith("-start"))]
     if one.kind.endswith("-start") and kind != "all-reduce":  # (what goes in, what comes out)
         sizes = sizes[len(sizes) // 2 :]
-    groups, count = _GROUPS.search(one.rest), 2
-    if groups:
-        count = int(groups["size"]) if groups["size"] else groups["first"].count(",") + 1
+    count = _devices(one.rest)
     share = (count - 1) / count
     factor = {"all-reduce": 2 * share, "reduce-scatter": count - 1, "collective-permute": 1.0}.get(kind, share)
     return factor * sum(sizes)
+
+
+def _devices(rest: str) -> int:
+    """How many devices a collective is among; 2 where it does not say."""
+    groups = _GROUPS.search(rest)
+    if groups is None:
+        return 2
+    if groups["size"]:
+        return int(groups["size"])
+    if groups["first"]:
+        return groups["first"].count(",") + 1
+    sizes = re.findall(r"('\w+')=(\d+)", groups["axes"])
+    return math.prod(int(size) for axis, size in sizes if axis in groups["along"])

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = Any
@@ -126,8 +127,10 @@ def mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
             f"mesh {layout.data},{layout.fsdp},{layout.tensor} has {layout.devices} devices, and there are "
             f"{len(devices)}; give numbers whose product is that"
         )
-    shape, how = (layout.data, layout.fsdp, layout.tensor), {"axis_types": (AxisType.Auto,) * 3}
-    return jax.make_mesh(shape, AXES, devices=devices, **how)
+    shape = layout.data, layout.fsdp, layout.tensor
+    # As `jax.make_mesh` does, which refuses what is no product of sides of a TPU's torus, such as 64 x 2 of 4 x 4 x 8.
+    placed = mesh_utils.create_device_mesh(shape, list(devices), allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def start(layout: Layout | None = None) -> None:

@@ -20,7 +20,7 @@ from mdl.codes import Decoder, Encoder, tokens
 from mdl.machine.generation import generate
 from mdl.machine.likelihood import log_likelihoods
 from mdl.methods import METHODS
-from mdl.methods.data import blockwise, combined, prequential
+from mdl.methods.data import blockwise, combined, prequential, self_taught
 
 _RATES = {"lora": 1e-3, "full": 1e-4}
 _FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
@@ -29,6 +29,11 @@ PROGRAMS = {
     "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=64)),
     "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=64)),
     "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=64)),
+    "self_taught": (
+        "self_taught",
+        {**_FEW, "shown": 2, "candidates": 2, "answers": "turn", "length": 16},
+        self_taught.Search((4,), max_tokens=64, choose="gain", probe=4),
+    ),
 }
 
 

@@ -20,11 +20,13 @@ def test_bytes_over_the_network_are_those_of_rings():
         "%tu = (f32[4]{0:T(256)}, /*index=1*/f32[6]{0}) all-reduce(%a, %b), replica_groups=[1,8]<=[8], to_apply=%add",
         "%two = ((bf16[8], bf16[4]), (bf16[32], bf16[16])) all-gather-start(%v, %u), replica_groups=[2,4]<=[8]",
         "%cp = (f32[6], f32[6], u32[], u32[]) collective-permute-start(%t), source_target_pairs={{0,1}}",
+        "%mesh = f32[30] all-reduce(%r), replica_groups=mesh['a'=5,'b'=3,'c'=2], device_ids=([15,2]T(1,0)) {'a','b'}",
         "%dn = bf16[64]{0} all-gather-done(%st)",
         "%again = bf16[64,128]{1,0} all-gather(%x), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}",
         "ROOT %add.2 = f32[10]{0} add(%y, %y)",
     )
     by_hand = 64 * 128 * 2 * 3 / 4 + 2 * 40 / 2 + 7 * 32 + 128 * 3 / 4 + 2 * 40 * 7 / 8 + 96 * 3 / 4 + 24
+    by_hand += 2 * 120 * 14 / 15
     assert compiled.traffic(text).network == by_hand
 
 
@@ -82,3 +84,28 @@ def test_loops_count_as_often_as_they_are_run(turns, outer, inner):
         f"ROOT %w = f32[4]{{0}} {loop.format('piece', '')}",
     )
     assert compiled.traffic(text, turns).memory == 32 * (3 + outer * (1 + inner))
+
+
+def test_a_collective_beside_which_something_is_computed_counts_once():
+    """A compiler puts a piece of it into each of several fusions, which hand its buffers on."""
+    piece = """%{0} (x: f32[10], part: f32[100], all: f32[400]) -> (f32[10], f32[100], f32[400]) {{
+  %x = f32[10]{{0}} parameter(0)
+  %part = f32[100]{{0}} parameter(1)
+  %all = f32[400]{{0}} parameter(2)
+  %gathered = f32[400]{{0}} all-gather(%part), channel_id=7, replica_groups=[2,4]<=[8], dimensions={{0}}
+  %y = f32[10]{{0}} negate(%x)
+  ROOT %t = (f32[10]{{0}}, f32[100]{{0}}, f32[400]{{0}}) tuple(%y, %part, %{1})
+}}
+
+"""
+    arrays = "(f32[10]{0}, f32[100]{0}, f32[400]{0})"
+    text = _HEAD + piece.format("first", "gathered") + piece.format("second", "all")
+    text += _entered(
+        "%x = f32[10]{0} parameter(0)",
+        "%part = f32[100]{0} parameter(1)",
+        "%all = f32[400]{0} parameter(2)",
+        f"%one = {arrays} fusion(%x, %part, %all), kind=kCustom, calls=%first",
+        f"ROOT %two = {arrays} fusion(%x, %part, %all), kind=kCustom, calls=%second",
+    )
+    found = compiled.traffic(text)
+    assert found.network == 1600 * 3 / 4 and found.memory == 2 * (40 + 40) + found.network

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experiments import documents
-from mdl.results import Result
+from mdl.results import Result, append
 
 
 @pytest.mark.parametrize("page", documents.pages(), ids=lambda page: page.name)
@@ -26,6 +26,20 @@ def test_a_table_is_put_between_its_marks(tmp_path):
     assert documents.rewritten(found) == found
     with pytest.raises(ValueError, match="table of kind 'pie'"):
         documents.rewritten("<!-- table: pie x -->\n<!-- end -->")
+
+
+def test_points_are_listed_with_what_they_take(tmp_path):
+    from test_results import make_result
+
+    flops = {"search": 1.0, "encode": 1.0, "decode": 2e9, "answer": 3e8}
+    for point in (
+        make_result(80.0, key="a", method="readout", settings={"depth": 22, "width": 1}, flops=flops),
+        make_result(8.0, key="b", stage="none", settings={"file": "a.py"}),
+    ):
+        append(tmp_path / "r.jsonl", point)
+    rows = documents._listed(str(tmp_path / "r.jsonl"))
+    assert [row[:2] for row in rows[1:]] == [["1", "`script` file a.py"], ["10", "`readout` depth 22"]]
+    assert [row[-1] for row in rows[1:]] == ["–", "2.0e+09, 3.0e+08"] and rows[2][4] == "49.0 to 51.0"
 
 
 def test_the_schema_names_every_field():

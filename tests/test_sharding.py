@@ -1,5 +1,7 @@
 """Layouts of devices change where things are computed, and nothing else."""
 
+import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -21,7 +23,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYOUTS = ("1,1,1", "8,1,1", "1,8,1", "2,2,2")
 _WRITTEN = {
     "8,1,1": "+full",
-    "1,8,1": "+blockwise",
+    "1,8,1": "+blockwise+self_taught",
     "2,2,2": "+lora+combined",
 }  # programs that are written and decoded there
 
@@ -140,6 +142,17 @@ def test_one_device_alone_keeps_as_many_activations_as_its_layout_says(monkeypat
 def test_a_mesh_of_other_devices_is_refused():
     with pytest.raises(ValueError, match=r"mesh 2,4,1 has 8 devices, and there are 1; give numbers"):
         sharding.mesh(Layout(2, 4, 1), jax.devices()[:1])
+
+
+def test_a_mesh_may_split_a_side_of_a_torus():
+    """64 x 2 of 4 x 4 x 8 chips, whose two are neighbours."""
+    about = {"core_on_chip": 0, "platform": "tpu", "device_kind": "TPU v5", "slice_index": 0}
+    chip = dataclasses.make_dataclass("Chip", ["id", "coords", "process_index", *about], frozen=True)
+    places = itertools.product(range(4), range(4), range(8))
+    chips = [chip(i, place, i // 4, **about) for i, place in enumerate(places)]
+    pairs = sharding.mesh(Layout(64, 1, 2), chips).devices[:, 0]
+    assert len({one.id for one in pairs.flat}) == 128
+    assert {sum(abs(a - b) for a, b in zip(p.coords, q.coords, strict=True)) for p, q in pairs} == {1}
 
 
 def test_rules_go_by_the_end_of_a_name():

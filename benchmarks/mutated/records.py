@@ -72,7 +72,7 @@ def _whole(folder: pathlib.Path) -> dict[str, bytes]:
         workdir.record_search("s", {**about, "unmade": ["examples=9: 3 are there"]})
         workdir.record_search("f", {**about, "failed": "not finite"})
         pending = {field.name: field.type() for field in dataclasses.fields(Pending) if isinstance(field.type, type)}
-        told = {"program": "a.program", "key": "k", "search": "s", "settings": {}, "environment": {}}
+        told = {"program": "a.program", "key": "k", "search": "s", "settings": {}, "environment": {}, "flops": {}}
         workdir.write_pending(Pending(**{**pending, **told, "evaluation": digest, **versions()}))
         workdir.record_unverified("s", "k", "the verifying process ended")
     coded = probing.Codelength(
