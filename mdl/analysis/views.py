@@ -27,7 +27,8 @@ VIEWS = {
     "inference control": ("zero_shot", "icl", "urial", "prompt", "searched"),
     "data": ("prequential", "blockwise", "combined", "self_taught"),
     "parametric": (
-        "lora", "bayesian_lora", "lm_head", "full", "adapter", "places", "sparse", "subspace", "seeds",
+        "lora", "bayesian_lora", "lm_head", "full", "adapter", "places", "sparse", "subspace", "seeds", "readout",
+        "eigenpruning",
     ),
     "no model": ("script",),
 }  # fmt: skip
