@@ -52,7 +52,7 @@ METHOD_MARKERS = {
     "seeds": (6, 1, 0),
     "searched": "8",
     "self_taught": "H",
-    "readout": (5, 1, 0),
+    "readout": (8, 1, 0),
     "eigenpruning": (5, 1, 36),
 }
 OTHER_MARKERS = ("$x$", "$y$", "$z$")
