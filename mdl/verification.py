@@ -133,7 +133,7 @@ class Verdict:
     digest: str
     decode: float
     answer: float
-    flops: dict[str, float]
+    flops: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class _Worker:
