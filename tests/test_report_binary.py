@@ -44,6 +44,7 @@ def test_a_record_becomes_a_page_pictures_and_tables(tmp_path):
     done = subprocess.run(command(*flags), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "6 points" in done.stdout and "1 line left out: malformed" in done.stderr
+    assert "glyf" not in done.stderr and len(done.stderr.splitlines()) < 10  # nothing of what is in a PDF's fonts
     names = {path.name for path in out.iterdir()}
     for name in ("gsm8k", "gsm8k_published_SmolLM3"):
         kinds = ("frontier", "column", "views", "gains", "reductions")

@@ -4,6 +4,7 @@ Pictures are drawn without pyplot, whose state belongs to the user.
 """
 
 import io
+import logging
 import os
 from collections.abc import Iterable, Sequence
 
@@ -279,6 +280,7 @@ def _legends(
     axes.legend(handles=method_handles, title="method", loc="lower left", bbox_to_anchor=(1.01, 0), **look)
 
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # a PDF's fonts are told of in hundreds of lines
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 

@@ -5,6 +5,7 @@ bias-corrected and accelerated bootstrap over examples (BCa; Efron 1987), as sci
 """
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,8 +24,14 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> tuple[float, float
         n: examples.
         level: probability that the interval shall cover, in (0, 1).
     """
-    lo, hi = wilson_bounds(np.array(successes / n), n, float(scipy.stats.norm.isf((1 - level) / 2)))
+    lo, hi = wilson_bounds(np.array(successes / n), n, _normal(level))
     return float(lo), float(hi)
+
+
+@functools.cache
+def _normal(level: float) -> float:
+    """How many standard errors from its mean a normal variable is with this probability at most."""
+    return float(scipy.stats.norm.isf((1 - level) / 2))
 
 
 def wilson_bounds(share: np.ndarray, n: int, z: float) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from mdl.analysis.complexity import Complexity, complexities, interval_on_test, 
 from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
 from mdl.analysis.scores import Scores
-from mdl.analysis.words import by_task, describe, digits_of, human_bytes, plain
+from mdl.analysis.words import by_task, describer, digits_of, human_bytes, plain
 from mdl.files import write_then_rename
 from mdl.results import LOUD, NO_MODEL, Result
 
@@ -117,6 +117,7 @@ _HOW = {
 def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[list[str]]:
     """The frontiers of one task as rows of text, a header first."""
     digits = digits_of(of_task)
+    describe = describer(of_task)
     others = list(dict.fromkeys(name for r in of_task for name in r.other_metrics))
     forgotten = list(dict.fromkeys(name for r in of_task for name in r.forgetting))
     rows = [["stage", "method", "source", "bits", "bytes", "paper", "examples", "dev", "test", "95 %", *others]]
@@ -128,7 +129,7 @@ def frontier_rows(of_task: Sequence[Result], *, choose_on: str = "dev") -> list[
             rows.append(
                 [
                     "" if i else label,
-                    describe(r, of_task),
+                    describe(r),
                     r.source,
                     f"{length(r, choose_on):,.0f}",
                     human_bytes(length(r, choose_on)),
@@ -158,7 +159,7 @@ def base_lines(of_task: Sequence[Result], choose_on: str = "dev") -> list[str]:
         return [*lines, "best script without a model: none measured"]
     best = chosen[-1]
     score = f"{best.performance:.{digits}f} on test at {human_bytes(length(best, choose_on))}"
-    return [*lines, f"best script without a model: {score}, {describe(best, list(of_task))}"]
+    return [*lines, f"best script without a model: {score}, {describer(of_task)(best)}"]
 
 
 def falls(of_task: Sequence[Result], choose_on: str = "dev") -> list[str]:

@@ -1,6 +1,6 @@
 """How lengths, methods and points are told in words: what tables, figures and pages share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mdl.results import Result
 
@@ -35,13 +35,25 @@ def digits_of(points: Sequence[Result]) -> int:
     return 3 if max((abs(r.performance) for r in points), default=0.0) <= 1 else 1
 
 
-def describe(r: Result, among: list[Result]) -> str:
-    """A method with those settings that tell its points apart, at most four."""
-    same = [s.settings | {"seed": s.seed} for s in among if s.method == r.method]
-    own = r.settings | {"seed": r.seed}
-    told = [k for k in own if k != "digest" and own[k] != "" and any(s.get(k) != own[k] for s in same)]
-    values = [f"{own[k]:.4g}" if isinstance(own[k], float) else own[k] for k in told[:4]]
-    return plain(" ".join([r.method, *(f"{k}={v}" for k, v in zip(told, values, strict=False))]))
+def describer(among: Iterable[Result]) -> Callable[[Result], str]:
+    """Tells each of some points as its method with those settings that tell the method's points apart, at most four."""
+    values: dict[str, dict[str, set]] = {}
+    seen: dict[str, int] = {}
+    known: dict[tuple[str, str], int] = {}
+    for r in among:
+        seen[r.method] = seen.get(r.method, 0) + 1
+        for name, value in {**r.settings, "seed": r.seed}.items():
+            values.setdefault(r.method, {}).setdefault(name, set()).add(value)
+            known[r.method, name] = known.get((r.method, name), 0) + 1
+
+    def describe(r: Result) -> str:
+        own = {**r.settings, "seed": r.seed}
+        varies = lambda k: len(values[r.method][k]) > 1 or known[r.method, k] < seen[r.method]
+        told = [k for k in own if k != "digest" and own[k] != "" and varies(k)][:4]
+        texts = (f"{own[k]:.4g}" if isinstance(own[k], float) else own[k] for k in told)
+        return plain(" ".join([r.method, *(f"{k}={v}" for k, v in zip(told, texts, strict=True))]))
+
+    return describe
 
 
 def plain(text: str) -> str:
