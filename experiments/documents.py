@@ -205,7 +205,7 @@ def _plans(path: str) -> list[list[str]]:
         size = f"{one['bytes_per_chip'] / 2**30:.1f}{'' if one['fits'] else ': does not fit'}"
         times = [_milliseconds(one["seconds"].get(part)) for part in ("compute", "memory", "network")]
         layers = "" if one["layers_compiled"] == "all" else f", {' and '.join(map(str, one['layers_compiled']))} layers"
-        share = "" if one["mfu"] is None else f"{100 * one['mfu']:.0f} %"
+        share = "" if one["mfu"] is None else f"{100 * one['mfu']:.2g} %"
         compiled = "" if one["compile_s"] is None else f"{one['compile_s']:.0f} s{layers}"
         rows.append([one["model"], one["step"], f"{one['topology']}, {one['mesh']}", size, *times, share, compiled])
     return rows

@@ -412,7 +412,13 @@ def held(tree: Tree) -> Tree:
 
 def fetch(x: jax.Array) -> np.ndarray:
     """An array on this host, wherever its parts are; every process has to ask."""
-    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+    if not isinstance(x, jax.Array):
+        return np.asarray(x)
+    if x.is_fully_addressable:
+        # An array keeps what was fetched of it for as long as it lives; this one does not live.
+        parts = [shard.data for shard in x.addressable_shards]
+        return np.asarray(jax.make_array_from_single_device_arrays(x.shape, x.sharding, parts))
+    if x.is_fully_replicated:
         return np.asarray(x)
     from jax.experimental import multihost_utils  # imported here: where there is one process it is not needed
 

@@ -69,6 +69,7 @@ def test_a_layout_changes_no_loss_no_codelength_and_no_answer(measured, layout):
 def test_a_checkpoint_is_the_same_wherever_it_lies(measured, layout):
     for name in ("fingerprint", "random"):
         assert measured[0][layout][name] == measured[0]["1,1,1"][name]
+    assert measured[0][layout]["kept on the host"] == 0  # digesting weights leaves no copy of them
 
 
 def test_what_is_trained_is_split(measured):

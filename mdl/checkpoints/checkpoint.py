@@ -158,15 +158,19 @@ def _initialised(
         raise ValueError(
             f"{source}: random weights of {size >> 30:,} GiB are more than this machine's memory, {memory >> 30:,} GiB"
         )
+    before = None
     for path, leaf in huggingface.flat(transformer.draws(config)):
         if skip(path):
             continue
+        if before is not None:
+            before.block_until_ready()  # else many are drawn at once, and are there in float32
         where = None if place is None else place(path, leaf.shape)
         if isinstance(leaf, transformer.Draw):
             leaf = leaf(seed, where)
         elif where is not None:
             leaf = sharding.put(np.asarray(leaf).__getitem__, leaf.shape, where)
-        yield path, leaf.astype(dtype)
+        before = leaf.astype(dtype)
+        yield path, before
 
 
 @_uncollected()
