@@ -174,6 +174,7 @@ def _versions(path: str) -> list[list[str]]:
     for one in _content(path):
         libraries = [one["versions"][name] for name in rows[0][1:6]]
         rows.append([one["python"], *libraries, one["tests"], one["demo"]])
+    return rows
 
 
 def _listed(path: str) -> list[list[str]]:
