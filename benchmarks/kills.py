@@ -212,8 +212,7 @@ def campaign(
                 else:
                     outcome.kills += 1
                 print(f"{signal.Signals(number).name} {outcome.kills + outcome.terminations}: {kind}", flush=True)
-                if run.process.poll() is None:  # its verifier was killed
-                    run.until(lambda: False)
+            run.until(lambda: False)  # its verifier was killed, or there is no moment left: it goes on to its end
             behind = _redone(run, number, behind, outcome)
             if run.process.returncode == 0:
                 break

@@ -3,6 +3,8 @@
 import random
 import re
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -75,3 +77,24 @@ def test_moments_are_when_something_new_is_written(tmp_path, kind):
         reached()
     while not reached():
         pass
+
+
+def test_a_campaign_ends_with_a_run_that_nobody_ends(tmp_path, monkeypatch):
+    """Behind the last kill, too, and then it is compared."""
+    seen = []
+
+    class Sleeping(kills.Run):
+        def __init__(self, workdir, config):
+            self.workdir, self.started = workdir, time.monotonic()
+            self.process = subprocess.Popen(["sleep", "60" if not seen else "0.2"])
+            seen.append(workdir)
+
+        def log(self):
+            return ""
+
+    monkeypatch.setattr(kills, "Run", Sleeping)
+    monkeypatch.setattr(kills, "moment", lambda *_: lambda: True)
+    monkeypatch.setattr(kills, "compare", lambda *given: seen.append("compared"))
+    outcome = kills.Outcome()
+    kills.campaign(tmp_path, None, None, signal.SIGKILL, ["time"], 0, (0, 0), outcome, lambda _: seen.append("told"))
+    assert outcome.kills == 1 and seen[2:] == ["compared", "told"] and seen[0] == seen[1]
