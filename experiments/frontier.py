@@ -55,7 +55,7 @@ def define_flags(default: str) -> None:
     flags.DEFINE_bool(
         "beside", None, "Verify programs beside the encoder, rather than after it; by default on a CPU only."
     )
-    flags.DEFINE_bool("scalars", False, "Keep losses and progress in WORKDIR/scalars.jsonl, for TensorBoard or plots.")
+    flags.DEFINE_bool("scalars", False, "Keep losses and progress in WORKDIR/scalars.jsonl.")
     flags.DEFINE_string(
         "share", "", "The part of one of several workers, such as 2/3, which share --workdir; see experiments.sweep."
     )

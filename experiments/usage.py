@@ -55,7 +55,7 @@ def screen(name: str, arguments: Sequence[str], default: str) -> str:
     commands = [line for line in examples.splitlines() if line.startswith("    ")]
     if commands:
         lines += ["", "examples:", *(line[2:] for line in commands)]
-    return "\n".join([*lines, "", "--helpfull lists the flags of libraries too."])
+    return "\n".join([*lines, "--helpfull lists the flags of libraries too."])
 
 
 def _row(name: str, text: str, width: int) -> str:

@@ -18,9 +18,9 @@ _LOOKED_UP = ("embed_tokens", "embed_positions")
 
 
 class _Count:
-    """What was spent since the process began."""
+    """What was spent since the process began, a whole number: differences are exact."""
 
-    spent = 0.0
+    spent = 0
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,9 +34,9 @@ def weights(config: ModelConfig) -> int:
 
 def add(config: ModelConfig, tokens: int, each: int = FORWARD) -> None:
     """Counts a pass over so many tokens."""
-    _Count.spent += float(each) * weights(config) * int(tokens)
+    _Count.spent += each * weights(config) * int(tokens)
 
 
-def spent() -> float:
+def spent() -> int:
     """Operations counted in this process so far; what lies between two readings is a part's."""
     return _Count.spent

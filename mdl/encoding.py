@@ -248,10 +248,10 @@ class Encoding:
         points: list[str],
     ) -> None:
         """Writes or estimates what a search yields; `left` are the keys of those that are wanted and not there yet."""
-        begun = last = compute.spent()
         for encoded in found:
             seconds, now = time.monotonic() - progress.started, compute.spent()
-            flops = {"search": now - begun, "encode": now - last} if self.checkpoint else {}
+            spent = {"search": float(now - progress.begun), "encode": float(now - progress.previous)}
+            flops = spent if self.checkpoint else {}
             key, twin = (self._key(search.method, encoded.settings, source) for source in (search.source, "verified"))
             if repeated := progress.repeated():
                 key, twin = repeated
@@ -276,8 +276,7 @@ class Encoding:
                     self._estimate(key, encoded, seconds, flops)
             self._check()
             progress.started = time.monotonic() - seconds  # scoring is not encoding
-            last = compute.spent()
-            begun += last - now
+            progress.scored(compute.spent() - now)
             progress.add(key, twin)
             if left is not None:
                 left.discard(key)
@@ -353,7 +352,7 @@ class Encoding:
         write_then_rename(path, answers_file(inputs, answers))
         spent = {"encode": seconds, "decode": None, "evaluate": time.monotonic() - started}
         bits = 8 * -(-encoded.program.coded_bits // 8)
-        answered = {"answer": compute.spent() - before} if self.checkpoint else {}
+        answered = {"answer": float(compute.spent() - before)} if self.checkpoint else {}
         made = Made(**self._made(key, encoded, seconds, flops))
         self.recorder.record(made, bits, "estimated", answers, spent, answered, path)
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdl import distributed, resuming, sharding, stopping
+from mdl import compute, distributed, resuming, sharding, stopping
 from mdl.files import PARTIAL
 from mdl.json_files import one_line
 
@@ -43,6 +43,8 @@ class Progress:
 
     Attributes:
         started: when the search would have begun, had it not been interrupted (`time.monotonic`).
+        begun: likewise, of operations (`compute.spent`).
+        previous: what was spent when the program before the next one came.
         yielded: what the search came by so far; see `add`.
         steps: taken so far, by an earlier process or this one.
     """
@@ -63,7 +65,18 @@ class Progress:
         self._before = place.get("yielded", [])
         self.yielded: list[list[str]] = []
         self.started = time.monotonic() - place.get("seconds", 0.0)
+        self._count_from(place)
         self._next = time.monotonic() + self._seconds
+
+    def _count_from(self, place: dict[str, Any]) -> None:
+        """Operations go on from those of a place."""
+        self._spent = compute.spent()  # behind the last step: what one that is broken off spends is spent again
+        self.begun = self._spent - place.get("flops", 0)
+        self.previous = self.begun + place.get("last", 0)
+
+    def scored(self, spent: int) -> None:
+        """The program that came last is recorded, for which so many operations went, none of them for the search."""
+        self.begun, self._spent, self.previous = self.begun + spent, self._spent + spent, compute.spent()
 
     def __enter__(self) -> Self:
         if self._directory is None:
@@ -140,6 +153,7 @@ class Progress:
                 if coder is not None:
                     self._lengths.append((coder.bits, coder.coded))
                 self.steps += 1
+                self._spent = compute.spent()
         else:
             changed = [thing for thing in (coder.tokens, temperature) if thing is not None]
             before, taken = [_attributes(thing) for thing in changed], self.steps
@@ -148,6 +162,7 @@ class Progress:
                 with stopping.whole():
                     self._lengths.append((coder.bits, coder.coded))
                     self.steps += 1
+                    self._spent = compute.spent()
             except BaseException:
                 if self.steps == taken:
                     for thing, attributes in zip(changed, before, strict=True):
@@ -172,6 +187,8 @@ class Progress:
             "steps": self.steps,
             "lengths": self._lengths,
             "seconds": time.monotonic() - self.started,
+            "flops": self._spent - self.begun,
+            "last": self.previous - self.begun,
             "yielded": max(self.yielded, self._before, key=len),
             "shapes": {number: [[list(x.shape), str(x.dtype)] for x in leaves] for number, leaves in arrays.items()},
             "things": {
@@ -223,6 +240,7 @@ class Progress:
                 for number, thing in self._alive(kind).items():
                     if number in things:
                         _set_attributes(thing, things[number])
+            self._count_from(self._place)
         except Exception as error:  # noqa: BLE001 (Orbax and TensorStore raise many kinds)
             raise ValueError(f"{self._directory}: what was kept cannot be taken up: {one_line(error)}") from None
 

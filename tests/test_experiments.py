@@ -80,8 +80,9 @@ def test_numbers_on_the_way_are_kept_and_what_was_computed_is_counted(finished):
     assert named("bits of the examples") == coding and len(coding) == 2
     assert named("loss") and named("loss") < coding  # of an estimate the step reads bits, not its loss
     for point in _points(workdir).values():
-        known = {"decode", "answer"} if point.source == "verified" else {"answer"}
-        assert set(point.flops) == (set() if point.method == "script" else known)
+        known = set() if point.method == "script" else {"search", "encode", "decode", "answer"}
+        assert set(point.flops) == known
+        assert not known or (point.flops["decode"] is None) == (point.source == "estimated")
         if point.method == "prequential" and point.source == "verified":
             assert point.flops["decode"] > 6 * 260_032 * point.tokens  # coded, and trained on
 

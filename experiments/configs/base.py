@@ -23,7 +23,7 @@ PROBE = {
 
 ANY = (
     "The model that --config.source names, as it is and its config at random; --config.stage says what it is "
-    "(pretrained, unless you say posttrained). Time as the model is; a large one wants an accelerator."
+    "(pretrained, unless you say posttrained)."
 )
 GIVEN = "given"  # a checkpoint's stage: what `config.stage` says
 FAMILY = "All checkpoints of a family, from the hub. An accelerator is wanted; not run yet."

@@ -250,5 +250,5 @@ def run(
             raise ProgramError(f"{path}: {_line(error)}") from error
     write_then_rename(pathlib.Path(output), answers_file(inputs, answers))
     spent = {"decode": ready - started, "answer": time.monotonic() - ready}
-    flops = {"decode": between - before, "answer": compute.spent() - between}
+    flops = {"decode": float(between - before), "answer": float(compute.spent() - between)}
     return {"digest": decoded.adapted.digest(), **spent, "flops": flops}
