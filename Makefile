@@ -21,7 +21,7 @@ frontier: $(VENV)/.installed  ## every method on the embedded checkpoints
 test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(VENV)/.installed-test  ## ours beside the paper's recipe in PyTorch, under 40 minutes; what is absent is left out
 	-$(MAKE) $(SMOLLM2)/config.json

@@ -23,6 +23,15 @@ def _compiled_functions():
     jax.clear_caches()
 
 
+_FIRST = ("test_distributed", "test_recipe", "test_sharding", "test_kills", "test_runs")  # files that take a minute
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one at the end (with `--no-loadscope-reorder`)."""
+    place = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(_FIRST)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """The folder with real data and checkpoints; without it the test is skipped."""
