@@ -29,6 +29,21 @@ def stop_in_one_line() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    sys.unraisablehook = _raise_again
+
+
+def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Where the end of the process was raised in a finaliser or callback, which drops it, it is raised once more."""
+    if not isinstance(dropped.exc_value, SystemExit):
+        sys.__unraisablehook__(dropped)
+        return
+    code = dropped.exc_value.code
+
+    def stop(number, frame):
+        raise SystemExit(code)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,9 @@ def _compiled_functions():
     jax.clear_caches()
 
 
-_FIRST = ("test_distributed", "test_recipe", "test_sharding", "test_kills", "test_runs")  # files that take a minute
+_FIRST = (  # files that take a minute
+    *("test_distributed", "test_workdir", "test_recipe", "test_sharding", "test_kills", "test_runs", "test_machine"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

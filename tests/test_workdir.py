@@ -393,6 +393,17 @@ def test_the_longest_program_that_waits_is_verified_first(tmp_path, monkeypatch)
     assert got == ["first", "long", "short", "too"]
 
 
+def test_an_end_that_a_finaliser_drops_comes_again():
+    code = (
+        "import os, signal, time\nfrom mdl import stopping\nstopping.stop_in_one_line()\nclass Gone:\n"
+        "  def __del__(self):\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(1)\n"
+        "Gone()\ntime.sleep(30)\nprint('went on')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=25)
+    assert (run.returncode, run.stdout) == (143, "")
+    assert run.stderr == "stopped by SIGTERM: the same command goes on from here\n"
+
+
 def test_a_terminated_run_says_one_line_and_leaves_no_orphan(tmp_path):
     config = tmp_path / "c.py"
     config.write_text(
