@@ -34,12 +34,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from benchmarks.recipe.ours import Ids
+from benchmarks.rows import fitting
 from experiments.shapes import SHAPES
 from mdl import planning, sharding, startup, tasks, training
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface
 from mdl.checkpoints.checkpoint import Checkpoint
-from mdl.codes import Decoder, Encoder, Meter, text, tokens
+from mdl.codes import Decoder, Encoder, Meter, tokens
 from mdl.files import write_then_rename
 from mdl.machine.generation import generate
 from mdl.methods import examples
@@ -131,7 +133,9 @@ class _Case:
         self.count, self.longest, self.skip = told.examples, told.longest, told.skip
         self.load_s = _seconds(lambda: self._load(told))
         how = {"size": "full", "data_dir": told.data_dir} if told.data_dir else {"size": "tiny"}
-        self.task = self._fitting(tasks.load("gsm8k", **how))
+        task = tasks.load("gsm8k", **how)
+        whole = fitting(self.checkpoint, task, max(self.count, TRAINED), self.longest)
+        self.task = dataclasses.replace(task, train=whole)
         self.settings = prequential.Settings(learning_rate=RATE, rows=ROWS, batch=BATCH)
         self.weights = 2 * planning.matrices(self.checkpoint.config)  # bytes in bfloat16
         if self.case.endswith("float32"):
@@ -140,13 +144,6 @@ class _Case:
     def _load(self, told):
         self.checkpoint = _load(told.directory, self.case, told.layers)
         return self.checkpoint.params
-
-    def _fitting(self, task: tasks.Task) -> tasks.Task:
-        """The task with as many examples as are wanted that the context holds whole."""
-        own, most = self.checkpoint.tokenizer, self.longest or text.max_tokens(self.checkpoint)
-        fits = lambda each: sum(map(len, own.encode_pair(each.prompt, each.completion))) <= most
-        some = task.train[: 8 * max(self.count, TRAINED)]
-        return dataclasses.replace(task, train=tuple(filter(fits, some)))
 
     def encode(self) -> dict[str, Any]:
         """Everything of the first process."""
@@ -232,7 +229,7 @@ class _Case:
     def _generate(self, machine: dict[str, float]) -> dict[str, Any]:
         own = self.checkpoint
         prompts = [ids[:64] for ids in self._sequences(PROMPTS)]
-        run = lambda: generate(own.config, own.params, _Ids(), prompts, max_new_tokens=NEW, batch_size=PROMPTS)
+        run = lambda: generate(own.config, own.params, Ids(), prompts, max_new_tokens=NEW, batch_size=PROMPTS)
         seconds = []
         for _ in range(3):
             began = time.perf_counter()
@@ -277,16 +274,6 @@ class _Case:
         kind = jax.devices()[0].device_kind.lower()
         chip = next((chip for name, chip in planning.CHIPS.items() if name in kind), None)
         return found | ({} if chip is None else {"mfu": reached / chip.flops})
-
-
-class _Ids:
-    """In place of a tokenizer: token i is written as the character i, and none ends a completion."""
-
-    end_ids: tuple[int, ...] = ()
-
-    def decode(self, ids: list[int]) -> str:
-        """One character a token."""
-        return "".join(map(chr, ids))
 
 
 def _child(told: flags.FlagValues) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 from absl import app, flags
 
+from experiments.shapes import SHAPES
 from mdl import packing, startup, training
 from mdl.checkpoints import families, transformer
 from mdl.checkpoints.adapters import join, split
@@ -28,21 +29,7 @@ from mdl.checkpoints.cross_entropy import cross_entropy
 from mdl.files import write_then_rename
 
 ROWS, LENGTH = 8, 500
-SMOLLM3 = {  # the shape of HuggingFaceTB/SmolLM3-3B
-    "model_type": "smollm3",
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 5e6,
-    "hidden_act": "silu",
-    "tie_word_embeddings": True,
-    "no_rope_layer_interval": 4,
-}
+SMOLLM3 = SHAPES["smollm3_3b"] | {"max_position_embeddings": 4096}
 
 
 def model(layers: int = 0) -> ModelConfig:

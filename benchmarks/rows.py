@@ -33,6 +33,13 @@ def define_flags() -> None:
     flags.DEFINE_string("result", "", "Where the record goes; what it has of other checkpoints stays.")
 
 
+def fitting(checkpoint, task, wanted: int, longest: int = 0) -> tuple:
+    """Training examples that the context, or so many tokens, hold whole: of the first 8 times as many as are wanted."""
+    most = longest or text.max_tokens(checkpoint)
+    size = lambda example: sum(map(len, checkpoint.tokenizer.encode_pair(example.prompt, example.completion)))
+    return tuple(example for example in task.train[: 8 * wanted] if size(example) <= most)
+
+
 def measure(checkpoint, task, settings: prequential.Settings, examples: tuple[int, ...]) -> list[dict]:
     """Bytes, and seconds of encoding and decoding, at each number of examples."""
     found, coder, started = [], Encoder(), time.monotonic()
@@ -58,9 +65,7 @@ def main(_) -> None:
     how = {"size": "full", "data_dir": told.data_dir} if told.data_dir else {"size": "tiny"}
     task = tasks.load("gsm8k", **how)
     examples = tuple(map(int, told.examples))
-    size = lambda example: sum(map(len, checkpoint.tokenizer.encode_pair(example.prompt, example.completion)))
-    fitting = [e for e in task.train[: 8 * max(examples)] if size(e) <= text.max_tokens(checkpoint)]
-    task = dataclasses.replace(task, train=tuple(fitting))
+    task = dataclasses.replace(task, train=fitting(checkpoint, task, max(examples)))
     rows = []
     for value in map(int, told.rows):
         settings = prequential.Settings(train=told.train, learning_rate=told.learning_rate, rows=value)

@@ -202,7 +202,7 @@ def _coverage(path: str) -> list[list[str]]:
 
 def _plans(path: str) -> list[list[str]]:
     rows = [["model", "step", "slice, mesh", "GiB a chip", "compute", "memory", "network", "MFU", "compiled in"]]
-    for one in json.loads((_REPOSITORY / path).read_bytes()):
+    for one in _content(path):
         size = f"{one['bytes_per_chip'] / 2**30:.1f}{'' if one['fits'] else ': does not fit'}"
         times = [_milliseconds(one["seconds"].get(part)) for part in ("compute", "memory", "network")]
         layers = "" if one["layers_compiled"] == "all" else f", {' and '.join(map(str, one['layers_compiled']))} layers"
@@ -214,14 +214,14 @@ def _plans(path: str) -> list[list[str]]:
 
 def _kills(path: str) -> list[list[str]]:
     names = ("kills", "terminations", "lost", "doubled", "differing", "redone", "untidy")
-    found = json.loads((_REPOSITORY / path).read_bytes())
+    found = _content(path)
     head = ("SIGKILLs", "SIGTERMs", "points lost", "doubled", "differing", "steps taken again", "not in one line")
     return [list(head), [str(found[name]) for name in names]]
 
 
 def _initialising(path: str) -> list[list[str]]:
     rows = [["shape", "weights", "devices", "what", "host's peak over the weights", "most on one device"]]
-    for name, found in json.loads((_REPOSITORY / path).read_bytes()).items():
+    for name, found in _content(path).items():
         for what in ("initialise", "convert"):
             size, share = f"{found['bytes'] / 1e9:.2f} GB", found[what]["share"]
             held = f"{100 * share:.1f} %" if share else ""
@@ -235,7 +235,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _short(path: str) -> list[list[str]]:
     """Bytes of either side's shortest programs at each target, seed by seed, and their ratios."""
-    content = json.loads((_REPOSITORY / path).read_bytes())["summary"]
+    content = _content(path)["summary"]
     rows = [["task", "dev", "others: bytes", "new: bytes", "new: which", "ratio"]]
     for row in content["targets"]:
         told = {
@@ -249,7 +249,7 @@ def _short(path: str) -> list[list[str]]:
 
 def _kinds(path: str) -> list[list[str]]:
     """Each kind of programs: its best, what it takes at each target, and what of it is the reason where it loses."""
-    content = json.loads((_REPOSITORY / path).read_bytes())["summary"]
+    content = _content(path)["summary"]
     rows = [["task", "programs", "best on dev: bytes, dev, test", "bytes at the targets", "so"]]
     for row in content["kinds"]:
         best, own = row["best"], [each for each in content["kinds"] if each["cell"] == row["cell"]]

@@ -85,6 +85,11 @@ def _ask_for_repeatable_kernels() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*given.split(), *missing])
 
 
+def repeatable() -> bool:
+    """Whether XLA was told to take sums in one order on an NVIDIA device."""
+    return "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", "")
+
+
 def threads() -> int:
     """Threads of the CPU backend, once `start` was called; 1 where another backend computes."""
     return _threads_given() if jax.default_backend() == "cpu" else 1

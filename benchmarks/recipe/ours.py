@@ -211,7 +211,7 @@ def decode_phase(spec: Spec) -> Phase:
     return Phase(run, told=told)
 
 
-class _Ids:
+class Ids:
     """In place of a tokenizer: token i is written as the character i, and none ends a completion."""
 
     end_ids: tuple[int, ...] = ()
@@ -224,7 +224,7 @@ class _Ids:
 def generate_phase(spec: Spec) -> Phase:
     """Greedy completions side by side, each as long as wanted."""
     checkpoint, prompts = _begin(spec), Inputs.read(spec.workdir).prompts
-    model = checkpoint.config, checkpoint.params, _Ids(), prompts
+    model = checkpoint.config, checkpoint.params, Ids(), prompts
     run = lambda _: generate(*model, max_new_tokens=spec.tokens, batch_size=spec.prompts)
     return Phase(run, told=lambda made: {"tokens": [list(map(ord, text)) for text in made]})
 

@@ -3,11 +3,12 @@
 `attention.attend` takes them where they compute what is asked for, and else its own way, which runs anywhere.
 """
 
-import os
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from mdl import startup
 
 _LANES = 128  # of a TPU: sequences are filled up to whole ones
 _BLOCKS = (512, 256, 128)  # queries or keys of a block, the first that divides a sequence
@@ -35,7 +36,7 @@ def find(
 
 
 def _cudnn_has(q: jax.Array, k: jax.Array, softcap: float | None) -> bool:
-    if "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""):
+    if startup.repeatable():
         return False  # jaxlib 0.11.2 does not compile a model's training step with it then
     sizes = q.shape[-1] % 8 == 0 and q.shape[-1] <= _CUDNN_HEAD
     return softcap is None and sizes and q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16)

@@ -20,6 +20,7 @@ import numpy as np
 from mdl import training
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, rounding, steps, tensors
+from mdl.codes import settings as settings_code
 from mdl.methods import method
 from mdl.methods.method import Adapted, Encoded, Task
 from mdl.methods.parametric import draws, parametric
@@ -268,3 +269,45 @@ def finish(
     described = {**about, **dataclasses.asdict(settings), **more}
     tokens = described.pop("tokens")
     return Encoded(method.finish(name, coder, header), adapted, described, about["examples"], tokens)
+
+
+def run(
+    coder: Coder,
+    checkpoint: Checkpoint,
+    kind: type,
+    settings: Any | None,
+    sent: Sent | None,
+    begin: Callable[[Checkpoint, Any], Moves],
+    moves: Moves | None = None,
+) -> tuple[Adapted, float]:
+    """Either direction of a program whose map follows from its settings: these, the numbers, and the model they make.
+
+    Args:
+        kind, settings: of the method; settings and what is sent are None when decoding.
+        begin: (checkpoint, settings) -> the map.
+        moves: what `begin` gives, where it was called before.
+
+    Returns:
+        The model, and the bits of the settings.
+    """
+    settings = settings_code.code(coder, kind, settings)
+    header = coder.bits
+    moves = moves or begin(checkpoint, settings)
+    return moves.adapted(code(coder, sent, moves.count, settings.width)), header
+
+
+def encode(
+    name: str,
+    begin: Callable[[Checkpoint, Any], Moves],
+    coder: Coder,
+    checkpoint: Checkpoint,
+    task: Task,
+    settings: Any,
+    search: Search,
+) -> Iterator[Encoded]:
+    """The `encode` of the method `name`, whose programs `run` reads: one at each width after each number of epochs."""
+    moves = begin(checkpoint, settings)
+    for sent, about in train(checkpoint, task, search, moves):
+        end, own = coder.fork(), dataclasses.replace(settings, width=sent.width)
+        adapted, header = run(end, checkpoint, type(own), own, sent, begin, moves)
+        yield finish(name, end, header, adapted, own, about)

@@ -8,7 +8,6 @@ et al. 2025, arXiv 2506.00799), with signs: each weight belongs to one number, s
 import dataclasses
 from typing import Literal
 
-from mdl.codes import settings as settings_code
 from mdl.codes.settings import mostly, usual
 from mdl.methods.examples import RANK, SEED
 from mdl.methods.parametric import numbers, parametric, slots
@@ -45,23 +44,11 @@ def _moves(checkpoint, settings):
     return numbers.subspace(start, settings.numbers, settings.seed)
 
 
-def _run(coder, checkpoint, settings, sent, moves=None):
-    """Either direction: codes settings and numbers, and makes the model of what was coded."""
-    settings = settings_code.code(coder, Settings, settings)
-    header = coder.bits
-    moves = moves or _moves(checkpoint, settings)
-    return moves.adapted(numbers.code(coder, sent, moves.count, settings.width)), header
-
-
 def encode(coder, checkpoint, task, settings, search):
     """Yields a program at each width after each number of epochs."""
-    moves = _moves(checkpoint, settings)
-    for sent, about in numbers.train(checkpoint, task, search, moves):
-        end, own = coder.fork(), dataclasses.replace(settings, width=sent.width)
-        adapted, header = _run(end, checkpoint, own, sent, moves)
-        yield numbers.finish("subspace", end, header, adapted, own, about)
+    return numbers.encode("subspace", _moves, coder, checkpoint, task, settings, search)
 
 
 def decode(coder, checkpoint):
     """Runs a program's stream."""
-    return _run(coder, checkpoint, None, None)[0]
+    return numbers.run(coder, checkpoint, Settings, None, None, _moves)[0]
