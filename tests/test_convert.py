@@ -68,7 +68,8 @@ def steered(path):
     stories = load("stories260k")
     coder = header.begin(Encoder(), "places", stories, header.Arithmetic(threads=2), Answering())
     sent = numbers.Sent(1, 2.0**-4, np.ones(5 * 64, np.int32))
-    adapted, bits = places._run(coder, stories, places.Settings("steering", width=1), sent)
+    settings = places.Settings("steering", width=1)
+    adapted, bits = numbers.run(coder, stories, places.Settings, settings, sent, places._moves)
     about = {"fingerprint": stories.fingerprint, "adapted": adapted.digest()}
     programs.write(path, finish("places", coder, bits), about)
     return path

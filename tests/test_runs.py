@@ -207,8 +207,10 @@ def test_a_worker_of_a_sweep_is_queued_again_once_its_command_has_stopped(tmp_pa
         "import sys, threading, pathlib\nfrom experiments.sweep import Worker\n"
         f"worker = Worker([sys.executable, '-c', {code!r}], {str(tmp_path)!r})\n"
         "def later():\n import time\n while not hasattr(worker, '_process'): time.sleep(.05)\n time.sleep(1)\n"
-        " again = worker.checkpoint()\n print(again.function.command == worker.command, flush=True)\n"
-        "thread = threading.Thread(target=later)\nthread.start()\nprint(worker())\nthread.join()"
+        " again = worker.checkpoint()\n"
+        " sys.stdout.write(f'{again.function.command == worker.command}\\n')\n"
+        "thread = threading.Thread(target=later)\nthread.start()\n"
+        "sys.stdout.write(f'{worker()}\\n')\nthread.join()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
