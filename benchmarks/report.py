@@ -44,6 +44,7 @@ def point(i: int, rng: np.random.Generator) -> Result:
             "learning_rate": float(rng.choice([1e-4, 1e-3])),
             "rank": int(rng.integers(1, 9)),
             "examples": i % 97,
+            "point": i,  # or estimates of one search would be left out beside its verified programs
         },
         examples=i % 97,
         tokens=0,

@@ -159,18 +159,15 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
     of_paper = [r for r in overlay if r.task == of_task[0].task]
     drawn = {"choose_on": choose_on, "overlay": of_paper}
     title = words.plain(of_task[0].task)
-    for kind in _KINDS:
-        figures.draw(out / f"{name}_frontier.{kind}", of_task, title, **drawn)
-        figures.draw(out / f"{name}_column.{kind}", of_task, title, **drawn, width=3.4)
+    files = lambda what: [out / f"{name}_{what}.{kind}" for kind in _KINDS]
+    figures.draw(files("frontier"), of_task, title, **drawn)
+    figures.draw(files("column"), of_task, title, **drawn, width=3.4)
     base = base_of(of_task, choose_on)
     bars = reductions(of_task, base, choose_on=choose_on, scores=scores)
-    for kind in _KINDS:
-        figures.draw_reductions(out / f"{name}_reductions.{kind}", bars, f"{title}: bits for the best of {base}")
-    for kind in _KINDS:
-        figures_of = {"choose_on": choose_on}
-        views.draw_gains(out / f"{name}_gains.{kind}", of_task, f"{title}: the best of each", **figures_of)
-        if any(r.stage != NO_MODEL for r in of_task):
-            views.draw_views(out / f"{name}_views.{kind}", of_task, title, **figures_of)
+    figures.draw_reductions(files("reductions"), bars, f"{title}: bits for the best of {base}")
+    views.draw_gains(files("gains"), of_task, f"{title}: the best of each", choose_on=choose_on)
+    if any(r.stage != NO_MODEL for r in of_task):
+        views.draw_views(files("views"), of_task, title, choose_on=choose_on)
     at = _at() or complexity.targets(of_task, choose_on=choose_on)
     found = report.sentences(of_task, choose_on=choose_on, scores=scores)
     lines = [f"## {of_task[0].task}", "", *(f"- {sentence}" for sentence in found), ""]

@@ -184,21 +184,34 @@ def reductions(
     groups = by_stage(points)
     if base not in groups:
         raise ValueError(f"base={base!r}: no such group; there are {', '.join(map(repr, groups))}")
-    frontier = select(groups[base], choose_on=choose_on)
-    if not frontier:
+    if not select(groups[base], choose_on=choose_on):
         raise ValueError(f"base={base!r} has no points that the paper gives a script")
-    best = frontier[-1]
-    target, most = performance_on(best, choose_on), length(best, choose_on)
-    found = complexities(points, target, choose_on=choose_on, scores=scores)
-    rows = []
-    for label, group in groups.items():
-        within = [r for r in select(group, choose_on=choose_on) if length(r, choose_on) <= most]
-        performance = within[-1].performance if within else None
-        one = found[label]
-        rows.append(
-            Reduction(label, group[0].stage, base, target, most, one.bits, one.interval, performance, best.performance)
-        )
-    return rows
+    return all_reductions(points, [base], choose_on=choose_on, scores=scores)[base]
+
+
+def all_reductions(
+    points: Iterable[Result],
+    bases: Iterable[str] | None = None,
+    *,
+    choose_on: str = "dev",
+    scores: Mapping[str, Scores] | None = None,
+) -> dict[str, list[Reduction]]:
+    """`reductions` against several bases, by default all groups, less those that have no points of a length."""
+    points = list(points)
+    groups = by_stage(points)
+    frontiers = {label: select(group, choose_on=choose_on) for label, group in groups.items()}
+    best = {label: frontiers[label][-1] for label in (groups if bases is None else bases) if frontiers[label]}
+    targets = [performance_on(r, choose_on) for r in best.values()]
+    several = complexities(points, targets, choose_on=choose_on, scores=scores)
+    found = {}
+    for (base, r), target, bounds in zip(best.items(), targets, several, strict=True):
+        most, found[base] = length(r, choose_on), []
+        for label, group in groups.items():
+            within = [one for one in frontiers[label] if length(one, choose_on) <= most]
+            performance, bound = within[-1].performance if within else None, bounds[label]
+            ends = (bound.bits, bound.interval, performance, r.performance)
+            found[base].append(Reduction(label, group[0].stage, base, target, most, *ends))
+    return found
 
 
 def base_of(points: Iterable[Result], choose_on: str = "dev") -> str:

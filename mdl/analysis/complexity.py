@@ -77,11 +77,18 @@ def task_complexity(
     Raises:
         ValueError: there is no such rule, or it needs scores that were not kept.
     """
+    results = list(results)
+    share = rule == "sure" and is_share(results)
+    return _least(select(results, choose_on=choose_on), share, target, choose_on, rule, scores or {})
+
+
+def _least(
+    frontier: list[Result], share: bool, target: float, choose_on: str, rule: str, scores: Mapping[str, Scores]
+) -> tuple[float, Result] | None:
+    """`task_complexity` of a frontier; share: of `is_share`, which the rule "sure" asks for."""
     if rule not in RULES:
         raise ValueError(f"rule={rule!r}: use one of {', '.join(RULES)}")
-    results, scores = list(results), scores or {}
-    share = rule == "sure" and is_share(results)
-    for r in select(results, choose_on=choose_on):  # By increasing bits: the first is the least.
+    for r in frontier:  # By increasing bits: the first is the least.
         reached = performance_on(r, choose_on)
         if reached >= target and rule == "sure":
             kept = scores.get(r.key)
@@ -159,10 +166,10 @@ def complexities(
     groups, scores = by_stage(results), scores or {}
     draws = {label: Draws.of(group, scores, choose_on) for label, group in groups.items()}
     shares = {label: is_share(group) for label, group in groups.items()}
+    frontiers = {label: select(group, choose_on=choose_on) for label, group in groups.items()}
     several = []
     for one in [target] if isinstance(target, (int, float)) else target:
-        how = {"choose_on": choose_on, "rule": rule, "scores": scores}
-        found = {label: task_complexity(group, one, **how) for label, group in groups.items()}
+        found = {label: _least(frontiers[label], shares[label], one, choose_on, rule, scores) for label in groups}
         points = {label: pair[1] if pair else None for label, pair in found.items()}
         several.append(
             {

@@ -27,7 +27,8 @@ _INTEGRAL = 1e-6  # how far from a whole number a count of right examples may be
 
 def is_share(points: Iterable[Result]) -> bool:
     """Whether the metric counts examples that are right: each score times the number of examples is a whole number."""
-    pairs = [(r.performance, r.n) for r in points] + [(r.dev_performance, r.dev_n) for r in points if r.dev_n]
+    points = list(points)
+    pairs = {(r.performance, r.n) for r in points} | {(r.dev_performance, r.dev_n) for r in points if r.dev_n}
     whole = lambda x: abs(x - round(x)) <= _INTEGRAL * max(1.0, abs(x))
     return all(n > 0 and p is not None and 0 <= p <= 1 and whole(p * n) for p, n in pairs)
 

@@ -113,8 +113,11 @@ def bits_axis(axes: Axes, lo: float, hi: float, of: str = "of the file", most: i
             )
 
 
+Paths = str | os.PathLike | Sequence[os.PathLike]  # where a picture goes: one file, or one in each format
+
+
 def draw(
-    path: str | os.PathLike,
+    path: Paths,
     results: Iterable[Result],
     title: str,
     *,
@@ -130,7 +133,7 @@ def draw(
     have their own, and what the best constant answer scores, and the best script, are thin lines.
 
     Args:
-        path: file to write: PNG, SVG or PDF, by its ending; PNG where it has none.
+        path: file to write, or several of the one picture: PNG, SVG or PDF, by its ending; PNG where it has none.
         results: points of one task.
         title: title of the picture.
         choose_on: of `frontier.MODES`.
@@ -284,17 +287,18 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # a PDF's fonts are to
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a picture in the format of its name; equal figures give equal files."""
-    kind = os.fspath(path).rpartition(".")[2]
-    kind = kind if kind in _METADATA else "png"
-    image = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mdl", "pdf.fonttype": 42}):
-        figure.savefig(image, format=kind, metadata=_METADATA[kind])
-    write_then_rename(path, image.getvalue())
+def save(figure: Figure, paths: Paths) -> None:
+    """Writes a picture in the format of each name; equal figures give equal files."""
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        kind = os.fspath(path).rpartition(".")[2]
+        kind = kind if kind in _METADATA else "png"
+        image = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "mdl", "pdf.fonttype": 42}):
+            figure.savefig(image, format=kind, metadata=_METADATA[kind])
+        write_then_rename(path, image.getvalue())
 
 
-def draw_reductions(path: str | os.PathLike, reductions: Sequence[Reduction], title: str) -> None:
+def draw_reductions(path: Paths, reductions: Sequence[Reduction], title: str) -> None:
     """Bars of the bits that each group needs for the best that a base group reaches; hatched where it does not.
 
     Args:

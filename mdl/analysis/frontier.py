@@ -151,22 +151,24 @@ def select(results: Iterable[Result], *, choose_on: str = "dev") -> list[Result]
     if choose_on not in MODES:
         raise ValueError(f"choose_on is {choose_on!r}; use one of {', '.join(MODES)}")
     results = list(results)
-    missing = [r.key for r in results if performance_on(r, choose_on) is None]
+    scores = [performance_on(r, choose_on) for r in results]
+    missing = [r.key for r, score in zip(results, scores, strict=True) if score is None]
     if missing:
         raise ValueError(
             f"{len(missing)} points have no dev_performance (the first: {missing[0]!r}); score them"
             ' on the dev split, or choose the paper\'s way with choose_on="test"'
         )
-
-    # The key settles exact ties, so that the choice does not depend on the order of the file.
-    def order(r: Result) -> tuple:
-        return (length(r, choose_on), -performance_on(r, choose_on), r.key)
-
     frontier, best = [], -math.inf
-    for r in sorted((r for r in results if length(r, choose_on) is not None), key=order):
-        if performance_on(r, choose_on) > best:
-            frontier.append(r)
-            best = performance_on(r, choose_on)
+    # The key settles exact ties, so that the choice does not depend on the order of the file.
+    order = (
+        (bits, -score, r.key, i)
+        for i, (r, score) in enumerate(zip(results, scores, strict=True))
+        if (bits := length(r, choose_on)) is not None
+    )
+    for _, less, _, i in sorted(order):
+        if -less > best:
+            frontier.append(results[i])
+            best = -less
     return frontier
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mdl.analysis import fits, tables
-from mdl.analysis.comparison import base_of, levin, pairs, reductions
+from mdl.analysis.comparison import all_reductions, base_of, levin, pairs, reductions
 from mdl.analysis.complexity import interval_on_test, targets
 from mdl.analysis.draws import is_share
 from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, caption, styles
@@ -119,12 +119,10 @@ def stage_rows(
     of_task: Sequence[Result], *, choose_on: str = "dev", scores: Mapping[str, Scores] | None = None
 ) -> list[list[str]]:
     """Every group against every other: bits for the best of the row, ratio, score at equal bits; a header first."""
-    digits, groups = digits_of(of_task), by_stage(of_task)
+    digits = digits_of(of_task)
     rows = [["the best of", "by", "bits needed", "times fewer", "I(T; by) - I(T; the best of)", "test at equal bits"]]
-    for base, group in groups.items():
-        if not select(group, choose_on=choose_on):
-            continue
-        for r in reductions(of_task, base, choose_on=choose_on, scores=scores):
+    for base, found in all_reductions(of_task, choose_on=choose_on, scores=scores).items():
+        for r in found:
             if r.label == base:
                 continue
             rows.append(

@@ -7,7 +7,6 @@ those of every checkpoint.
 """
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
@@ -44,7 +43,7 @@ def write_csv(path: str | os.PathLike, results: Iterable[Result], *, choose_on: 
     rows = []
     for r in results:
         row = {}
-        for name, value in dataclasses.asdict(r).items():
+        for name, value in vars(r).items():
             if name in ("bits", "seconds"):
                 row |= {f"{name}_{k}": v for k, v in value.items()}
             elif name == "interval":

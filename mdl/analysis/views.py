@@ -1,6 +1,5 @@
 """Pictures of what stages and kinds of programs are worth: the frontier of each of the paper's views, and gains."""
 
-import os
 from collections.abc import Iterable, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +13,7 @@ from mdl.analysis.figures import (
     ONE_BYTE,
     OTHER_COLOURS,
     STAGE_COLOURS,
+    Paths,
     bits_axis,
     levels,
     save,
@@ -42,7 +42,7 @@ def view_of(method: str) -> str:
     return next((view for view, methods in VIEWS.items() if method in methods), OTHER_VIEW)
 
 
-def draw_views(path: str | os.PathLike, results: Iterable[Result], title: str, *, choose_on: str = "dev") -> None:
+def draw_views(path: Paths, results: Iterable[Result], title: str, *, choose_on: str = "dev") -> None:
     """Draws, for each checkpoint, the frontier of each view: a panel a checkpoint, a colour a view.
 
     Args:
@@ -95,7 +95,7 @@ def draw_views(path: str | os.PathLike, results: Iterable[Result], title: str, *
     save(figure, path)
 
 
-def draw_gains(path: str | os.PathLike, results: Sequence[Result], title: str, *, choose_on: str = "dev") -> None:
+def draw_gains(path: Paths, results: Sequence[Result], title: str, *, choose_on: str = "dev") -> None:
     """Draws the best that each checkpoint reaches, in order of training, with what it has over the one before it.
 
     Args:
