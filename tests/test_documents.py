@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from mdl.results import Result, append
 def test_a_pages_tables_are_those_of_the_committed_records(page):
     text = page.read_text(encoding="utf-8")
     assert documents.rewritten(text) == text, f"{page}: run python -m experiments.documents"
+    assert not re.search(r"^<!-- (number|score):", text, re.MULTILINE), "Markdown takes such a line for a block"
 
 
 def test_a_table_is_put_between_its_marks(tmp_path):
@@ -83,3 +85,32 @@ def test_plans_reports_and_versions_are_told(tmp_path):
         if kind == "report":
             path.write_text(json.dumps(report | {"browser": None}))
             assert "no browser was there" in documents.rewritten(f"<!-- table: report {path} -->\n<!-- end -->")
+
+
+def test_numbers_in_sentences_are_those_of_records(tmp_path):
+    from test_results import make_result
+
+    (tmp_path / "a.json").write_text(json.dumps({"cells": [{"share": 0.1234, "n": 12345.6}]}))
+    number = lambda place, form: documents.rewritten(
+        f"is <!-- number: {tmp_path}/a.json {place} {form} -->3<!-- end -->."
+    )
+    assert number("cells.0.share", ".1%").endswith("-->12.3 %<!-- end -->.")
+    assert number("cells.0.n", ",.0f").endswith("-->12,346<!-- end -->.")
+    with pytest.raises(KeyError):
+        number("cells.0.other", ".1f")
+    for key, score in (("a", 0.5), ("b", 0.75)):
+        append(tmp_path / "r.jsonl", make_result(80.0, score, key=key, n=100, method="icl" if key == "a" else "lora"))
+    scored = lambda what: documents.rewritten(f"has <!-- score: {tmp_path}/r.jsonl {what} -->x<!-- end -->")
+    assert scored("pretrained lora 10").endswith("-->75.0 % [65.7, 82.5]<!-- end -->")  # Wilson's, of 75 of 100
+    for wrong in ("pretrained lora 11", "random lora 10"):
+        with pytest.raises(ValueError, match="0 scores of"):
+            scored(wrong)
+
+
+def test_benchmarks_of_speed_are_told():
+    page = documents.DOCS / "speed.md"
+    told = page.read_text(encoding="utf-8")
+    record = json.loads((documents.REPOSITORY / "benchmarks/results/recipe.json").read_bytes())
+    for model in ("stories15m", "smollm2_135m"):
+        for name in ("encode_time", "load_time", "frontier_speedup"):
+            assert f"| {record[model][name]:.2f} [" in told, (model, name)
