@@ -176,6 +176,7 @@ def measure(
         divided = plan.lines(setups, searches, share.workers, verify)
         plan.write(pathlib.Path(workdir), divided)
         shared = {"run": share.run, "only": plan.taken(divided, share.worker)}
+    shared["budget"] = config.get("budget", 0.0)
     if "save" in config:
         shared["saving"] = encoding.Saving(**_plain(config.save))
     if phase == "report":

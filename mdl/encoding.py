@@ -64,13 +64,23 @@ class Encoding:
         recorder: of the evaluation.
         pool: verifies what is encoded; None where that is left on disk.
         saving: of long searches.
+        share: floating-point operations after which a search ends with the program in hand; endless by default.
 
     Attributes:
         shape: config of the model; None without one.
     """
 
-    def __init__(self, record: Workdir, setup: Setup, recorder: Recorder, pool: Verifiers | None, saving: Saving):
+    def __init__(
+        self,
+        record: Workdir,
+        setup: Setup,
+        recorder: Recorder,
+        pool: Verifiers | None,
+        saving: Saving,
+        share: float = math.inf,
+    ):
         self.record, self.setup, self.recorder, self.pool, self.saving = record, setup, recorder, pool, saving
+        self.share = share
         self.task = recorder.task
         self.checkpoint = setup.load_checkpoint()
         self.shape = self.checkpoint.config if self.checkpoint else None
@@ -151,6 +161,8 @@ class Encoding:
         return {**about, "unmade": [], "points": []}
 
     def _key_of(self, search: Search, *more: str) -> str:
+        if self.share < math.inf:
+            more = (*more, f"{self.share:g} operations")
         return scope.digest(self.fingerprint, self.scope, dataclasses.asdict(search), *more)
 
     def _key(self, method: str, settings: dict[str, Any], source: str) -> str:
@@ -233,7 +245,9 @@ class Encoding:
             coder = Encoder() if writes else Meter()
             begin(coder, search.method, self.checkpoint, self.setup.arithmetic(), self.task.answering)
             found = METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, yielded)
-            self._record_all(found, progress, search_key, search, wanted, left, keep, points)
+            if not self._record_all(found, progress, search_key, search, wanted, left, keep, points):
+                unmade.append(f"what comes after {self.share:.2g} operations, the search's share of the budget")
+                logging.warning("%s %s, not made: %s", self.stage, search.method, unmade[-1])
             return time.monotonic() - progress.started
 
     def _record_all(
@@ -246,8 +260,12 @@ class Encoding:
         left: set[str] | None,
         keep: bool,
         points: list[str],
-    ) -> None:
-        """Writes or estimates what a search yields; `left` are the keys of those that are wanted and not there yet."""
+    ) -> bool:
+        """Writes or estimates what a search yields; `left` are the keys of those that are wanted and not there yet.
+
+        Returns:
+            False where its share of operations was spent before it ended.
+        """
         for encoded in found:
             seconds, now = time.monotonic() - progress.started, compute.spent()
             spent = {"search": float(now - progress.begun), "encode": float(now - progress.previous)}
@@ -282,8 +300,11 @@ class Encoding:
                 left.discard(key)
                 if not left:
                     break
+            elif compute.spent() - progress.begun >= self.share:
+                return False
         if left:
             raise ValueError(f"{len(left)} of the programs that were chosen did not come out of the same search again")
+        return True
 
     def _progress(self, search_key: str, search: Search, writes: bool, left: set[str] | None) -> Progress:
         """What keeps how far a search is, where it is of a method that can be taken up again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -37,6 +38,9 @@ class Measurement:
         run: name of a run that shares the directory with others; see `mdl.runs`.
         only: which pairs of a setup and a search are measured; all by default.
         saving: of how far long searches are.
+        budget: floating-point operations for the searches of a checkpoint, each of which has an equal share and ends
+            with the program that it comes to as that is spent; 0 for no limit. Scoring is not counted, nor is what
+            `verify="frontier"` computes again to write what it chose.
     """
 
     def __init__(
@@ -47,9 +51,12 @@ class Measurement:
         run: str = "",
         only: Callable[[Setup, Search], bool] = lambda setup, search: True,
         saving: Saving = Saving(),  # noqa: B008 (frozen)
+        budget: float = 0.0,
     ):
+        if not (results.is_number(budget) and budget >= 0):
+            raise ValueError(f"budget={budget!r}: a number of floating-point operations, 0 or more, is wanted")
         self.record, self.allow_scripts, self.resamples = Workdir(workdir, run), allow_scripts, resamples
-        self._only, self._saving = only, saving
+        self._only, self._saving, self._budget = only, saving, budget
         self._recorders: dict[str, Recorder] = {}
 
     def measure(
@@ -150,7 +157,8 @@ class Measurement:
             own = [search for search in searches if self._only(setup, search)]
             if not own:  # its weights need not be read
                 continue
-            encoding = Encoding(self.record, setup, recorder, pool, self._saving)
+            share = self._budget / sum(search.applies(setup.stage) for search in searches) if self._budget else math.inf
+            encoding = Encoding(self.record, setup, recorder, pool, self._saving, share)
             if shape not in (None, encoding.shape):
                 jax.clear_caches()  # what was compiled for another model
             shape = encoding.shape

@@ -4,6 +4,7 @@ import pytest
 
 from mdl import startup
 from mdl.measurement import Measurement, Search, grid
+from mdl.results import read
 from mdl.verification import Setup
 
 
@@ -76,3 +77,30 @@ def test_counts_that_are_none_or_below_nothing_are_refused(search):
     (name,) = search
     with pytest.raises(ValueError, match=rf"{name}=.* is wanted"):
         Search("prequential", search=search)
+
+
+def test_a_search_ends_with_the_program_that_spends_its_share(tmp_path):
+    """Two searches share a budget; the first takes nothing of its half, and the second three steps of four."""
+    task = {"name": "custom", "data": "example:sentiment", "template": "{text}\\nIt was", "completion": "label"}
+    setup = Setup("stories260k", None, 0, task | {"metric": "label_likelihood", "seed": 1}, dev=4, test=4, batch_size=8)
+    coded = ("prequential", {"batch": 4, "train": "lora"}, {"examples": (4, 8, 12, 16)})
+    searches = [Search("zero_shot", source="estimated"), Search(*coded, source="estimated")]
+    Measurement(tmp_path / "all").measure([setup], searches)
+    whole = [p for p in read(tmp_path / "all" / "results.jsonl") if p.method == "prequential"]
+    assert [p.examples for p in whole] == [4, 8, 12, 16]
+    budget = 2 * (whole[1].flops["search"] + 1)
+    cut = Measurement(tmp_path / "cut", budget=budget)
+    cut.measure([setup], searches)
+    found = [p for p in read(tmp_path / "cut" / "results.jsonl") if p.method == "prequential"]
+    assert [(p.examples, p.bits) for p in found] == [(p.examples, p.bits) for p in whole[:3]]
+    (told,) = [text for about in cut.record.searches() for text in about["unmade"]]
+    assert told == f"what comes after {budget / 2:.2g} operations, the search's share of the budget"
+    Measurement(tmp_path / "cut", budget=2 * budget).measure([setup], searches)  # more is another search
+    found = [p for p in read(tmp_path / "cut" / "results.jsonl") if p.method == "prequential"]
+    assert [p.examples for p in found] == [4, 8, 12, 16]
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan"), "much"])
+def test_a_budget_is_a_number(tmp_path, budget):
+    with pytest.raises(ValueError, match="budget="):
+        Measurement(tmp_path, budget=budget)

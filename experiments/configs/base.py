@@ -66,6 +66,7 @@ def config(
     allow_scripts=True,
     verify="all",
     mesh="",
+    budget=0.0,
 ):
     """A whole config: a task on checkpoints, searched.
 
@@ -88,6 +89,8 @@ def config(
             checkpoint's frontier on `choose_on`, or within their interval of it; the other points stay `estimated`.
         mesh: devices along data, fsdp and tensor, "1,8,1", or JSON of a `mdl.sharding.Layout` with rules of its own;
             one device where empty.
+        budget: floating-point operations for the searches of a checkpoint, an equal share each; 0 for no limit. One
+            that has spent its share ends with the program that it is at.
     """
     return ConfigDict(
         {
@@ -106,6 +109,7 @@ def config(
             "pretrained": "",
             "choose_on": "dev",
             "verify": verify,
+            "budget": float(budget),
             "allow_scripts": allow_scripts,
             "save": {"minutes": 10.0, "keep": 2},  # how often it is kept how far long searches are; see mdl.encoding
             "scripts": "",  # Python files, separated by commas: programs without a model, beside the config's own

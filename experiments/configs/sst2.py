@@ -96,10 +96,10 @@ def short():
             search("zero_shot"),
             search("prompt", files=(str(_PROMPT),)),
             *(
-                search("readout", text=text, depths=depths, examples=examples, numbers=(8, 32, 128), seed=seed)
+                search("readout", text=shown, depths=(21, 22, 24), examples=5000, numbers=(8, 32, 128), seed=seed)
                 for seed in range(3)
-                for text, depths, examples in ((shown, (21, 22, 24), 5000), ("", (22, 24), 2500))
             ),
+            search("readout", depths=(22, 24), examples=2500, numbers=(8, 32, 128), seed=0),
         ),
         dev=400,
         test=1821,

@@ -96,8 +96,8 @@ def _prepare(trainable, frozen, step):
 class _PhaseOne:
     """A prequential run that keeps what each block changed; the same on both sides."""
 
-    def __init__(self, coder, checkpoint, separator, settings):
-        self.run = prequential.Run(coder, checkpoint, separator, settings, Settings)
+    def __init__(self, coder, checkpoint, separator, settings, total=0):
+        self.run = prequential.Run(coder, checkpoint, separator, settings, Settings, total)
         self.begin = jax.tree.map(jnp.copy, self.run.learner.trainable)
         self.changes: list[Any] = []
 
@@ -165,7 +165,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
         scalars = None
         for width in sorted(search.widths):
             end, own = coder.fork(), dataclasses.replace(settings, width=width)
-            phase = _PhaseOne(end, checkpoint, ending, own)
+            phase = _PhaseOne(end, checkpoint, ending, own, number)
             for begin, after in itertools.pairwise(prequential.blocks(settings, [number])):
                 phase.block(end, chosen[begin:after])
                 flag(end, after < number, _MORE)

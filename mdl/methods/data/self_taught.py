@@ -34,6 +34,7 @@ from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.methods.prompts.prompting import GAP
 from mdl.training import Learner, Tokenised
+from mdl.watching import Progress
 
 _MORE = 15 / 16  # probability that another block follows
 _ROWS = 64  # samples drawn side by side
@@ -320,10 +321,12 @@ def _teacher(run: Run, train, search: Search) -> Adapted:
     learner: Learner = training.learner(run.checkpoint.config, run.checkpoint.params, settings, settings.optimiser)
     sequences = examples.tokenised(run.checkpoint, train, search.max_tokens)
     order = {"batch_size": settings.epoch_batch, "seed": settings.seed}
+    told, steps = Progress("teacher, steps:"), search.teacher_epochs * -(-len(sequences) // settings.epoch_batch)
     for epoch in range(search.teacher_epochs):
         for batch in run.rules.epoch(sequences, settings.prompt_weight, **order, epoch=epoch):
             loss = learner.update(*batch)
             logging.log_every_n_seconds(logging.INFO, "teacher, epoch %d: loss %.3f", 30, epoch + 1, loss)
+            told(learner.steps, max(steps, learner.steps))
     return Adapted(learner.config, learner.params)
 
 
@@ -348,6 +351,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     run.show(coder, shown)
     chooser = _Chooser(run, task, search)
     wanted = {-(-number // settings.batch) * settings.batch for number in search.examples}
+    progress = Progress("samples:")
     while True:
         if run.asked in wanted:
             last, trained = coder.fork(), run.fork()
@@ -369,6 +373,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
             return
         flag(coder, True, _MORE)
         run.samples(coder, chooser)
+        progress(run.asked, max(wanted))
 
 
 def decode(coder, checkpoint) -> Adapted:

@@ -37,6 +37,7 @@ from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.methods.parametric.slots import filled
 from mdl.precision import cast, dtype, finite
 from mdl.training import Tokenised
+from mdl.watching import Progress
 
 _MOST = 256  # examples of a program
 _PARTS = 256  # of which the fraction says how many
@@ -275,7 +276,9 @@ def _batches(checkpoint, task, settings, search) -> Iterator[Seen]:
         raise ValueError(f"batch={search.batch}: 2 or more is wanted, so that each example has a neighbour")
     rules = examples.rules(checkpoint, "", search.max_tokens)
     pool = examples.tokenised(checkpoint, task.train[: search.scored or None], search.max_tokens)
+    told = Progress("seen training examples:")
     for start in range(0, max(len(pool) - 1, 1), search.batch):
+        told(start, len(pool))
         yield observe(checkpoint.config, checkpoint.params, settings.over, pool[start : start + search.batch], rules)
 
 

@@ -41,6 +41,7 @@ from mdl.methods.parametric import numbers
 from mdl.methods.parametric.numbers import STEPS, WIDTH, Sent
 from mdl.packing import bucket
 from mdl.precision import cast, dtype, finite
+from mdl.watching import Progress
 
 _ROWS, _TOKENS, _SLOTS = 64, 16, 64  # of a pass over the training examples
 _SIZES = 2.0 ** -np.arange(0, 6, 0.5)  # steps that are tried, in units of the best first one's size
@@ -158,6 +159,7 @@ def _hidden(config: ModelConfig, params: Params, heads: Sequence[Sequence[int]],
     rest = [head[shared:] for head in heads]
     order = sorted(range(len(rest)), key=lambda i: len(rest[i]))
     found = np.zeros((len(depths), len(rest), config.hidden_size), np.float32)
+    told = Progress("read training examples:")
     for start in range(0, len(order), _ROWS):
         batch = order[start : start + _ROWS]
         width = bucket(len(rest[batch[-1]]), _TOKENS)
@@ -168,6 +170,7 @@ def _hidden(config: ModelConfig, params: Params, heads: Sequence[Sequence[int]],
         full = spread(config, cache, _ROWS, bucket(max(slots, shared + width), _SLOTS))
         found[:, batch] = np.asarray(_at_end(config, depths)(params, full, tokens, positions_, last))[:, : len(batch)]
         compute.add(config, sum(len(rest[i]) for i in batch))
+        told(min(start + _ROWS, len(order)), len(order))
     return found
 
 

@@ -30,6 +30,7 @@ from mdl.methods.method import Adapted, Encoded, finish
 from mdl.methods.parametric import draws, numbers, parametric, slots
 from mdl.precision import dtype
 from mdl.training import Learner
+from mdl.watching import Progress
 
 unmade = parametric.unmade
 _MOST_STEPS, _MOST_MEMBERS, _LEAST_ROOM = 1 << 20, 1 << 16, 64
@@ -246,9 +247,10 @@ def encode(coder, checkpoint, task, settings, search):
     start = slots.begin(checkpoint, settings.over)
     examples = numbers.sequences(checkpoint, task, search, start.before)
     epochs = (parametric.batches(checkpoint, examples, search, epoch) for epoch in itertools.count())
-    walk, path = _Walk(start), []
+    walk, path, told = _Walk(start), [], Progress("steps:")
     for batch in itertools.islice(itertools.chain.from_iterable(epochs), max(search.steps)):
         path.append(walk.step(settings, len(path), batch, search.tries))
+        told(len(path), max(search.steps))
         if len(path) in search.steps:
             end = coder.fork()
             adapted, header = _run(end, checkpoint, settings, Path(*np.array(path).T))

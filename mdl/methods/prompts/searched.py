@@ -24,6 +24,7 @@ from mdl.machine.generation import Sampling, generate
 from mdl.methods.examples import balanced
 from mdl.methods.method import Adapted, Encoded, Example, Prompting, Unmade, finish, prompted
 from mdl.methods.prompts.prompting import GAP, decode, room, run
+from mdl.watching import Progress
 
 __all__ = ["MOVES", "Search", "Settings", "decode", "encode", "unmade"]
 
@@ -116,6 +117,7 @@ class _Judge:
         self.judged: dict[str, tuple[float, float]] = {}
         self._bits: dict[str, float] = {}
         self._losses: dict[str, np.ndarray] = {}
+        self._told = Progress("answers scored:")
 
     def bits(self, words: str) -> float:
         """The codelength of a text; nothing of an empty one, which is `zero_shot`'s."""
@@ -141,6 +143,7 @@ class _Judge:
             known = np.append(known, losses(adapted, self.checkpoint, part))
             self._losses[words] = known
             self.spent += len(part)
+            self._told(self.spent, max(self.search.budget, self.spent))
         found = float(known[:count].mean())
         if count == len(self.examples):
             self.judged[words] = self.bits(words), found
