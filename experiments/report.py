@@ -168,6 +168,8 @@ def _task(out: pathlib.Path, name: str, of_task: list, how: dict, overlay) -> li
     views.draw_gains(files("gains"), of_task, f"{title}: the best of each", choose_on=choose_on)
     if any(r.stage != NO_MODEL for r in of_task):
         views.draw_views(files("views"), of_task, title, choose_on=choose_on)
+    if any(map(views.by_layer, of_task)):
+        views.draw_layers(files("layers"), of_task, f"{title}: bits by layer")
     at = _at() or complexity.targets(of_task, choose_on=choose_on)
     found = report.sentences(of_task, choose_on=choose_on, scores=scores)
     lines = [f"## {of_task[0].task}", "", *(f"- {sentence}" for sentence in found), ""]

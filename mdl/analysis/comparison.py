@@ -21,7 +21,16 @@ from mdl.analysis.intervals import Difference, paired
 from mdl.analysis.scores import Scores
 from mdl.results import NO_MODEL, Result
 
-SIZES = ("examples", "epochs", "shots", "rank", "width", "flat_bits", "mean_width")  # how much a program holds
+SIZES = (
+    "examples",
+    "epochs",
+    "shots",
+    "rank",
+    "width",
+    "flat_bits",
+    "layer_bits",
+    "mean_width",
+)  # how much a program holds
 SEEDS = ("seed", "order_seed", "draw")
 Seed = tuple[int, ...]  # a value for each of SEEDS
 

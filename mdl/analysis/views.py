@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mdl.analysis.complexity import interval_on_test
 from mdl.analysis.draws import is_share
@@ -19,7 +21,7 @@ from mdl.analysis.figures import (
     save,
 )
 from mdl.analysis.frontier import by_stage, length, select
-from mdl.analysis.words import digits_of
+from mdl.analysis.words import digits_of, human_bytes, plain
 from mdl.results import NO_MODEL, Result
 
 # The paper's three views of a program, as the folders of `mdl/methods`; and what is in none of them.
@@ -35,6 +37,7 @@ VIEWS = {
 OTHER_VIEW = "other"
 _COLOURS = dict(zip((*VIEWS, OTHER_VIEW), ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7"), strict=True))
 _PANEL = 3.4  # inches
+_MOST_ROWS = 40  # of the picture of layers
 
 
 def view_of(method: str) -> str:
@@ -133,3 +136,45 @@ def draw_gains(path: Paths, results: Sequence[Result], title: str, *, choose_on:
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=7, parse_math=False)
     save(figure, path)
+
+
+def draw_layers(path: Paths, results: Iterable[Result], title: str) -> None:
+    """Draws where programs of learned precision have bits: a row a program, the longest on top, a column a layer.
+
+    The bits of a layer are flat ones, numbers times their widths, as the paper counts them.
+
+    Args:
+        path: file to write, or several of the one picture: PNG, SVG or PDF, by its ending.
+        results: points of one task; those whose settings have `layer_bits` are drawn, of the longest 40.
+        title: title of the picture.
+
+    Raises:
+        ValueError: there are no such points.
+    """
+    told = sorted((r for r in results if by_layer(r)), key=lambda r: (-r.bits["total"], r.key))[:_MOST_ROWS]
+    if not told:
+        raise ValueError(f"no program with bits by layer to draw in {path}")
+    wide = max(len(by_layer(r)) for r in told)
+    table = np.full((len(told), wide), np.nan)
+    for row, r in zip(table, told, strict=True):
+        row[: len(by_layer(r))] = by_layer(r)
+    figure = Figure(figsize=(max(3.4, 1.6 + 0.12 * wide), 1.2 + 0.16 * len(told)), dpi=300, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(table / 8, aspect="auto", cmap="viridis", norm="log" if np.nanmin(table) > 0 else "linear")
+    axes.set_xlabel("layer", fontsize=7)
+    names = [f"{plain(r.stage)} {plain(r.checkpoint)}, {human_bytes(r.bits['total'])}" for r in told]
+    axes.set_yticks(range(len(told)), names, fontsize=5)
+    axes.tick_params(axis="x", labelsize=6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bar = figure.colorbar(image, ax=axes)
+    bar.set_label("bytes, flat", fontsize=6)
+    bar.ax.tick_params(labelsize=5)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=7, parse_math=False)
+    save(figure, path)
+
+
+def by_layer(r: Result) -> list[int]:
+    """The bits of each layer where a record has them, else nothing."""
+    words = str(r.settings.get("layer_bits", "")).split()
+    return [int(word) for word in words] if all(word.isdecimal() for word in words) else []

@@ -42,3 +42,21 @@ def test_gains_are_drawn_for_every_stage_and_say_what_each_adds(tmp_path):
         assert colour in drawn
     with pytest.raises(ValueError, match="no programs to draw"):
         views.draw_gains(tmp_path / "none.png", [], "title")
+
+
+def test_layers_have_the_colours_of_their_bits(tmp_path):
+    few, many = {"layer_bits": "800 80000 800"}, {"layer_bits": "80000 80000"}
+    points = [
+        make_result(1e4, method="bayesian_lora", settings=few, key="a"),
+        make_result(2e4, method="bayesian_lora", settings=many, key="b"),
+        make_result(3e4, method="lora", key="c"),
+        make_result(4e4, method="lora", settings={"layer_bits": "no numbers"}, key="d"),
+    ]
+    assert [views.by_layer(r) for r in points] == [[800, 80000, 800], [80000, 80000], [], []]
+    views.draw_layers([tmp_path / f"layers.{kind}" for kind in ("png", "svg", "pdf")], points, "title")
+    least, most = "#440154", "#FDE724"  # the ends of viridis
+    drawn = colours_in(tmp_path / "layers.png")
+    assert drawn.get(most, 0) > drawn.get(least, 0) > 1000  # three of the cells, two of them
+    assert (tmp_path / "layers.svg").stat().st_size > 1000 and (tmp_path / "layers.pdf").stat().st_size > 1000
+    with pytest.raises(ValueError, match="no program with bits by layer"):
+        views.draw_layers(tmp_path / "none.png", points[2:], "title")

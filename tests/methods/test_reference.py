@@ -334,6 +334,8 @@ def test_flat_bits_of_equal_gates_are_the_papers(model, gate_start, width):
     found = widths_in_file(each.program, 3)
     assert {w for _, widths in found.values() for w in widths.values()} == {width}
     assert each.settings["flat_bits"] == reference_bits(model, found)
+    by_layer = [int(bits) for bits in each.settings["layer_bits"].split()]
+    assert sum(by_layer) == each.settings["flat_bits"] and len(set(by_layer)) == 1 and len(by_layer) > 1
     assert each.settings["mean_width"] == width
 
 

@@ -247,9 +247,9 @@ def _start(config, params, settings, search):
 
 
 def _code(coder, config, params, settings, trained):
-    """Codes all adapters; returns parameters with what was coded, the flat bits, and bits a number."""
+    """Codes all adapters; returns parameters with what was coded, the flat bits of each layer, and bits a number."""
     known = {kind: tensors.Frequencies(fine=True) for kind in "abe"} if settings.entropy else {}
-    adapters, flat, numbers, place = {}, 0, 0, 0
+    adapters, flat, numbers, place = {}, [0] * config.num_layers, 0, 0
     for i, (path, matrices) in enumerate(_layout(config, settings.prune).items()):
         ranks = config.lora.rank
         if settings.prune:
@@ -276,8 +276,8 @@ def _code(coder, config, params, settings, trained):
         gone = (0, config.lora.rank - ranks)
         both = jnp.asarray(np.pad(a, ((0, 0), gone))), jnp.asarray(np.pad(b, (gone, (0, 0))))
         adapters[path] = finite(cast(both, dtype(params)))
-        flat += paper_bits(len(a), b.shape[1], ranks, widths)
-    return _with(params, adapters), flat, flat / numbers
+        flat[path[1].key] += paper_bits(len(a), b.shape[1], ranks, widths)
+    return _with(params, adapters), flat, sum(flat) / numbers
 
 
 def _cut(x, kind, ranks):
@@ -308,7 +308,8 @@ def encode(coder, checkpoint, task, settings, search):
             "examples": len(sequences),
             "epochs": epochs,
             "order_seed": search.seed,
-            "flat_bits": flat,
+            "flat_bits": sum(flat),
+            "layer_bits": " ".join(map(str, flat)),
             "mean_width": round(mean, 3),
         }
         adapted = Adapted(config, decoded)
