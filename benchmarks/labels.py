@@ -1,14 +1,18 @@
-r"""Bits for the same loss on real labels: a read-out of few numbers beside coded examples.
+r"""Bits for the same loss on real labels and answers: programs of few numbers beside coded examples.
 
-    python -m benchmarks.labels --checkpoint=SmolLM2-135M --data_dir=esnli [--seeds=0] \
+    python -m benchmarks.labels --checkpoint=SmolLM2-135M --task=esnli --data_dir=esnli [--seeds=0,1,2] \
         [--result=benchmarks/results/labels.json]
+    python -m benchmarks.labels --checkpoint=stories15M --task=gsm8k --data_dir=gsm8k
 
 e-SNLI without explanations: the likeliest of three labels is chosen, and the loss is the mean bits of the right one
-among them. Training pairs are drawn from the published dev split; dev has its pairs of other premises. A program's
-length is its file's, and it is scored as it is in memory. At the loss that each program of `prequential` reaches on
-dev, the ratio is that of the shortest program of `readout` that reaches it to the shortest of `prequential`.
+among them. Training pairs are drawn from the published dev split; dev has its pairs of other premises. GSM8K: the loss
+is the mean bits of an answer and its end, given the question, of examples that the context holds. A program's length is
+its file's, and it is scored as it is in memory. At the loss that each program of `prequential` reaches on dev, the
+ratio is that of the shortest program of few numbers that reaches it to the shortest of `prequential`.
 """
 
+import dataclasses
+import itertools
 import json
 import pathlib
 import time
@@ -26,31 +30,50 @@ from mdl.machine.header import Arithmetic
 from mdl.methods import METHODS
 from mdl.methods.prompts.searched import losses
 
-DEV, TEST = 300, 300
+DEV, TEST = 200, 200
 _LORA = {"train": "lora", "learning_rate": 2e-4}
-SEARCHES: dict[str, tuple[dict, dict]] = {
-    "zero_shot": ({}, {}),
-    "readout": ({}, {"examples": 1500, "depths": (18, 22, 26, 0), "numbers": (4, 16, 64, 256)}),
-    "prequential": (_LORA, {"examples": (8, 32, 96), "epochs": (3,), "order": "random"}),
+_FEW = {"examples": 512, "batch": 16, "epochs": (1, 4)}
+# Task -> (settings of the data, method, settings, search), of which `prequential` is held against the others.
+TASKS: dict[str, tuple[dict, tuple[tuple[str, dict, dict], ...]]] = {
+    "esnli": (
+        {"adapt": "dev", "dev_size": 600, "explain": False},
+        (
+            ("zero_shot", {}, {}),
+            ("readout", {}, {"examples": 1500, "depths": (0,), "numbers": (4, 16, 64, 256)}),
+            ("prequential", _LORA, {"examples": (8, 32, 96), "epochs": (3,), "order": "random"}),
+        ),
+    ),
+    "gsm8k": (
+        {},
+        (
+            ("zero_shot", {}, {}),
+            ("places", {"place": "norms"}, {**_FEW, "widths": (1, 2, 3), "learning_rate": 0.1}),
+            ("places", {"place": "gains"}, {**_FEW, "widths": (1, 2, 3), "learning_rate": 0.1}),
+            ("prequential", _LORA | {"learning_rate": 1e-3}, {"examples": (8, 32, 96), "epochs": (3,)}),
+        ),
+    ),
 }
+_TOLD = ("numbers", "depth", "examples", "width", "epochs", "place")  # settings of a program that the record has
 
 
-def measure(checkpoint, task, method: str, seed: int, threads: int) -> list[dict[str, Any]]:
+def measure(checkpoint, task, method: str, own: dict, search: dict, seed: int, threads: int) -> list[dict[str, Any]]:
     """The programs of a search: bytes, and loss on dev and test."""
-    own, search = SEARCHES[method]
     module, asked = METHODS[method], None
-    if method == "readout":
-        search = {**search, "seed": seed}
     if method == "prequential":
         own = {**own, "seed": seed}
+    elif search:
+        search = {**search, "seed": seed}
     if hasattr(module, "Search"):
         asked = settings.parse(module.Search, search, coded=False)
     begun = header.begin(Encoder(), method, checkpoint, Arithmetic(threads), task.answering)
     found, started = [], time.monotonic()
     for encoded in module.encode(begun, checkpoint, task, settings.parse(module.Settings, own), asked):
         now = time.monotonic()
-        bits = [losses(encoded.adapted, checkpoint, part) for part in (task.dev[:DEV], task.test[:TEST])]
-        about = {name: encoded.settings[name] for name in ("numbers", "depth", "examples") if name in encoded.settings}
+        bits = [
+            losses(encoded.adapted, checkpoint, part)
+            for part in (fitting(checkpoint, task.dev, DEV), fitting(checkpoint, task.test, TEST))
+        ]
+        about = {name: encoded.settings[name] for name in _TOLD if name in encoded.settings}
         found.append(
             {
                 "bytes": len(encoded.program.data),
@@ -65,20 +88,27 @@ def measure(checkpoint, task, method: str, seed: int, threads: int) -> list[dict
     return found
 
 
+def fitting(checkpoint, examples, count: int | None) -> list:
+    """The first examples that the context holds with their answers; None for all that it does."""
+    size = lambda example: len(checkpoint.tokenizer.encode(example.prompt + example.completion)) + 2
+    return list(itertools.islice((one for one in examples if size(one) <= checkpoint.config.max_length), count))
+
+
 def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """At each loss that a program of `prequential` reaches: bytes of the shortest of either that reach it, by seed."""
     found = []
     for seed in sorted({run["seed"] for run in runs}):
-        own = {run["method"]: run["programs"] for run in runs if run["seed"] == seed}
-        for one in own.get("prequential", ()):
-            able = lambda method, most=one["dev_loss"], own=own: [
-                each["bytes"] for each in own.get(method, ()) if each["dev_loss"] <= most
-            ]
-            least, short = min(able("prequential")), min(able("readout"), default=None)
+        of = lambda coded, seed=seed: [
+            program
+            for run in runs
+            if run["seed"] == seed and run["method"] != "zero_shot" and (run["method"] == "prequential") == coded
+            for program in run["programs"]
+        ]
+        able = lambda coded, most, of=of: [one["bytes"] for one in of(coded) if one["dev_loss"] <= most]
+        for one in of(True):
+            least, short = min(able(True, one["dev_loss"])), min(able(False, one["dev_loss"]), default=None)
             ratio = None if short is None else round(short / least, 4)
-            found.append(
-                {"seed": seed, "loss": one["dev_loss"], "prequential": least, "readout": short, "ratio": ratio}
-            )
+            found.append({"seed": seed, "loss": one["dev_loss"], "prequential": least, "few": short, "ratio": ratio})
     return found
 
 
@@ -87,25 +117,30 @@ def main(_) -> None:
     told = flags.FLAGS
     startup.start(told.threads)
     checkpoint = load(told.checkpoint, dtype="float32")
-    how = {"size": "full", "data_dir": told.data_dir, "adapt": "dev", "dev_size": 600, "explain": False}
-    task, runs = tasks.load("esnli", **how), []
+    about, searches = TASKS[told.task]
+    task, runs = tasks.load(told.task, size="full", data_dir=told.data_dir, **about), []
+    task = dataclasses.replace(task, train=fitting(checkpoint, task.train, None))
+    path = pathlib.Path(told.result)
+    whole = json.loads(path.read_bytes()) if path.exists() else {}
     for seed in map(int, told.seeds):
-        for method in SEARCHES:
+        for method, own, search in searches:
             if method == "zero_shot" and seed != int(told.seeds[0]):
                 continue
-            programs = measure(checkpoint, task, method, seed, told.threads)
-            runs.append({"method": method, "seed": seed, "programs": programs})
-            record = {"checkpoint": checkpoint.name, "task": "esnli", "dev": DEV, "test": TEST, "runs": runs}
-            record |= {"ratios": ratios(runs), "environment": startup.environment()}
+            programs = measure(checkpoint, task, method, own, search, seed, told.threads)
+            runs.append({"method": method, **own, "seed": seed, "programs": programs})
+            record = {"dev": DEV, "test": TEST, "runs": runs, "ratios": ratios(runs)}
+            record |= {"environment": startup.environment()}
             known = [each["ratio"] for each in record["ratios"] if each["ratio"]]
             record["median_ratio"] = float(np.median(known)) if known else None
-            write_then_rename(pathlib.Path(told.result), json.dumps(record, indent=1).encode() + b"\n")
+            whole[f"{told.task}, {checkpoint.name}"] = record
+            write_then_rename(path, json.dumps(whole, indent=1).encode() + b"\n")
 
 
 def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("checkpoint", "stories260k", "Name, directory or GGUF file.")
-    flags.DEFINE_string("data_dir", "", "The folder with e-SNLI's files.")
+    flags.DEFINE_enum("task", "esnli", list(TASKS), "What is measured.")
+    flags.DEFINE_string("data_dir", "", "The folder with the task's files.")
     flags.DEFINE_list("seeds", ["0"], "Of draws and orders.")
     flags.DEFINE_integer("threads", 1, "Of the CPU backend.")
     flags.DEFINE_string("result", "benchmarks/results/labels.json", "The record.")
