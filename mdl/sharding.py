@@ -370,13 +370,6 @@ def by_rows(function: Callable, head: Tree, *arguments: jax.Array, summed: Tree 
     return local(head, *arguments)
 
 
-def drawn(draw: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any, where: Any) -> jax.Array:
-    """Random numbers, of which each device draws its own; where `where` is None, all on the default device."""
-    if where is None:
-        return draw(key, shape, dtype)
-    return jax.jit(draw, static_argnums=(1, 2), out_shardings=where)(key, shape, dtype)
-
-
 def put(read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], where: Any) -> jax.Array:
     """An array of which each device of this process gets its part.
 

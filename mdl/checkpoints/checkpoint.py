@@ -166,7 +166,7 @@ def _initialised(
             before.block_until_ready()  # else many are drawn at once, and are there in float32
         where = None if place is None else place(path, leaf.shape)
         if isinstance(leaf, transformer.Draw):
-            leaf = leaf(seed, where)
+            leaf = leaf(seed, where, dtype)
         elif where is not None:
             leaf = sharding.put(np.asarray(leaf).__getitem__, leaf.shape, where)
         before = leaf.astype(dtype)
