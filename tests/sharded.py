@@ -84,6 +84,8 @@ def _drawn(shape: tuple[int, int]) -> str:
         place = sharding.placement() or (lambda path, shape: None)
         draw = transformer.Draw(transformer._normal(0.02), 5, shape)
         found = draw(3, place(("embed_tokens",), shape), "bfloat16")
+    with mock.patch.object(sharding, "_FETCHED", 3000):  # bytes of some rows
+        assert b"".join(rows.tobytes() for rows in sharding.fetched(found)) == sharding.fetch(found).tobytes()
     return hashlib.sha256(sharding.fetch(found).tobytes()).hexdigest()
 
 

@@ -249,6 +249,6 @@ def _config_digest(config: ModelConfig, tokenizer: Tokenizer) -> "hashlib._Hash"
 
 
 def _update(digest: Future, name: str, array: jax.Array) -> None:
-    stored = sharding.fetch(array)
-    digest.result().update(f"{name} {stored.dtype} {stored.shape}".encode())
-    digest.result().update(np.ascontiguousarray(stored).view(np.uint8))
+    digest.result().update(f"{name} {array.dtype} {array.shape}".encode())
+    for rows in sharding.fetched(array):
+        digest.result().update(np.ascontiguousarray(rows).view(np.uint8))
