@@ -30,9 +30,10 @@ def _child(what: str, directory: str) -> None:
     """Does one thing and prints how much memory there was at its most."""
     import jax
 
-    from mdl import sharding
+    from mdl import sharding, startup
     from mdl.checkpoints import checkpoint, store
 
+    startup.start()  # as a run does, which keeps freed memory to use it again
     devices = jax.devices()
     found = checkpoint.find(directory, stage="random")
     before, started, largest = _most(), time.monotonic(), 0.0

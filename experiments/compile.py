@@ -5,8 +5,8 @@
 
 TPUs want libtpu (`pip install libtpu`), which compiles where no TPU is. Prints memory a chip by part, FLOPs, bytes over
 the network, a step's time by a roofline (a lower bound), and the chip-hours of all searches; exits with code 2 where a
-step does not fit. `--layers=4,8` compiles models of these depths only and goes on in a line from there: minutes instead
-of an hour for 64 layers.
+step does not fit. `--layers=4,8` compiles models of these depths only and goes on in a line from there: a minute
+instead of several for 64 layers.
 """
 
 import dataclasses
@@ -200,7 +200,9 @@ def _told(one: Found, where: Slice) -> str:
 def _record(
     path: pathlib.Path, shape: str, layout: sharding.Layout, where: Slice, one: Found, depths: list[int]
 ) -> None:
-    """Adds what was found to a list, in the place of the same step of the same model on the same slice."""
+    """Adds what was found to a list, in the place of the same step of the same model on the same slice; what all
+    layers were compiled for stays beside what a few were.
+    """
     known = json.loads(path.read_text()) if path.exists() else []
     asked, plan, utilisation = flags.FLAGS, one.plan, one.plan.utilisation(where)
     own = {
@@ -225,7 +227,7 @@ def _record(
         "kernels": plan.kernels,
         "turns": one.turns,
     }
-    key = lambda entry: (entry["model"], entry["step"], entry["topology"])
+    key = lambda entry: (entry["model"], entry["step"], entry["topology"], entry["layers_compiled"] == "all")
     known = [entry for entry in known if key(entry) != key(own)] + [own]
     write_then_rename(path, (json.dumps(known, indent=1) + "\n").encode())
 

@@ -66,6 +66,8 @@ _GROUPS = re.compile(  # [groups,size]<=…, {{0,1,…},…} or mesh['a'=2,'b'=4
     r"replica_groups=(?:\[\d+,(?P<size>\d+)\]|\{\{(?P<first>[\d,]+)\}|mesh\[(?P<axes>[^\]]*)\][^{]*\{(?P<along>[^}]*)\})"
 )
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_START, _END = "async-collective-start", "async-collective-done"  # names of fusions
+_SCATTERED = "all-reduce-scatter"  # name of a fused computation
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
 _PART = ("slice", "dynamic-slice", "gather")  # read a part of their first operand
 _INTO = {"dynamic-update-slice": 1, "scatter": 2}  # write a part of it: which operand is that part
@@ -80,12 +82,13 @@ def traffic(text: str, turns: Sequence[float] = ()) -> Traffic:
         turns: how often loops are run through whose turns the text does not tell, from the outermost in; else once.
     """
     computations, entry = _parsed(text)
-    memory, network, kernels, channels = 0.0, 0.0, 0, set()
+    memory, network, kernels = 0.0, 0.0, 0
+    begun: set[str] = set()  # channels of collectives that go on beside what is computed
 
     def walk(name: str, depth: int, times: float) -> None:
         nonlocal memory, network, kernels
         own = computations.get(name, {})
-        for one in own.values():
+        for this, one in own.items():
             called = _CALLED.search(one.rest)
             if one.kind == "while":
                 known = _TURNS.search(one.rest)
@@ -100,10 +103,9 @@ def traffic(text: str, turns: Sequence[float] = ()) -> Traffic:
             else:
                 fused = computations.get(called[1], {}) if one.kind == "fusion" else {}
                 memory += times * _memory(one, own, fused)
-                for each in (one, *fused.values()):
-                    received = times * _network(each, channels)
-                    network += received
-                    memory += received * (each is not one)  # of a fusion's own results; others are counted
+                network += times * _network(one)
+                received = times * (_fused_network(this, called[1], fused, begun) if fused else 0.0)
+                network, memory = network + received, memory + received  # results of others are counted above
                 kernels += _KERNEL in one.rest
 
     walk(entry, 0, 1.0)
@@ -217,18 +219,13 @@ def _part(one: _Instruction, fused: _Computation) -> int:
     return 0 if update is None else sum(array.size for array in update.arrays)
 
 
-def _network(one: _Instruction, channels: set[str]) -> float:
+def _network(one: _Instruction) -> float:
     """Bytes that a collective brings in: an all-gather of n parts (n - 1) / n of its result, an all-reduce twice that,
-    a reduce-scatter n - 1 times its result.
-
-    Args:
-        channels: of the collectives so far: one that is computed a piece at a time is there several times.
+    a reduce-scatter n - 1 times its result. Layers that are alike share channels, so channels tell nothing here.
     """
     kind = next((kind for kind in _COLLECTIVES if one.kind in (kind, f"{kind}-start")), None)
-    channel = _CHANNEL.search(one.rest)
-    if kind is None or (channel and channel[1] in channels):
+    if kind is None:
         return 0.0
-    channels |= {channel[1]} if channel else set()
     sizes = [array.size for array in one.arrays if not (array.scalar and one.kind.endswith("-start"))]
     if one.kind.endswith("-start") and kind != "all-reduce":  # (what goes in, what comes out)
         sizes = sizes[len(sizes) // 2 :]
@@ -236,6 +233,30 @@ def _network(one: _Instruction, channels: set[str]) -> float:
     share = (count - 1) / count
     factor = {"all-reduce": 2 * share, "reduce-scatter": count - 1, "collective-permute": 1.0}.get(kind, share)
     return factor * sum(sizes)
+
+
+def _fused_network(name: str, called: str, fused: _Computation, begun: set[str]) -> float:
+    """The same for a fusion. One collective may be there from its start to its end, a piece in each fusion between.
+
+    Args:
+        name: of the fusion.
+        called: name of what it computes: a sum of which each device keeps a part is one of these.
+        begun: channels of those that started and have not ended, which this changes.
+    """
+    total = 0.0
+    for one in fused.values():
+        found = _CHANNEL.search(one.rest)
+        received = _network(one) / (2 if called.startswith(_SCATTERED) else 1)
+        if not received or found is None:
+            total += received
+        elif name.startswith(_END):
+            begun.discard(found[1])
+        elif name.startswith(_START):
+            begun.add(found[1])
+            total += received
+        elif found[1] not in begun:
+            total += received
+    return total
 
 
 def _devices(rest: str) -> int:

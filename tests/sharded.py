@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import tempfile
+from unittest import mock
 
 import jax
 from absl import logging
 
 from mdl import distributed, sharding, tasks, training
-from mdl.checkpoints import load
+from mdl.checkpoints import drawing, load, transformer
 from mdl.codes import Decoder, Encoder, tokens
 from mdl.machine.generation import generate
 from mdl.machine.likelihood import log_likelihoods
@@ -42,6 +43,7 @@ def measure(programs: list[str]) -> dict:
     stories, task = load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
     found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
+    found["draws"] = [_drawn(shape) for shape in ((64, 24), (24, 1000), (1001, 16))]
     found["kept on the host"] = sum(x._npy_value is not None for x in jax.tree.leaves((stories.params, random.params)))
     sequences = [training.tokenise(stories.tokenizer, e.prompt, e.completion, 64) for e in task.train[:8]]
     ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 64}
@@ -74,6 +76,17 @@ def measure(programs: list[str]) -> dict:
         assert digests
         found[f"program {name}"] = digests
     return found
+
+
+def _drawn(shape: tuple[int, int]) -> str:
+    """Digest of a random matrix: several blocks on each device, and what an axis does not divide."""
+    with mock.patch.object(drawing, "_BLOCK", 50):
+        place = sharding.placement() or (lambda path, shape: None)
+        draw = transformer.Draw(transformer._normal(0.02), 5, shape)
+        found = draw(3, place(("embed_tokens",), shape), "bfloat16")
+    with mock.patch.object(sharding, "_FETCHED", 3000):  # bytes of some rows
+        assert b"".join(rows.tobytes() for rows in sharding.fetched(found)) == sharding.fetch(found).tobytes()
+    return hashlib.sha256(sharding.fetch(found).tobytes()).hexdigest()
 
 
 def main() -> None:

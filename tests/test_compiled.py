@@ -26,7 +26,7 @@ def test_bytes_over_the_network_are_those_of_rings():
         "ROOT %add.2 = f32[10]{0} add(%y, %y)",
     )
     by_hand = 64 * 128 * 2 * 3 / 4 + 2 * 40 / 2 + 7 * 32 + 128 * 3 / 4 + 2 * 40 * 7 / 8 + 96 * 3 / 4 + 24
-    by_hand += 2 * 120 * 14 / 15
+    by_hand += 2 * 120 * 14 / 15 + 64 * 128 * 2 * 3 / 4  # layers that are alike share a channel
     assert compiled.traffic(text).network == by_hand
 
 
@@ -87,25 +87,50 @@ def test_loops_count_as_often_as_they_are_run(turns, outer, inner):
 
 
 def test_a_collective_beside_which_something_is_computed_counts_once():
-    """A compiler puts a piece of it into each of several fusions, which hand its buffers on."""
-    piece = """%{0} (x: f32[10], part: f32[100], all: f32[400]) -> (f32[10], f32[100], f32[400]) {{
-  %x = f32[10]{{0}} parameter(0)
-  %part = f32[100]{{0}} parameter(1)
-  %all = f32[400]{{0}} parameter(2)
-  %gathered = f32[400]{{0}} all-gather(%part), channel_id=7, replica_groups=[2,4]<=[8], dimensions={{0}}
-  %y = f32[10]{{0}} negate(%x)
-  ROOT %t = (f32[10]{{0}}, f32[100]{{0}}, f32[400]{{0}}) tuple(%y, %part, %{1})
+    """A compiler puts a piece of it into each of several fusions, which hand its buffers on; and each layer has one."""
+    arrays, gather = "(f32[10]{0}, f32[400]{0})", "all-gather(%part), channel_id=7, replica_groups=[2,4]<=[8]"
+    begin = f"""%begin (part: f32[100]) -> f32[400] {{
+  %part = f32[100]{{0:S(1)}} parameter(0)
+  %gathered = f32[400]{{0}} {gather}
+  ROOT %begun = f32[400]{{0:S(1)}} custom-call(%gathered), custom_call_target="AsyncCollectiveStart"
 }}
 
 """
-    arrays = "(f32[10]{0}, f32[100]{0}, f32[400]{0})"
-    text = _HEAD + piece.format("first", "gathered") + piece.format("second", "all")
-    text += _entered(
-        "%x = f32[10]{0} parameter(0)",
-        "%part = f32[100]{0} parameter(1)",
-        "%all = f32[400]{0} parameter(2)",
-        f"%one = {arrays} fusion(%x, %part, %all), kind=kCustom, calls=%first",
-        f"ROOT %two = {arrays} fusion(%x, %part, %all), kind=kCustom, calls=%second",
+    piece = f"""%piece (x: f32[10], part: f32[400]) -> {arrays} {{
+  %x = f32[10]{{0}} parameter(0)
+  %part = f32[400]{{0:S(1)}} parameter(1)
+  %gathered = f32[400]{{0}} {gather}
+  %y = f32[10]{{0}} negate(%x)
+  ROOT %t = {arrays} tuple(%y, %gathered)
+}}
+
+"""
+    text = _HEAD + begin + piece + begin.replace("%begin", "%end").replace("Start", "Done")
+    layer = (
+        "%async-collective-start{0} = f32[400]{{0:S(1)}} fusion(%part), kind=kCustom, calls=%begin",
+        "%one{0} = (f32[10]{{0}}, f32[400]{{0:S(1)}}) fusion(%x, %async-collective-start{0}), calls=%piece",
+        "%two{0} = (f32[10]{{0}}, f32[400]{{0:S(1)}}) fusion(%x, %async-collective-start{0}), calls=%piece",
+        "%async-collective-done{0} = f32[400]{{0:S(1)}} fusion(%async-collective-start{0}), calls=%end",
     )
+    layers = [line.format(name) for name in ("", ".1") for line in layer]
+    text += _entered("%x = f32[10]{0} parameter(0)", "%part = f32[100]{0:S(1)} parameter(1)", *layers)
     found = compiled.traffic(text)
-    assert found.network == 1600 * 3 / 4 and found.memory == 2 * (40 + 40) + found.network
+    assert found.network == 2 * 1600 * 3 / 4 and found.memory == 2 * 2 * (40 + 40) + found.network
+
+
+@pytest.mark.parametrize("name, times", [("sum", 2), ("all-reduce-scatter.3", 1)])
+def test_a_collective_whole_in_a_fusion_counts_in_each(name, times):
+    """A sum of which a device keeps a part, which one kind of fusion never has as a whole."""
+    text = (
+        _HEAD
+        + f"""%{name} (x: f32[100]) -> f32[25] {{
+  %x = f32[100]{{0:S(1)}} parameter(0)
+  %all = f32[100]{{0}} all-reduce(%x), channel_id=7, replica_groups=[2,4]<=[8], to_apply=%add
+  ROOT %part = f32[25]{{0:S(1)}} dynamic-slice(%all, %i), dynamic_slice_sizes={{25}}
+}}
+
+"""
+    )
+    two = [f"%two.{i} = f32[25]{{0:S(1)}} fusion(%x), kind=kCustom, calls=%{name}" for i in range(2)]
+    text += _entered("%x = f32[100]{0:S(1)} parameter(0)", *two)
+    assert compiled.traffic(text).network == 2 * times * 400 * 3 / 4

@@ -67,7 +67,7 @@ def test_a_layout_changes_no_loss_no_codelength_and_no_answer(measured, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS[1:])
 def test_a_checkpoint_is_the_same_wherever_it_lies(measured, layout):
-    for name in ("fingerprint", "random"):
+    for name in ("fingerprint", "random", "draws"):
         assert measured[0][layout][name] == measured[0]["1,1,1"][name]
     assert measured[0][layout]["kept on the host"] == 0  # digesting weights leaves no copy of them
 
@@ -107,7 +107,7 @@ def test_two_processes_compute_what_one_does(measured):
     (first, _), (second, _) = map(_finish, started)
     assert first == second
     alone = measured[0]["8,1,1"]
-    for name in ("fingerprint", "random", "greedy"):
+    for name in ("fingerprint", "random", "draws", "greedy"):
         assert first[0][name] == alone[name]
     for name in ("lora losses", "full codelengths"):
         np.testing.assert_allclose(first[0][name], alone[name], rtol=1e-5)

@@ -166,7 +166,7 @@ def _initialised(
             before.block_until_ready()  # else many are drawn at once, and are there in float32
         where = None if place is None else place(path, leaf.shape)
         if isinstance(leaf, transformer.Draw):
-            leaf = leaf(seed, where)
+            leaf = leaf(seed, where, dtype)
         elif where is not None:
             leaf = sharding.put(np.asarray(leaf).__getitem__, leaf.shape, where)
         before = leaf.astype(dtype)
@@ -249,6 +249,6 @@ def _config_digest(config: ModelConfig, tokenizer: Tokenizer) -> "hashlib._Hash"
 
 
 def _update(digest: Future, name: str, array: jax.Array) -> None:
-    stored = sharding.fetch(array)
-    digest.result().update(f"{name} {stored.dtype} {stored.shape}".encode())
-    digest.result().update(np.ascontiguousarray(stored).view(np.uint8))
+    digest.result().update(f"{name} {array.dtype} {array.shape}".encode())
+    for rows in sharding.fetched(array):
+        digest.result().update(np.ascontiguousarray(rows).view(np.uint8))

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from mdl import sharding
-from mdl.checkpoints import attention
+from mdl.checkpoints import attention, drawing
 from mdl.checkpoints.attention import attend, read_and_write
 from mdl.checkpoints.config import Layer, ModelConfig, Rope
 from mdl.checkpoints.cross_entropy import Head
@@ -32,7 +32,7 @@ class Draw:
     """A random matrix that is not drawn yet.
 
     Attributes:
-        init: (key, shape, dtype, sharding or None) -> array.
+        init: (key, shape, dtype, sharding or None) -> array; drawn in float32 whatever the dtype is.
         number: of the draw; the key is a seed's, folded with it.
         shape: of the matrix.
     """
@@ -41,15 +41,19 @@ class Draw:
     number: int
     shape: tuple[int, ...]
 
-    def __call__(self, seed: int, where: jax.sharding.Sharding | None = None) -> jax.Array:
-        """The matrix, float32, drawn where it is to lie: the same bits wherever."""
-        return self.init(jax.random.fold_in(jax.random.key(seed), self.number), self.shape, jnp.float32, where)
+    def __call__(
+        self, seed: int, where: jax.sharding.NamedSharding | None = None, dtype: jax.typing.DTypeLike = jnp.float32
+    ) -> jax.Array:
+        """The matrix, drawn where it is to lie: the same bits wherever."""
+        return self.init(jax.random.fold_in(jax.random.key(seed), self.number), self.shape, dtype, where)
 
 
 def _normal(deviation: float) -> Callable:
     def init(key, shape, dtype, where=None):
+        if where is not None:
+            return drawing.normal(key, shape, deviation, dtype, where)
         # Scaled by itself: fused with the draw, the last bits would differ.
-        return sharding.drawn(jax.random.normal, key, shape, dtype, where) * jnp.array(deviation, dtype)
+        return (jax.random.normal(key, shape, jnp.float32) * jnp.float32(deviation)).astype(dtype)
 
     return init
 
