@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl.methods.data.rasp_language import Node, Source, Value
+from mdl.methods.data.rasp_language import Node, Source, Value, parse
 
 _REMEDY = "pip install 'mdl-frontier[rasp]'"
 _BEGIN, _PAD = "compiler_bos", "compiler_pad"  # symbols of tracr's own
@@ -129,6 +129,17 @@ class Compiled:
                 meant = str(error)
             if meant != answer:
                 raise ValueError(f"rasp: of {row} the compiled source makes {answer!r}, where {meant!r} is meant")
+
+
+@functools.lru_cache(maxsize=4)
+def compiled(text: str, answers: int) -> tuple[Source, Compiled]:
+    """A source, read and compiled; kept for the next program that is made of it.
+
+    Raises:
+        ValueError: see `rasp_language.parse` and `Compiled`.
+    """
+    source = parse(text, answers)
+    return source, Compiled(source)
 
 
 def _run(forward, columns, params, tokens):
