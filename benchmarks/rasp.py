@@ -95,6 +95,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", "stories260k", "Name, directory or GGUF file.")
     flags.DEFINE_list("steps", ["300", "1000"], "Of the distillation: a program after each.")
     flags.DEFINE_float("rate", 2e-3, "Learning rate of it.")
+    flags.DEFINE_integer("inputs", 8192, "That it draws.")
     flags.DEFINE_list("examples", ["4", "8", "32", "128", "512"], "How many are coded.")
     flags.DEFINE_list("rows", ["none", "script", "rasp", "examples", "answers", "long"], "What is measured.")
     flags.DEFINE_string("result", "", "Where the record goes; what it has of other runs stays.")
@@ -134,7 +135,8 @@ def searched(task, far, checkpoint, method: str, own: dict, search: dict, verifi
         splits = {"dev": task.dev, "test": task.test, "far": far}
         about = {name: self_made.score(task, split, encoded.adapted, checkpoint) for name, split in splits.items()}
         told = {"bytes": len(encoded.program.data), "examples": encoded.examples, "encode_s": round(now - started, 1)}
-        found.append(told | {"settings": own, "search": search} | about)
+        told |= {"steps": encoded.settings["steps"]} if method == "rasp" else {}
+        found.append(told | {"settings": own} | about)
         program, digest = encoded.program, encoded.adapted.digest()
         logging.info("%s: %s", method, found[-1])
         started += time.monotonic() - now
@@ -157,7 +159,7 @@ def measure(name: str, checkpoint, task, far, told) -> dict[str, list]:
     """The rows that are asked for, each a list of programs."""
     how = task, far, checkpoint
     file = SOURCES / f"{name}.rasp"
-    plain = {"answers": ANSWERS[name], "learning_rate": float(told.rate)}
+    plain = {"answers": ANSWERS[name], "inputs": told.inputs, "learning_rate": told.rate}
     steps = {"steps": tuple(map(int, told.steps))}
     with tempfile.TemporaryDirectory() as folder:
         longer = pathlib.Path(folder) / f"{name}.rasp"

@@ -5,7 +5,7 @@
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information, stages and
 points of a results file; tasks of a folder of such; codelengths, coverage, initialising, kills, lengths, report,
 scripts and versions of the records of these names; plans and slices of `experiments.compile`'s; short and kinds of
-`benchmarks.short`'s; and schema, of none.
+`benchmarks.short`'s; distilled of `benchmarks.rasp`'s, pruned of `benchmarks.eigenpruning`'s; and schema, of none.
 """
 
 import inspect
@@ -272,6 +272,42 @@ def _kinds(path: str) -> list[list[str]]:
     return rows
 
 
+def _measured(one: dict) -> str:
+    """A share and its interval, in percent."""
+    value, low, high = (100 * x for x in (one["value"], *one["interval"]))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _distilled(path: str) -> list[list[str]]:
+    """`benchmarks.rasp`'s programs; of each number of coded examples the best on dev."""
+    rows = [["checkpoint, task", "program", "bytes", "test, %", "out of distribution, %"]]
+    for name, found in _content(path).items():
+        told = [("the model as it is", one) for one in found.get("none", ())]
+        told += list(zip(("the best constant answer", "a script"), found.get("script", ()), strict=False))
+        for kind, what in (("rasp", "`rasp`"), ("answers", "without residuals"), ("long", "longer inputs")):
+            told += [(f"{what}, {one['steps']} steps", one) for one in found.get(kind, ())]
+        worth = lambda one: (one["dev"]["value"], -one["bytes"])
+        for count in sorted({one["examples"] for one in found.get("examples", ())}):
+            best = max((one for one in found["examples"] if one["examples"] == count), key=worth)
+            told.append((f"{count} examples, `prequential`", best))
+        for place, (what, one) in enumerate(told):
+            cells = [_measured(one[split]) for split in ("test", "far")]
+            rows.append([name if place == 0 else "", what, f"{one['bytes']:,}", *cells])
+    return rows
+
+
+def _pruned(path: str) -> list[list[str]]:
+    """`benchmarks.eigenpruning`'s scores over all folds."""
+    content = _content(path)
+    rows = [["program", "bytes", "fractions chosen", "right, %"]]
+    rows.append(["the model as it is", "", "", _measured(content["before"])])
+    for name, found in content["codings"].items():
+        sizes, parts = ([fold[field] for fold in found["folds"]] for field in ("bytes", "fraction"))
+        told = f"{min(sizes)} to {max(sizes)}", ", ".join(f"{part:.2f}" for part in parts)
+        rows.append([f"`{name}`", *told, _measured(found)])
+    return rows
+
+
 def _schema(_: str) -> list[list[str]]:
     """Fields of a record, from what the class says of itself."""
     text = inspect.cleandoc(Result.__doc__).partition("Attributes:\n")[2]
@@ -304,6 +340,8 @@ _KINDS = {
     "kinds": _kinds,
     "kills": _kills,
     "initialising": _initialising,
+    "distilled": _distilled,
+    "pruned": _pruned,
     "schema": _schema,
 }
 

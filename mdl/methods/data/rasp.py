@@ -73,7 +73,7 @@ class Settings:
 
     answers: int = usual(1, 2, 3, 4, within=(1, _MOST_ANSWERS))
     balanced: bool = True
-    inputs: int = mostly(2048, 512, 1024, 4096, 8192, within=(1, _MOST_INPUTS))
+    inputs: int = mostly(4096, 1024, 2048, 8192, 16384, within=(1, _MOST_INPUTS))
     batch: int = mostly(32, 8, 16, 64, 128, within=(1, _MOST_BATCH))
     learning_rate: float = usual(1e-3, 1e-4, *RATES, within=RATE)
     residual: int = usual(100, 0, 10, 30, 300, within=PERCENT)
