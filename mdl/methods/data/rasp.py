@@ -49,6 +49,7 @@ from mdl.precision import cast, dtype, finite
 
 _MOST_STEPS, _MOST_INPUTS, _MOST_BATCH, _MOST_ANSWERS = 1 << 14, 1 << 15, 256, 16
 _TEXTS, _TEXT_TOKENS, _TEXT_ROWS = 64, 32, 8  # texts of the checkpoint's own, their tokens, and those of a step
+_MOST_READ = 1 << 21  # tokens of all inputs, of each of which it is asked what its text completes
 _MAP_RATE = 1e-2  # of the linear map, which starts from nothing
 _PHRASES = (  # what sources are made of: the language, not an algorithm
     b"0 if x>0 and y==0 or not x<0 else\nMap(lambda x:x-1,\n{0-9}{a-z 2-8}\\nAnswer:'\n'yes'if x else'no'"
@@ -127,12 +128,14 @@ class Inputs:
         arrays: inputs, targets, weights [N, T], as `Learner.update` takes them.
         symbols: [N, S] ids of the compiled transformer.
         places: [N, T] int32, which of these a token stands beside; 0, the beginning, is none.
+        sizes: [N] tokens.
         kinds: the rows of each answer, in the order in which answers occur.
     """
 
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
     symbols: np.ndarray
     places: np.ndarray
+    sizes: np.ndarray
     kinds: tuple[np.ndarray, ...]
 
     def batch(self, generator: np.random.Generator, size: int, balanced: bool) -> np.ndarray:
@@ -152,9 +155,12 @@ def inputs(checkpoint: Checkpoint, model: Compiled, drawn: Sequence[Drawn], coun
         count: symbols of an answer.
 
     Raises:
-        ValueError: one does not fit the checkpoint's context.
+        ValueError: one does not fit the checkpoint's context, or they are too many for their length.
     """
     tokenizer, rules = checkpoint.tokenizer, examples.rules(checkpoint, "", 0)
+    taken = len(tokenizer.encode(drawn[0].prompt)) * len(drawn)
+    if taken > _MOST_READ:
+        raise ValueError(f"inputs={len(drawn)}: some {taken} tokens, and {_MOST_READ} are possible")
     answers = model.answers([each.symbols for each in drawn], count)
     sequences, read, ends = [], [], []
     for each, answer in zip(drawn, answers, strict=True):
@@ -171,7 +177,8 @@ def inputs(checkpoint: Checkpoint, model: Compiled, drawn: Sequence[Drawn], coun
         told = [len(tokenizer.decode(one.tokens[:size])) for size in range(1, len(one.tokens) + 1)]
         places[row, first : first + len(told)] = np.searchsorted([*each.ends, *more], told, side="right")
     kinds = [np.array([i for i, one in enumerate(answers) if one == kind]) for kind in dict.fromkeys(answers)]
-    return Inputs(arrays, model.tokens(read), places, tuple(kinds))
+    sizes = np.array([len(one.tokens) for one in sequences])
+    return Inputs(arrays, model.tokens(read), places, sizes, tuple(kinds))
 
 
 def _pair(tokenizer, prompt: str, completion: str) -> tuple[list[int], int]:
@@ -282,7 +289,6 @@ class Run:
             raise ValueError(f"steps={steps}: at most {_MOST_STEPS} are possible")
         while self.steps < steps:
             batch = self._batch()
-            compute.add(self._checkpoint.config, (batch["weights"].shape[1] * len(batch["weights"])), compute.TRAINING)
             self._trained, self._states, found = self._update(
                 self._trained, self._states, self._checkpoint.params, batch
             )
@@ -295,11 +301,14 @@ class Run:
         rows = self._inputs.batch(self._generator, self.settings.batch, self.settings.balanced)
         own = (x[rows] for x in (*self._inputs.arrays, self._inputs.places))
         batch = dict(zip(("inputs", "targets", "weights", "places"), own, strict=True))
+        compute.add(self._checkpoint.config, self._inputs.sizes[rows].sum(), compute.TRAINING)
         if self.settings.residual:
             batch["residuals"] = self._compiled.run(self._inputs.symbols[rows])[1]
         if self._texts is not None:
             turn = (self.steps * _TEXT_ROWS + np.arange(_TEXT_ROWS)) % _TEXTS
             batch |= {"texts": self._texts[0][turn], "text_weights": self._texts[1][turn]}
+            both = compute.TRAINING + compute.FORWARD
+            compute.add(self._checkpoint.config, batch["text_weights"].sum(), both)
         return batch
 
     def adapted(self) -> Adapted:

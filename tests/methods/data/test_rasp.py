@@ -51,6 +51,7 @@ def test_a_token_stands_beside_the_last_symbol_that_its_text_completes():
     np.testing.assert_array_equal(found.places[0, 1 : len(ids) + 1], np.minimum(seen, 6))  # the last is not read on
     answered = [STORIES.tokenizer.decode([target]) for target, weight in zip(targets, weights, strict=True) if weight]
     assert "".join(answered).replace(" ", "").startswith("444") and set(weights) == {0, 1}
+    assert found.sizes.tolist() == [len(ids)]
     ids_of = {4: model.tokens([(4,)])[0, 1]}
     assert [int(x) for x in found.symbols[0, 5:7]] == [ids_of[4]] * 2
 
@@ -124,7 +125,7 @@ def test_training_lowers_the_loss_and_each_loss_can_be_left_out():
 
 def test_balanced_batches_have_all_answers_alike():
     kinds = (np.arange(90), np.arange(90, 99), np.array([99]))
-    found = Inputs((), np.zeros((100, 3)), np.zeros((100, 3)), kinds)
+    found = Inputs((), np.zeros((100, 3)), np.zeros((100, 3)), np.ones(100), kinds)
     generator = np.random.Generator(np.random.Philox(0))
     rows = found.batch(generator, 3000, balanced=True)
     counts = [np.isin(rows, kind).sum() for kind in kinds]
@@ -156,6 +157,12 @@ def test_programs_that_cannot_be_decoded_are_told_in_a_line(source, steps, messa
     with pytest.raises(ValueError, match=message) as refused:
         rasp.decode(decoder, STORIES)
     assert "\n" not in str(refused.value)
+
+
+def test_inputs_of_too_many_tokens_are_refused(monkeypatch):
+    monkeypatch.setattr(rasp, "_MOST_READ", 60)
+    with pytest.raises(ValueError, match=r"inputs=12: some \d+ tokens, and 60 are possible"):
+        Run(Encoder(), STORIES, Settings(**SMALL), rasp.read(FIRST))
 
 
 @pytest.mark.parametrize(
