@@ -21,7 +21,7 @@ setup(
         "mdl.checkpoints": ["embedded/*/*"],
         "mdl.tasks": ["examples/*"],
         "mdl.tasks.datasets": ["checksums.tsv"],
-        "experiments.configs": ["prompts/*", "scripts/*"],
+        "experiments.configs": ["prompts/*", "rasp/*", "scripts/*"],
     },
     entry_points={"console_scripts": ["mdl = experiments.command:main"]},
     install_requires=[
@@ -51,10 +51,11 @@ setup(
     extras_require={
         "report": ["plotly>=6.0", "tensorboard>=2.18"],  # pages of `experiments.report`, and its event files
         "hub": ["datasets>=3.0"],  # data sets of the Hugging Face hub as custom tasks
+        "rasp": ["tracr-pypi==1.0.0"],  # compiles programs of the method `rasp`
         # Its tasks as custom tasks, its checker of instructions, and programs as models of its own.
         "lm_eval": ["immutabledict>=4.0", "langdetect>=1.0.9", "lm_eval==0.4.13", "nltk>=3.9.1"],
         "test": [
-            "mdl-frontier[hub,lm_eval,report,sweeps]",
+            "mdl-frontier[hub,lm_eval,rasp,report,sweeps]",
             "hypothesis>=6.100",
             "playwright>=1.50",  # drives the Chromium of the system, if there is one
             "pytest>=8.0",

@@ -113,16 +113,20 @@ def _task(name: str, data_dir: str):
     return tasks.load(told["name"], **{field: value for field, value in told.items() if field != "name"})
 
 
-def _score(task, split, adapted, checkpoint) -> dict:
+def score(task, split, adapted, checkpoint) -> dict:
     """Value and interval of an adapted model on a split."""
-    answers = answer(adapted, checkpoint.tokenizer, task.answering, inputs(task, split), rows=ROWS)
+    return scored(task, split, answer(adapted, checkpoint.tokenizer, task.answering, inputs(task, split), rows=ROWS))
+
+
+def scored(task, split, answers) -> dict:
+    """Value and interval of answers."""
     (found,) = evaluate(task, [split], answers)
     spread = 1.96 * float(np.std(found.statistics[:, 0])) / math.sqrt(len(split))
     interval = [round(found.value - spread, 4), round(found.value + spread, 4)]
     return {"value": round(found.value, 4), "interval": interval, "n": len(split)}
 
 
-def _decoded(program: programs.Program, checkpoint):
+def decoded(program: programs.Program, checkpoint):
     """The model that a program's bytes decode to, by the way that the machine reads a file."""
     decoder = Decoder(program.stream)
     method = programs.code_method(decoder, program.data[0] & 15, None)
@@ -143,7 +147,7 @@ def measure(task, checkpoint, method: str, own: dict, search: dict, dev: int, th
     for encoded in module.encode(coder, checkpoint, task, settings.parse(module.Settings, own), looked):
         program, now = encoded.program, time.monotonic()
         digest = encoded.adapted.digest()
-        adapted = _decoded(program, checkpoint)
+        adapted = decoded(program, checkpoint)
         decoding = time.monotonic() - now
         if adapted.digest() != digest:
             raise ValueError(f"{method} {encoded.settings}: decoded to another model")
@@ -152,7 +156,7 @@ def measure(task, checkpoint, method: str, own: dict, search: dict, dev: int, th
             "ideal_bits": round(program.ideal_bits, 1),
             "examples": encoded.examples,
             "before": adapted.before,
-            "dev": _score(task, split, adapted, checkpoint),
+            "dev": score(task, split, adapted, checkpoint),
             "encode_s": round(now - started, 1),
             "decode_s": round(decoding, 1),
         }
@@ -161,7 +165,7 @@ def measure(task, checkpoint, method: str, own: dict, search: dict, dev: int, th
         started += time.monotonic() - now  # decoding and scoring are not searching
     if found:
         about, program = max(found, key=lambda one: (one[0]["dev"]["value"], -one[0]["bytes"]))
-        about["test"] = _score(task, task.test, _decoded(program, checkpoint), checkpoint)
+        about["test"] = score(task, task.test, decoded(program, checkpoint), checkpoint)
         logging.info("%s: test %s", method, about["test"])
     return [about for about, _ in found]
 

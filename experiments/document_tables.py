@@ -308,6 +308,42 @@ def _curve(path: str) -> list[list[str]]:
     return [*rows, ["share of the gap, seed by seed", *shares]]
 
 
+def _measured(one: dict) -> str:
+    """A share and its interval, in percent."""
+    value, low, high = (100 * x for x in (one["value"], *one["interval"]))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _distilled(path: str) -> list[list[str]]:
+    """`benchmarks.rasp`'s programs; of each number of coded examples the best on dev."""
+    rows = [["checkpoint, task", "program", "bytes", "test, %", "out of distribution, %"]]
+    for name, found in content(path).items():
+        told = [("the model as it is", one) for one in found.get("none", ())]
+        told += list(zip(("the best constant answer", "a script"), found.get("script", ()), strict=False))
+        for kind, what in (("rasp", "`rasp`"), ("answers", "without residuals"), ("long", "longer inputs")):
+            told += [(f"{what}, {one['steps']} steps", one) for one in found.get(kind, ())]
+        worth = lambda one: (one["dev"]["value"], -one["bytes"])
+        for count in sorted({one["examples"] for one in found.get("examples", ())}):
+            best = max((one for one in found["examples"] if one["examples"] == count), key=worth)
+            told.append((f"{count} examples, `prequential`", best))
+        for place, (what, one) in enumerate(told):
+            cells = [_measured(one[split]) for split in ("test", "far")]
+            rows.append([name if place == 0 else "", what, f"{one['bytes']:,}", *cells])
+    return rows
+
+
+def _pruned(path: str) -> list[list[str]]:
+    """`benchmarks.eigenpruning`'s scores over all folds."""
+    whole = content(path)
+    rows = [["program", "bytes", "fractions chosen", "right, %"]]
+    rows.append(["the model as it is", "", "", _measured(whole["before"])])
+    for name, found in whole["codings"].items():
+        sizes, parts = ([fold[field] for fold in found["folds"]] for field in ("bytes", "fraction"))
+        told = f"{min(sizes)} to {max(sizes)}", ", ".join(f"{part:.2f}" for part in parts)
+        rows.append([f"`{name}`", *told, _measured(found)])
+    return rows
+
+
 KINDS = {
     "coverage": _coverage,
     "report": _report,
@@ -328,4 +364,6 @@ KINDS = {
     "rows": _rows,
     "accelerator": _accelerator,
     "loading": _loading,
+    "distilled": _distilled,
+    "pruned": _pruned,
 }

@@ -3,10 +3,9 @@
     python -m experiments.documents [--check]
 
 A table stands between `<!-- table: KIND RECORD -->` and `<!-- end -->`. Kinds: complexity, information, stages and
-points of a results file; tasks of a folder of such; codelengths, coverage, initialising, kills, lengths, report,
-scripts and versions of the records of these names; plans and slices of `experiments.compile`'s; short and kinds of
-`benchmarks.short`'s, curve too; recipe, recipe_seconds, memory, rows, loading and accelerator of the benchmarks of
-speed; and schema, of none.
+points of a results file; tasks of a folder of such; plans and slices of `experiments.compile`'s; short, kinds and curve
+of `benchmarks.short`'s; distilled of `benchmarks.rasp`'s, pruned of `benchmarks.eigenpruning`'s, recipe and
+recipe_seconds of `benchmarks.recipe`'s; those of other benchmarks by their names; and schema, of none.
 
 A number in a sentence stands between `<!-- number: RECORD PLACE FORMAT -->` and `<!-- end -->`: a place is keys with
 points between them, a format Python's. A score stands behind `<!-- score: RECORD GROUP METHOD BYTES -->`: that of the

@@ -62,6 +62,7 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
     "script": ({}, {"files": (str(_ROOT / "tests/methods/script.txt"),), "constant": False}),
     "readout": ({}, {"examples": 8, "numbers": (2,)}),
     "eigenpruning": ({"examples": 2}, {"fractions": (0.1,), "max_tokens": 95}),
+    "rasp": ({"inputs": 8, "batch": 4}, {"files": (str(_ROOT / "tests/methods/first.rasp"),), "steps": (2,)}),
 }
 _OPINIONS = {"data": "example:sentiment", "template": "{text}\\nIt was", "completion": "label"}
 _MODES = {

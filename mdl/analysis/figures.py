@@ -55,6 +55,7 @@ METHOD_MARKERS = {
     "self_taught": "H",
     "readout": (8, 1, 0),
     "eigenpruning": (5, 1, 36),
+    "rasp": (7, 1, 0),
 }
 OTHER_MARKERS = ("$x$", "$y$", "$z$")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))

@@ -27,7 +27,7 @@ from mdl.results import NO_MODEL, Result
 # The paper's three views of a program, as the folders of `mdl/methods`; and what is in none of them.
 VIEWS = {
     "inference control": ("zero_shot", "icl", "urial", "prompt", "searched"),
-    "data": ("prequential", "blockwise", "combined", "self_taught"),
+    "data": ("prequential", "blockwise", "combined", "self_taught", "rasp"),
     "parametric": (
         "lora", "bayesian_lora", "lm_head", "full", "adapter", "places", "sparse", "subspace", "seeds", "readout",
         "eigenpruning",

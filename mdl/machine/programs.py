@@ -41,6 +41,7 @@ METHODS = (  # the order is part of the format: append only
     "self_taught",
     "readout",
     "eigenpruning",
+    "rasp",
 )
 MODELLESS = ("script",)  # methods whose programs run without a checkpoint, and have no header
 SIDECAR = ".json"

@@ -1,7 +1,7 @@
 """Methods: each searches for programs (`encode`) and reads them back (`decode`), one file a method."""
 
 from mdl.methods import script
-from mdl.methods.data import blockwise, combined, prequential, self_taught
+from mdl.methods.data import blockwise, combined, prequential, rasp, self_taught
 from mdl.methods.method import Adapted, Encoded, Method
 from mdl.methods.parametric import (
     adapter,
@@ -40,6 +40,7 @@ METHODS: dict[str, Method] = {
     "self_taught": self_taught,
     "readout": readout,
     "eigenpruning": eigenpruning,
+    "rasp": rasp,
 }
 
 __all__ = ["METHODS", "Adapted", "Encoded", "Method"]

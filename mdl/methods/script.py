@@ -80,18 +80,23 @@ def read(path: str) -> str:
     return source
 
 
-def code(coder: Coder, source: str | None) -> str:
+def code(coder: Coder, source: str | None, phrases: bytes = b"") -> str:
     """Codes a source as it is or deflated, whichever is shorter.
+
+    Args:
+        coder: either direction.
+        source: what to write, or None when decoding.
+        phrases: what sources are made of, which need not be spelt again.
 
     Raises:
         ValueError: what was decoded is no source.
     """
     plain = None if source is None else source.encode()
-    small = None if plain is None else _deflated(plain)
+    small = None if plain is None else _deflated(plain, phrases)
     deflated = flag(coder, None if plain is None else len(small) < len(plain))
     read = byte_string(coder, small if deflated else plain)
     if deflated:
-        inflater = zlib.decompressobj(_WINDOW)
+        inflater = zlib.decompressobj(_WINDOW, zdict=phrases)
         try:
             read = inflater.decompress(read, _MOST_SOURCE)
         except zlib.error as error:
@@ -99,8 +104,8 @@ def code(coder: Coder, source: str | None) -> str:
     return read.decode()
 
 
-def _deflated(plain: bytes) -> bytes:
-    deflater = zlib.compressobj(9, wbits=_WINDOW)
+def _deflated(plain: bytes, phrases: bytes) -> bytes:
+    deflater = zlib.compressobj(9, wbits=_WINDOW, zdict=phrases)
     return deflater.compress(plain) + deflater.flush()
 
 

@@ -1,6 +1,7 @@
 """Every method: the file decodes to the same model, costs what it should, and is the same every time."""
 
 import dataclasses
+import importlib.util
 import pathlib
 import re
 
@@ -14,7 +15,7 @@ from mdl.codes import Decoder, Encoder, Meter
 from mdl.machine.programs import METHODS as REGISTERED
 from mdl.measurement import Search as Measured
 from mdl.methods import METHODS, script
-from mdl.methods.data import blockwise, combined, prequential, self_taught
+from mdl.methods.data import blockwise, combined, prequential, rasp, self_taught
 from mdl.methods.parametric import (
     adapter,
     bayesian_lora,
@@ -38,6 +39,7 @@ TINY = tasks.load("gsm8k", size="tiny", seed=0)
 FULL = prequential.Settings(train="full", learning_rate=3e-3, batch=4)
 PROMPT = str(pathlib.Path(__file__).with_name("prompt.txt"))
 SCRIPT = str(pathlib.Path(__file__).with_name("script.txt"))
+SOURCE = str(pathlib.Path(__file__).with_name("first.rasp"))
 ADAPTER = str(pathlib.Path(__file__).with_name("adapter"))
 LORA = prequential.Settings(learning_rate=1e-2, rank=2, batch=4, epoch_batch=8, prompt_weight=10, seed=7)
 REPLAYED = prequential.Settings(
@@ -101,6 +103,8 @@ CASES = {
         eigenpruning.Search((0.2,), scored=8, max_tokens=127),
     ),
 }
+if importlib.util.find_spec("tracr") is not None:  # of the extra `rasp`
+    CASES["rasp"] = ("rasp", {"inputs": 16, "batch": 4}, rasp.Search((SOURCE,), steps=(1, 3)))
 NUMBERS = {
     "zero_shot": 1,
     "icl": 2,
@@ -134,6 +138,7 @@ NUMBERS = {
     "readout": 4,
     "eigenpruning": 2,
     "eigenpruning mask": 1,
+    "rasp": 2,
 }
 OPINIONS = {"data": "example:sentiment", "template": "{text}\\nIt was", "completion": "label"}
 CHOOSING = {"readout": tasks.load("custom", **OPINIONS, metric="label_likelihood", seed=1)}  # others take TINY
@@ -368,6 +373,7 @@ def test_chat_needs_a_template():
         ("sparse", {"leaves": "biases", "numbers": 4096}, sparse.Search(), "numbers=4096: there are 3000 weights"),
         ("seeds", {}, seeds.Search(steps=(0,)), "steps=0: one or more"),
         ("seeds", {}, seeds.Search(tries=0), "tries=0: one or more"),
+        ("rasp", {}, rasp.Search((SOURCE,), steps=(0,)), r"steps=\(0,\): one or more"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(name, settings, search, message):

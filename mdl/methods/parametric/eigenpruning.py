@@ -1,10 +1,11 @@
 """eigenpruning: singular components of projections that do more harm than good are removed; no weight is trained.
 
-Browning 2024 (arXiv 2404.03147). In each head's part W = Σ_i s_i u_i v_iᵀ of a projection, what goes in is corrupted by
-that of the neighbour in the batch: x' = x of the example before. To first order the loss then changes through component
-i by (u_i · (x' − x)) s_i (v_i · g), with g the gradient of the loss of the answer by what the projection gives. A
-component's score is the largest of these over examples and positions, and of all components of all layers the fraction
-with the lowest scores is removed: W ← W − R, and what R gave at the mean of its inputs is added as a bias.
+Vergara-Browne, Soto and Aizawa 2024 (arXiv 2404.03147). In each head's part W = Σ_i s_i u_i v_iᵀ of a projection, what
+goes in is corrupted by that of the neighbour in the batch: x' = x of the example before. To first order the loss then
+changes through component i by (u_i · (x' − x)) s_i (v_i · g), with g the gradient of the loss of the answer by what the
+projection gives. A component's score is the largest of these over examples and positions, and of all components of all
+layers the fraction with the lowest scores is removed: W ← W − R, and what R gave at the mean of its inputs is added as
+a bias.
 
 Two codings. `recomputed`: the program holds a few training examples and the fraction, in a byte, and the decoder finds
 the components as the encoder did. `mask`: it says which components go, found on many more examples that are not sent;
