@@ -15,8 +15,9 @@ SMOLLM2 := .cache/smollm2_135m
 demo: $(VENV)/.installed  ## which ending is the story's? frontier of the embedded checkpoints
 	$(BIN)/python -m experiments.stories --workdir=$(DEMO)
 
-frontier: $(VENV)/.installed  ## every method on the embedded checkpoints
+frontier: $(VENV)/.installed-test  ## every method on the embedded checkpoints; the read-out of choices on a task that has some
 	$(BIN)/python -m experiments.gsm8k --workdir=$(FRONTIER) --config=methods
+	$(BIN)/python -m experiments.custom --workdir=$(FRONTIER)/custom
 
 test: $(VENV)/.installed-test  ## lint, then all tests
 	$(BIN)/ruff check .

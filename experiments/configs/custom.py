@@ -55,6 +55,7 @@ def tiny():
             search("zero_shot", stages=("posttrained",), settings={"chat": True}),
             search("urial", stages=("posttrained",), settings={"chat": True}, shots=(0,)),
             search("icl", stages=("pretrained", "posttrained"), shots=(2, 8)),
+            search("readout", stages=("pretrained", "posttrained"), examples=480, numbers=(1, 4, 16, 64)),
             search("prequential", stages=("random",), settings=full, examples=(120, 240), epochs=(12,)),
             search(
                 "prequential",

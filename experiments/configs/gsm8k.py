@@ -11,6 +11,7 @@ import pathlib
 from experiments.configs.base import config, embedded, families, local, named, scripts, search
 
 _PROMPT = pathlib.Path(__file__).with_name("prompts") / "gsm8k.txt"
+_SUM = pathlib.Path(__file__).with_name("rasp") / "sum.rasp"  # sums of three digits, not of words
 
 
 def _task(max_new_tokens):
@@ -186,6 +187,7 @@ def methods():
             ),
             search("eigenpruning", stages=after, fractions=(0.05, 0.1, 0.2)),
             search("eigenpruning", stages=after, settings={"how": "mask", "examples": 0}, fractions=(0.05, 0.1, 0.2)),
+            search("rasp", stages=after, settings={"answers": 3}, files=(str(_SUM),), steps=(100,)),
         ),
         dev=128,
         test=512,

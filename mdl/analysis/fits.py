@@ -112,7 +112,8 @@ def fit(x: Sequence[float], y: Sequence[float], errors: Sequence[float]) -> Fits
         one = _power_law_optimum(x, y, errors) if starts is None else _best(curve, starts, bounds, x, y, errors)
         if one is not None:
             values, chi2 = one
-            moved = _Z * np.sqrt(np.diag(_covariance(curve, values, x, errors)))
+            variances = np.diag(_covariance(curve, values, x, errors))
+            moved = _Z * np.sqrt(np.where(variances >= 0, variances, math.inf))  # below: the points say nothing of it
             parameters = {n: (v, v - m, v + m) for n, v, m in zip(names, values.tolist(), moved.tolist(), strict=True)}
             bound = lambda at, curve=curve, values=values: curve(np.asarray(at, np.float64), *values)
             found[name] = Fit(name, parameters, chi2 + 2 * len(names), chi2, bound)
@@ -190,8 +191,12 @@ def rows(of_task: Sequence[Result]) -> list[list[str]]:
     for against in ("examples", "bits"):
         for name, fits in of_methods(of_task, against).items():
             for one in fits.fits:
-                told = ", ".join(f"{n} {v:.3g} [{lo:.3g}, {hi:.3g}]" for n, (v, lo, hi) in one.parameters.items())
+                told = ", ".join(f"{n} {_with_ends(*ends)}" for n, ends in one.parameters.items())
                 p = "not tested" if fits.saturation is None else f"{fits.saturation:.2g}"
                 above = f"{one.aic - fits.fits[0].aic:.1f}"
                 table.append([f"{name}, {fits.points} points", against, one.name, told, above, p])
     return table
+
+
+def _with_ends(value: float, lo: float, hi: float) -> str:
+    return f"{value:.3g} [{lo:.3g}, {hi:.3g}]" if math.isfinite(hi - lo) else f"{value:.3g} [not determined]"

@@ -73,3 +73,15 @@ def test_methods_with_points_enough_have_a_row_a_family():
     assert len(rows) == 1 + 2 * 3 and {row[0] for row in rows[1:]} == {"pretrained lora, 13 points"}
     assert {row[1] for row in rows[1:]} == {"examples", "bits"}
     assert rows[1][2] == "logistic" and rows[1][4] == "0.0" and "rise 0." in rows[1][3]
+
+
+def test_what_the_points_say_nothing_of_is_told_so(monkeypatch):
+    """A variance that comes out below nothing, as where a logistic does not rise, gives no interval."""
+    points = [make_result(1000.0 * 2**k, 0.1 * k, method="lora", key=f"k{k}", n=100) for k in range(8)]
+    monkeypatch.setattr(
+        fits, "_covariance", lambda curve, values, x, errors: np.diag([1e-4, *-np.ones(len(values) - 1)])
+    )
+    (told,) = [row for row in fits.rows(points) if row[1:3] == ["bits", "logarithm"]]
+    level, slope = told[3].split(", slope ")
+    assert "nan" not in told[3] and level.startswith("level ") and slope.endswith(" [not determined]")
+    assert "not determined" not in level
