@@ -300,6 +300,18 @@ def _loading(path: str) -> list[list[str]]:
     return [*rows, ["peak host memory over the model, weights", *cells]]
 
 
+def _labels(path: str) -> list[list[str]]:
+    """At each loss that coded examples reach on dev, bytes of either side's shortest programs."""
+    rows = [["task", "seed", "dev loss, bits", "coded examples: bytes", "few numbers: bytes", "ratio"]]
+    for name, found in content(path).items():
+        (plain,) = (run["programs"][0] for run in found["runs"] if run["method"] == "zero_shot")
+        rows.append([name, "", f"{plain['dev_loss']:.3g}, the model as it is", "", "", ""])
+        for one in found["ratios"]:
+            few, ratio = ("not reached", "–") if one["few"] is None else (f"{one['few']:,}", f"{one['ratio']:.2f}")
+            rows.append(["", str(one["seed"]), f"{one['loss']:.3g}", f"{one['prequential']:,}", few, ratio])
+    return rows
+
+
 def _curve(path: str) -> list[list[str]]:
     """The share of the gap at each count of numbers, seed by seed, of the first task that has a curve."""
     found = next(each for each in content(path)["curve"].values() if each)
@@ -356,6 +368,7 @@ KINDS = {
     "short": _short,
     "kinds": _kinds,
     "curve": _curve,
+    "labels": _labels,
     "kills": _kills,
     "initialising": _initialising,
     "recipe": _recipe,

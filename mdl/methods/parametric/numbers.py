@@ -10,6 +10,7 @@ They are rounded with the loss in the loop, as incremental network quantisation 
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from mdl.methods.parametric import draws, parametric
 from mdl.methods.parametric.slots import Slot, Start, moved, settled
 from mdl.precision import dtype
 from mdl.training import Learner
+from mdl.watching import Progress
 
 WIDTH = (1, 8)  # bits a number
 MOST_NUMBERS = 1 << 20
@@ -221,6 +223,7 @@ def settle(model: Learner, width: int, passes: Iterator[Iterator[tuple]], tune: 
     z = np.asarray(model.trained["z"], np.float64)
     step, nearest = _rounder(z, width)
     integers, rounded = np.zeros(len(z), np.int32), np.zeros(len(z), bool)
+    told, done = Progress("rounding, passes over the examples:"), itertools.count(1)
     for share in (*(_SHARES if tune else ()), 1.0):
         z = np.asarray(model.trained["z"], np.float64)
         now = nearest(z)
@@ -234,6 +237,7 @@ def settle(model: Learner, width: int, passes: Iterator[Iterator[tuple]], tune: 
             for _ in range(tune):
                 for batch in next(passes):
                     model.update(*batch)
+                told(next(done), tune * len(_SHARES))
     return Sent(width, step, integers)
 
 
