@@ -139,8 +139,8 @@ def measure(
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     _check_used(config, given or {}, allowed)
     if place is not None and phase == "all":
-        phases.elsewhere("encode")
-        phases.elsewhere("verify")
+        phases.elsewhere("encode", place.first)
+        phases.elsewhere("verify", place.first)
         return
     if phase != "report":
         distributed.start(place)
