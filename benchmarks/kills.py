@@ -1,24 +1,27 @@
 """A run that is killed again and again ends with the results of one that was not.
 
-    python -m benchmarks.kills [--kills=40] [--terminations=20] [--result=benchmarks/results/kills.json]
+    python -m benchmarks.kills [--kills=40] [--terminations=20] [--pairs=8] [--result=benchmarks/results/kills.json]
 
 A small run (embedded checkpoint; data coded and trained on, adapters trained and sent, files verified) is started
 again after each kill until it ends by itself, and then its points and program files are held against those of a run
 that nobody touched. It is killed (SIGKILL, to the process or to the one that verifies) at a moment drawn by chance:
 after so many seconds of computing, or just when a checkpoint of its search, a program or a result is being written.
 Then the same with SIGTERM, where it has to end in one line, leave no process, and go on behind the step that it had
-come to.
+come to. And a run of two processes (`--pairs`), of which one is killed: the other has to end by itself, with a last
+line that names it, and then both are started again.
 """
 
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from mdl import results, startup
+from mdl import heartbeats, results, startup
 from mdl.files import write_then_rename
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -47,6 +50,20 @@ def get_config():
     config.save.minutes = 0.2 / 60
     return config
 """
+PAIR = """
+from experiments.configs.base import search
+from experiments.configs.stories import get_config as tiny
+def get_config():
+    config = tiny("tiny")
+    config.checkpoints = tuple(c for c in config.checkpoints if c.stage == "pretrained")
+    own = {"batch": 4, "rank": 2, "learning_rate": 5e-3}
+    config.searches = (search("prequential", settings=own, examples=(8, 16), epochs=(0, 1)),)
+    config.dev, config.test, config.threads, config.verifiers = 4, 4, 1, 1
+    config.save.minutes, config.mesh = 0.1 / 60, "2,1,1"
+    return config
+"""
+_MISSED_AFTER = "15"  # seconds without a word from the other of two, where users wait longer
+_LEFT = 120.0  # seconds that the other one has to end in; where it waits for a phase to begin, it waits for longer
 _LONGEST = 1800.0  # seconds of a process, after which something is wrong
 _LOOK = 0.004  # seconds between two looks at a run
 
@@ -57,6 +74,8 @@ class Outcome:
 
     Attributes:
         kills, terminations: how many a run was ended by.
+        of_two: those of the kills that were of one of two processes.
+        unnamed: those of them after which the other one's last line did not name it.
         lost, doubled, differing: points that were not there in the end, were there twice, or were others in length,
             score or program bytes.
         redone: the most steps that were taken again after a SIGTERM.
@@ -71,19 +90,25 @@ class Outcome:
     differing: int = 0
     redone: int = 0
     untidy: int = 0
+    of_two: int = 0
+    unnamed: int = 0
     moments: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
 class Run:
-    """One process of a run, whose records lie in `workdir`."""
+    """One process of a run, whose records lie in `workdir`; of two, `place` says which, as `--distributed` has it."""
 
-    def __init__(self, workdir: pathlib.Path, config: pathlib.Path):
-        self.workdir, self._log = workdir, workdir.with_suffix(".log")
+    def __init__(self, workdir: pathlib.Path, config: pathlib.Path, place: str = ""):
+        self.workdir, self._log = workdir, workdir.with_suffix(f".{place[-1:]}log")
         command = [sys.executable, "-m", "experiments.stories", f"--workdir={workdir}", f"--config={config}"]
+        own = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if place:
+            command.append(f"--distributed={place}")
+            own |= {heartbeats.VARIABLE: _MISSED_AFTER, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
         with open(self._log, "wb") as log:
             how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": log}
-            self.process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **how)
-        self.started = time.monotonic()
+            self.process = subprocess.Popen(command, env=own, **how)
+        self.started, self._place = time.monotonic(), place
 
     def log(self) -> str:
         """What it said."""
@@ -102,8 +127,9 @@ class Run:
 
     def spent(self) -> float:
         """Seconds that it computed: what a moment is told by, so that a busy machine makes none later."""
+        own = [*self.children(), 0][0] if self._place else self.process.pid  # a phase is a process of its own
         try:
-            fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            fields = pathlib.Path(f"/proc/{own}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -163,6 +189,87 @@ def _content(workdir: pathlib.Path, point: results.Result) -> tuple:
     same = dataclasses.replace(point, time="", seconds=dict.fromkeys(results.SECONDS), device="")
     files = [getattr(point, name) for name in ("program", "answers", "scores")]
     return same, *(hashlib.sha256((workdir / name).read_bytes()).hexdigest() for name in files if name)
+
+
+def pair(workdir: pathlib.Path, config: pathlib.Path) -> tuple[Run, Run]:
+    """Both processes of a run of two."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]},2"
+    return Run(workdir, config, f"{place},0"), Run(workdir, config, f"{place},1")
+
+
+def both_end(runs: tuple[Run, Run]) -> list[int]:
+    """Waits for both, and returns their exit codes."""
+    for run in runs:
+        run.until(lambda: False)
+    return [run.process.returncode for run in runs]
+
+
+def kill_one(runs: tuple[Run, Run], victim: int, whole: bool) -> bool | None:
+    """Kills one of two, and waits for the other; whether that named it.
+
+    Args:
+        whole: not only the process that computes, but the one that started it.
+
+    Returns:
+        None where the other one waits for the next phase to begin, or had done its part: it was told to end.
+    """
+    computing = runs[victim].children()
+    if whole or not computing:
+        runs[victim].process.kill()
+    else:
+        os.kill(computing[0], signal.SIGKILL)
+    other, late = runs[1 - victim], time.monotonic() + _LEFT
+    if other.until(lambda: time.monotonic() > late):
+        other.process.terminate()
+    codes = both_end(runs)
+    if codes[1 - victim] != 1:
+        return None
+    last = ["", *other.log().splitlines()][-1]
+    return last.startswith("error: ") and f"process {victim} (" in last
+
+
+def pairs(
+    folder: pathlib.Path, count: int, seed: int, outcome: Outcome, tell: Callable[[Outcome], None], config: str = PAIR
+) -> None:
+    """Runs of two processes, of which one is killed, and their comparison with one of two that nobody touched.
+
+    Args:
+        count: of kills, two in each run.
+        seed: of the moments, and of which process is killed.
+        tell: gets what was found so far, whenever a run has ended by itself.
+    """
+    path, reference, draw = folder / "pair.py", folder / "pair-reference", random.Random(seed)
+    path.write_text(config)
+    runs, spent = pair(reference, path), [0.0]
+    runs[0].until(lambda: spent.append(max(spent[-1], runs[0].spent())))
+    if any(codes := both_end(runs)):
+        raise RuntimeError(f"exit codes {codes}\n{runs[0].log()[-2000:]}{runs[1].log()[-2000:]}")
+    seconds, left = (0.2 * spent[-1], 0.9 * spent[-1]), count
+    kinds = itertools.cycle(["time", "checkpoint", "result", "program"])
+    for turn in itertools.count():
+        if not left:
+            return
+        workdir, wanted = folder / f"pair-{turn}", min(2, left)
+        while True:
+            runs, kind = pair(workdir, path), next(kinds)
+            if wanted and runs[0].until(moment(kind, runs[0], draw, seconds)):
+                victim, whole = draw.randrange(2), draw.random() < 0.5
+                named = kill_one(runs, victim, whole)
+                if named is not None:
+                    wanted, left = wanted - 1, left - 1
+                    outcome.kills, outcome.of_two = outcome.kills + 1, outcome.of_two + 1
+                    outcome.unnamed += not named
+                    outcome.moments[kind] += 1
+                last = runs[1 - victim].log().splitlines()[-1:]
+                print(f"SIGKILL of process {victim} of two, {kind}: {last}", flush=True)
+                continue
+            if not any(both_end(runs)):
+                break
+            raise RuntimeError(f"{workdir}\n{runs[0].log()[-2000:]}{runs[1].log()[-2000:]}")
+        compare(reference, workdir, outcome)
+        tell(outcome)
 
 
 def ended(run: Run, kind: str, number: int) -> None:
@@ -293,14 +400,17 @@ def main(_) -> None:
             write_then_rename(pathlib.Path(own.result), text.encode())
 
     with tempfile.TemporaryDirectory() as folder:
-        outcome = measure(pathlib.Path(folder), kills, ends, own.seed, tell)
-    if outcome.lost or outcome.doubled or outcome.differing or outcome.redone > 1 or outcome.untidy:
+        outcome = measure(pathlib.Path(folder), kills, ends, own.seed, tell) if kills or ends else Outcome()
+        pairs(pathlib.Path(folder), own.pairs, own.seed, outcome, tell)
+    wrong = outcome.lost, outcome.doubled, outcome.differing, outcome.untidy, outcome.unnamed
+    if any(wrong) or outcome.redone > 1:
         sys.exit(1)
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("kills", 40, "SIGKILLs.", lower_bound=0)
     flags.DEFINE_integer("terminations", 20, "SIGTERMs.", lower_bound=0)
+    flags.DEFINE_integer("pairs", 8, "SIGKILLs of one of two processes.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the moments.")
     flags.DEFINE_string("result", "", "Where the record goes.")
     app.run(main)

@@ -120,9 +120,10 @@ def _plans(path: str) -> list[list[str]]:
 
 
 def _kills(path: str) -> list[list[str]]:
-    names = ("kills", "terminations", "lost", "doubled", "differing", "redone", "untidy")
+    names = ("kills", "of_two", "terminations", "lost", "doubled", "differing", "redone", "untidy", "unnamed")
     found = content(path)
-    head = ("SIGKILLs", "SIGTERMs", "points lost", "doubled", "differing", "steps taken again", "not in one line")
+    head = ("SIGKILLs", "of one of two processes", "SIGTERMs", "points lost", "doubled", "differing")
+    head += ("steps taken again", "not in one line", "the killed not named")
     return [list(head), [str(found[name]) for name in names]]
 
 

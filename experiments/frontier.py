@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import overrides, phases, published, usage
+from experiments import overrides, phases, usage
 from experiments.configs.base import GIVEN
 from mdl import (
     distributed,
@@ -139,8 +139,8 @@ def measure(
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     _check_used(config, given or {}, allowed)
     if place is not None and phase == "all":
-        phases.elsewhere("encode")
-        phases.elsewhere("verify")
+        phases.elsewhere("encode", place.first)
+        phases.elsewhere("verify", place.first)
         return
     if phase != "report":
         distributed.start(place)
@@ -180,7 +180,7 @@ def measure(
     if "save" in config:
         shared["saving"] = encoding.Saving(**_plain(config.save))
     if phase == "report":
-        published.publish(Workdir(workdir).load(), config.choose_on)
+        _publish(Workdir(workdir).load(), config.choose_on)
         return
     accelerated = phase != "encode" and place is None and phases.accelerated()
     apart = phase == "all" and (accelerated if beside is None else not beside)
@@ -207,8 +207,14 @@ def measure(
             _probe(probed[share.worker - 1 :: share.workers] if share else probed, probe, record)
         whole = phase == "all" or (distributed.count() > 1 and phase == "verify" and distributed.writes())
         if whole and share is None:
-            published.publish(record, config.choose_on)
+            _publish(record, config.choose_on)
         logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
+
+
+def _publish(record: Workdir, choose_on: str) -> None:
+    from experiments.published import publish  # here: it loads what draws, and a phase that only computes draws nothing
+
+    publish(record, choose_on)
 
 
 def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> None:

@@ -6,6 +6,7 @@ it has ended, and its memory is free, the verifying process begins.
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,14 +41,21 @@ def accelerated() -> bool:
     return asked.stdout.split()[-1] != "cpu"
 
 
-def elsewhere(phase: str) -> None:
+def elsewhere(phase: str, coordinator: str = "") -> None:
     """Runs one phase of this very command in another process, which ends with this one.
+
+    Args:
+        coordinator: the process without which JAX aborts others that compute with it, in words; empty where none can.
 
     Raises:
         SystemExit: it failed, and has said why.
         ValueError: it was killed.
     """
     code = wait(start([sys.executable, *sys.orig_argv[1:], f"--phase={phase}"]))
+    if code == -signal.SIGABRT and coordinator:
+        raise ValueError(
+            f"{coordinator} is gone, so JAX ended this one; see its log; the same command goes on from there"
+        )
     if code < 0:
         doing = {"encode": "encoding", "verify": "verifying"}[phase]
         raise ValueError(f"the {doing} process was ended by signal {-code}; the same command goes on from there")

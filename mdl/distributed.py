@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import socket
+import sys
 import tarfile
 import tempfile
 import threading
@@ -25,7 +26,7 @@ import numpy as np
 from absl import logging
 from jax._src import distributed as jax_distributed  # nothing public gives the client of the coordination service
 
-from mdl import stopping
+from mdl import heartbeats, stopping
 
 VARIABLE = "MDL_DISTRIBUTED"  # what the processes that a run starts read their place from
 AUTO = "auto"
@@ -38,6 +39,7 @@ _MULTISLICE = "MEGASCALE_"  # variables of TPU jobs that span slices
 _CALL = "call"  # what all exchange once one of them wants something
 _STOP = "stop"  # what a process wants that is told to end
 _LOOK = 500  # milliseconds between two looks at whether somebody wants something
+_CONNECTION = re.compile("gloo|connection|peer|socket|unavailable", re.IGNORECASE)  # errors of a computation by several
 _ALONE = ("logs", "progress")  # folders of a working directory that other processes get no copy of
 _counts: dict[str, itertools.count] = {}
 
@@ -73,6 +75,12 @@ class Place:
             )
         return cls(match[1], int(match[2]), int(match[3]))
 
+    @property
+    def first(self) -> str:
+        """Process 0 in words, for the others; empty for itself."""
+        where = f"of {self.coordinator}" if self.coordinator else "the coordinator"
+        return "" if self.process == 0 else f"process 0 ({where})"
+
     def __str__(self) -> str:
         return AUTO if self.coordinator is None else f"{self.coordinator},{self.processes},{self.process}"
 
@@ -84,9 +92,9 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
         timeout: seconds until all have to be there.
 
     Raises:
-        ValueError: JAX finds no cluster, or not all processes came.
+        ValueError: JAX finds no cluster. Where not all processes came the process ends, in one line.
     """
-    global _meetings
+    global _meetings, _heartbeats
     if place is None:
         return
     _drop_stale()
@@ -96,24 +104,40 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
     if "cpu" in (jax.config.jax_platforms or "cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # two at once exchange in another order elsewhere
+    missed = int(2 * heartbeats.missed_after()) + 20  # ours comes first, and says whose was missed
+    late = threading.Timer(timeout, _came_late, (place, timeout))  # JAX's own limit would abort the process
+    late.daemon = True
+    late.start()
     try:
-        jax.distributed.initialize(place.coordinator, place.processes, place.process, initialization_timeout=timeout)
+        limits = {"initialization_timeout": timeout + 60, "heartbeat_timeout_seconds": missed}
+        jax.distributed.initialize(place.coordinator, place.processes, place.process, **limits)
     except ValueError as error:
         raise ValueError(
             f"--distributed={place}: no cluster was found here ({error}); give HOST:PORT,PROCESSES,PROCESS"
         ) from None
-    except jax.errors.JaxRuntimeError as error:
-        raise ValueError(
-            f"--distributed={place}: not all processes came within {timeout} s ({str(error).splitlines()[0]}); "
-            "see whether all were started, and reach the coordinator's port"
-        ) from None
+    finally:
+        late.cancel()
     exchange("start", seconds=timeout)
     if count() > 1:
         stopping.hold()
+        client = jax_distributed.global_state.client
+        _heartbeats = heartbeats.Heartbeats(client, number(), [_name(i) for i in range(count())])
+        _heartbeats.start()
+        atexit.register(_heartbeats.finish)
         _meetings = _Meetings()
         _meetings.start()
         atexit.register(_meetings.finish)
     logging.info("process %d of %d, on %s", number(), count(), socket.gethostname())
+
+
+def _came_late(place: Place, timeout: int) -> NoReturn:
+    print(
+        f"error: --distributed={place}: not all processes came within {timeout} s; see whether all were started, and "
+        "reach the coordinator's port",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _drop_stale() -> None:
@@ -179,7 +203,7 @@ def exchange(name: str, text: str = "", seconds: float = _LONGEST) -> list[str]:
             found[absent] = client.blocking_key_value_get(f"{key}/{absent}", int(1000 * min(left, 1.0)) + 1)
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                raise Missing(f"{name}: the coordinator does not answer ({str(error).splitlines()[0]})") from None
+                raise _without_coordinator(name, error) from None
     said = [found[i].split("\n", 2) for i in range(count())]
     if told := [ending for _, ending, _ in said if ending]:  # some knew it when they came here, so all do now
         _meetings.stopping = int(told[0])
@@ -203,8 +227,19 @@ def _host(client, process: int) -> str:
         return "of an unknown host"
 
 
+def _without_coordinator(name: str, error: Exception) -> Missing:
+    first = _name(0) if _heartbeats is None else _heartbeats.names[0]
+    return Missing(f"{name}: {first}, the coordinator, does not answer ({str(error).splitlines()[0]})")
+
+
 def _raise_failures(client) -> None:
-    told = [text for _, text in client.key_value_dir_get(f"{_PREFIX}-failed/")]
+    if _heartbeats is not None and _heartbeats.lost:
+        _heartbeats.told = True
+        raise Missing(_heartbeats.lost)
+    try:
+        told = [text for _, text in client.key_value_dir_get(f"{_PREFIX}-failed/")]
+    except jax.errors.JaxRuntimeError as error:
+        raise _without_coordinator("work", error) from None
     if told:
         raise Missing("; ".join(sorted(told)))
 
@@ -286,6 +321,7 @@ class _Meetings(threading.Thread):
 
 
 _meetings: _Meetings | None = None  # of several processes
+_heartbeats: heartbeats.Heartbeats | None = None  # likewise
 
 
 def pass_by(*own: str) -> Collection[str]:
@@ -329,6 +365,11 @@ def together() -> Iterator[None]:
     """A block that all processes begin and end together; one that fails in it tells the others."""
     try:
         yield
+    except jax.errors.JaxRuntimeError as error:
+        if _heartbeats is not None and _CONNECTION.search(str(error)) and _heartbeats.wait():
+            _raise_failures(jax_distributed.global_state.client)
+        failing(error)
+        raise
     except BaseException as error:
         failing(error)
         raise

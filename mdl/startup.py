@@ -40,7 +40,8 @@ def start(threads: int | None = None) -> None:
 
     On a CPU the number of threads decides in which order some sums are taken, and with it the last bits of a trained
     weight. So it is part of a program, which is decoded with as many threads as it was encoded with, whatever the
-    number of cores. The compilation cache is `~/.cache/mdl/xla`, or where JAX_COMPILATION_CACHE_DIR says.
+    number of cores. The compilation cache is `~/.cache/mdl/xla`, or where JAX_COMPILATION_CACHE_DIR says;
+    what was compiled in half a second comes into it only where JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS says so.
 
     On an NVIDIA device XLA is told to choose kernels that compute the same bits in each process, unless XLA_FLAGS says
     otherwise by itself; processes that are started from this one inherit it.
@@ -70,7 +71,8 @@ def start(threads: int | None = None) -> None:
     if not jax.config.jax_compilation_cache_dir:
         base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(base / "mdl" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _ask_for_repeatable_kernels() -> None:

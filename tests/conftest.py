@@ -9,6 +9,7 @@ import pytest
 
 os.environ["NPROC"] = "2"  # a program is decoded with the number of threads it was encoded with
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, which parity tests import later: its threads fight with XLA's
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # in the processes that tests start, too
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -5,7 +5,7 @@ from experiments.configs.checkpoints import family
 
 
 def get_config():
-    """One checkpoint, a search that trains, of which a checkpoint is kept twice a second, and one that does not."""
+    """One checkpoint, a search that trains, of which a checkpoint is kept each second, and one that does not."""
     own = config(
         {"name": "gsm8k", "size": "tiny", "seed": 0, "scoring": "number", "max_new_tokens": 8},
         tuple(one for one in family("stories260k", dtype="float32") if one["stage"] == "pretrained"),
@@ -21,5 +21,5 @@ def get_config():
         max_tokens=64,
         mesh="2,2,1",
     )
-    own.save.minutes = 0.5 / 60
+    own.save.minutes = 1 / 60
     return own

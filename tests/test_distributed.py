@@ -53,6 +53,9 @@ except distributed.Missing as error:
     print("failed:", error, flush=True)
 except ValueError:
     pass
+if me == 1:
+    os.kill(os.getpid(), 9)
+time.sleep(200)  # as a computation of both does, where nothing can be asked
 """
 
 
@@ -99,12 +102,12 @@ def _port() -> int:
         return free.getsockname()[1]
 
 
-def test_who_is_missing_and_who_failed_is_named(tmp_path):
+def test_who_is_missing_who_failed_and_who_was_killed_is_named(tmp_path):
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs" / "a").write_bytes(b"x" * 5_000_000)
     (tmp_path / "logs").mkdir()
     port = _port()
-    own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "MDL_MISSED_AFTER": "6"}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", _RUN, f"127.0.0.1:{port},2,{process}", str(tmp_path)],
@@ -118,6 +121,8 @@ def test_who_is_missing_and_who_failed_is_named(tmp_path):
         errors[-2000:] + others[-2000:]
     )
     assert f"failed: process 1 ({host}) failed: ValueError: no room" in out
+    gone = f"error: process 1 ({host}) gave no sign of life for 6 s: it was killed, or hangs; the same command goes on"
+    assert started[0].returncode == 1 and errors.splitlines()[-1] == gone
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by-0", "logs", "programs"]
 
 

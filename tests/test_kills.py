@@ -98,3 +98,21 @@ def test_a_campaign_ends_with_a_run_that_nobody_ends(tmp_path, monkeypatch):
     outcome = kills.Outcome()
     kills.campaign(tmp_path, None, None, signal.SIGKILL, ["time"], 0, (0, 0), outcome, lambda _: seen.append("told"))
     assert outcome.kills == 1 and seen[2:] == ["compared", "told"] and seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    "says, code, named", [("process 1 (h) gave no sign", 1, True), ("work: broken", 1, False), ("", 0, None)]
+)
+def test_the_other_of_two_has_to_name_the_killed_one(tmp_path, says, code, named):
+    class Told(kills.Run):
+        def __init__(self, place, command):
+            self.workdir, self.started, self._place = tmp_path, time.monotonic(), place
+            self._log = tmp_path / place
+            with self._log.open("wb") as log:
+                self.process = subprocess.Popen(["sh", "-c", command], stderr=log)
+
+    other = Told("0", f"echo line >&2; sleep 0.2; echo 'error: {says}' >&2; exit {code}")
+    runs = other, Told("1", "sleep 60; true")
+    assert runs[1].until(runs[1].children)
+    assert kills.kill_one(runs, 1, whole=True) is named
+    assert runs[1].process.returncode == -signal.SIGKILL
