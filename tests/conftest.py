@@ -4,6 +4,7 @@ import os
 import pathlib
 import tempfile
 
+import hypothesis
 import jax
 import pytest
 
@@ -13,6 +14,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # in the process
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"mdl-jax-cache-{os.getuid()}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+hypothesis.settings.register_profile("loaded")  # other work may take the processor for a while
+hypothesis.settings.load_profile("loaded")
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

@@ -30,7 +30,7 @@ def flat(found):
     return [int(i) for batch in found for i in batch["index"] if i >= 0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=60),
     batch_size=st.integers(1, 9),

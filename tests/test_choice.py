@@ -6,7 +6,7 @@ import math
 import pathlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_results import make_result
 from test_workdir import Here, Killed
@@ -283,7 +283,6 @@ def test_what_is_better_on_none_of_the_examples_is_not_written(tmp_path):
     assert recorder.gain(points["one"], points["none"], "dev") == math.inf
 
 
-@settings(deadline=None)
 @given(
     points=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6), st.integers(0, 2), st.booleans()), max_size=12),
     drawn=st.randoms(use_true_random=False),

@@ -248,7 +248,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(dataclasses.fields(Result)), anything)
 def test_any_value_in_any_field_is_taken_or_refused_in_one_line(tmp_path_factory, field, value):
     path = tmp_path_factory.mktemp("any") / "r.jsonl"
@@ -261,7 +261,7 @@ def test_any_value_in_any_field_is_taken_or_refused_in_one_line(tmp_path_factory
         assert json.loads(json.dumps(getattr(kept, field.name))) == value
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(100, 1e12),
     st.floats(-1e6, 1e6),

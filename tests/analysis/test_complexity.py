@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_frontier import points
 from test_results import make_result
@@ -13,7 +13,6 @@ from mdl.analysis.intervals import wilson
 from mdl.analysis.scores import Scores
 
 
-@settings(deadline=None)
 @given(results=points, target=st.integers(0, 9))
 def test_task_complexity_is_the_least_bits_at_the_target(results, target):
     reaching = [r.bits["total"] for r in results if r.performance >= target / 8]
@@ -80,7 +79,6 @@ def test_information_is_a_difference_of_bounds():
     assert found["random"].bits == 6000 and found["random"].information is None
 
 
-@settings(deadline=None)
 @given(scripts=points, own=points, target=st.integers(0, 9))
 def test_information_is_never_negative(scripts, own, target):
     scripts = [make_result(r.bits["total"], r.performance, stage="none", key=f"s{r.key}") for r in scripts]
@@ -115,7 +113,6 @@ def test_targets_are_round_and_each_stage_reaches_one():
     assert targets([]) == []
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["random", "pretrained", "posttrained"]),
@@ -141,7 +138,6 @@ def test_targets_lie_above_the_constant_answer():
     assert targets(stages(0.9, pretrained=[0.3])) == []
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["none", "random", "posttrained"]),

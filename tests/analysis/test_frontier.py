@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_results import make_result
 
@@ -24,7 +24,6 @@ def dominated(r, others, field):
 
 
 @pytest.mark.parametrize(("choose_on", "field"), [("test", "performance"), ("dev", "dev_performance")])
-@settings(deadline=None)
 @given(results=points)
 def test_a_frontier_is_exactly_what_nothing_dominates(choose_on, field, results):
     frontier = select(results, choose_on=choose_on)

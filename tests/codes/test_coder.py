@@ -112,7 +112,6 @@ def _ends_shortly(coded):
 pairs = st.integers(2, 1 << 24).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
 
 
-@settings(deadline=None)
 @given(st.lists(pairs, max_size=40))
 def test_every_ending_is_the_shortest(coded):
     _ends_shortly(coded)
@@ -155,7 +154,7 @@ def test_a_meter_reads_what_an_encoder_writes():
     assert meter.bits == encoder.bits > 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 2000), st.sampled_from([0.1, 1.0, 5.0, 30.0, 300.0]), st.booleans(), seeds)
 def test_coded_bits_are_the_files_length(alphabet, temperature, worst, seed):
     """Whatever is coded: what is expected, or the least probable symbol."""

@@ -42,7 +42,7 @@ def _samples(kind, count, seed=0):
     return rng.standard_t(3, count) if kind == "heavy" else getattr(rng, kind)(size=count)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(2, 8),
     st.integers(0, 400),

@@ -47,7 +47,7 @@ def _samples(kind: str, count: int) -> np.ndarray:
     return rng.uniform(-1, 1, count) if kind == "uniform" else getattr(rng, kind)(size=count)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes, st.integers(2, 32), st.booleans(), st.integers(0, 999), st.sampled_from([1e-30, 1e-4, 1.0, 1e30]))
 def test_quantised_values_survive(shape, width, adaptive, seed, scale):
     values = (np.random.default_rng(seed).standard_t(2, size=shape) * scale).astype(np.float32)
@@ -111,7 +111,7 @@ def test_coarse_steps_are_eighths_of_octaves_and_all_steps_are_bfloat16_numbers(
             steps.step(index, is_fine)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.booleans(), st.integers(2, 32))
 def test_any_steps_survive_one_after_another(data, fine, width):
     is_fine = fine or width > 8

@@ -17,7 +17,7 @@ def _round_trip(words: str) -> Encoder:
     return encoder
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=60))
 @example("")
 @example(" ")

@@ -27,7 +27,7 @@ EOS = 2
 sequences = st.lists(st.lists(st.sampled_from([i for i in range(40) if i != EOS]), max_size=12), min_size=4, max_size=4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sequences, st.sampled_from([None, 1]), st.sampled_from([None, EOS]))
 def test_sequences_survive(given_sequences, bos, eos):
     rules = {"rows": 4, "bos": bos, "eos": eos, "max_tokens": 12}
