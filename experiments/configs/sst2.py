@@ -13,7 +13,9 @@ import pathlib
 from experiments.configs import custom
 from experiments.configs.base import GIVEN, config, local, named, scripts, search
 
-_PROMPT = pathlib.Path(__file__).with_name("prompts") / "sst2.txt"  # the best of a race of twenty selections of rows
+_PROMPTS = pathlib.Path(__file__).with_name("prompts")
+_PROMPT = _PROMPTS / "sst2.txt"  # the best of a race of twenty selections of rows
+_LONGER = tuple(str(_PROMPTS / f"sst2_{size}.txt") for size in (112, 146))  # of ten selections each, by bytes
 
 
 def _task():
@@ -94,7 +96,7 @@ def short():
         (
             scripts("sst2"),
             search("zero_shot"),
-            search("prompt", files=(str(_PROMPT),)),
+            search("prompt", files=(str(_PROMPT), *_LONGER)),
             *(
                 search("readout", text=shown, depths=(21, 22, 24), examples=5000, numbers=(8, 32, 128), seed=seed)
                 for seed in range(3)
