@@ -7,6 +7,7 @@ Three algorithms, as in tracr-injection (arXiv 2505.10719): how often a symbol o
 two kinds. Training, dev and test examples are drawn alike, by code of this file that knows no RASP. Out of distribution
 are longer inputs, or for sums numbers of 500 and more, whose first digits no training example or template has. Rows:
 `none`, the model as it is; `script`, the best constant answer and a script; `rasp`; `examples`, of `prequential`;
+`more`, 512 of them as often trained on as 600 steps of rasp train on inputs, on answers alone and at the same rate;
 `answers`, rasp without the compiled residuals; `long`, rasp whose template draws as long inputs as are out of
 distribution. Scores have 95 % intervals of a mean; the first program of `rasp` is decoded and held against the model.
 """
@@ -96,8 +97,8 @@ def define_flags() -> None:
     flags.DEFINE_list("steps", ["300", "600"], "Of the distillation: a program after each.")
     flags.DEFINE_float("rate", 2e-3, "Learning rate of it.")
     flags.DEFINE_integer("inputs", 8192, "That it draws.")
-    flags.DEFINE_list("examples", ["4", "32", "256"], "How many are coded.")
-    flags.DEFINE_list("rows", ["none", "script", "rasp", "examples", "answers", "long"], "What is measured.")
+    flags.DEFINE_list("examples", ["8", "32", "256"], "How many are coded.")
+    flags.DEFINE_list("rows", ["none", "script", "rasp", "examples", "more", "answers", "long"], "What is measured.")
     flags.DEFINE_string("result", "", "Where the record goes; what it has of other runs stays.")
 
 
@@ -182,6 +183,8 @@ def measure(name: str, checkpoint, task, far, told) -> Iterator[tuple[str, list[
                 )
             ],
         }
+        more = {**_FULL, "prompt_weight": 0, "learning_rate": told.rate, "epoch_batch": 32}
+        rows["more"] = lambda: searched(*how, "prequential", more, {"examples": (512,), "epochs": (36,)}, False)
         for row in told.rows:
             yield row, rows[row]()
 

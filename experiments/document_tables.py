@@ -336,8 +336,9 @@ def _distilled(path: str) -> list[list[str]]:
         for kind, what in (("rasp", "`rasp`"), ("answers", "without residuals"), ("long", "longer inputs")):
             told += [(f"{what}, {one['steps']} steps", one) for one in found.get(kind, ())]
         worth = lambda one: (one["dev"]["value"], -one["bytes"])
-        for count in sorted({one["examples"] for one in found.get("examples", ())}):
-            best = max((one for one in found["examples"] if one["examples"] == count), key=worth)
+        coded = [*found.get("examples", ()), *found.get("more", ())]
+        for count in sorted({one["examples"] for one in coded}):
+            best = max((one for one in coded if one["examples"] == count), key=worth)
             told.append((f"{count} examples, `prequential`", best))
         for place, (what, one) in enumerate(told):
             cells = [_measured(one[split]) for split in ("test", "far")]
