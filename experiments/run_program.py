@@ -5,7 +5,8 @@
     python -m experiments.run_program --program=FILE --checkpoint=MODEL.gguf --task=gsm8k --data_dir=gsm8k --limit=32
 
 How it answers (a text and where it ends, one of its labels, codelengths) the program says itself. Without --prompts and
---task it says what the program holds.
+--task it says what the program holds. A program that lies in the working directory of a run of the same task is scored
+on the run's own examples; flags say otherwise.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any
 
 from absl import app, flags
 
-from mdl import startup, tasks
+from mdl import json_files, startup, tasks
 from mdl.analysis.intervals import interval
 from mdl.analysis.scores import scale
 from mdl.checkpoints import checkpoint as checkpoints
@@ -41,7 +42,7 @@ _TASK = flags.DEFINE_string("task", None, f"Score on this task instead: {', '.jo
 _SIZE = flags.DEFINE_string("size", None, "The task's size; `full` where --data_dir is given, else `tiny`.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the task's files.")
 _SET = flags.DEFINE_multi_string("set", [], "A further setting of the task, name=value; may be repeated.")
-_TASK_SEED = flags.DEFINE_integer("task_seed", 0, "The task's seed.")
+_TASK_SEED = flags.DEFINE_integer("task_seed", None, "The task's seed; that of the run that made the program, else 0.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "The split to score on.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Score on the first so many examples only.", lower_bound=1)
 
@@ -66,8 +67,9 @@ def _run() -> bytes:
         asked = running.read_inputs(_PROMPTS.value)
         return running.answers_file(asked, _answers(asked))
     if _TASK.value:
-        task = _task()
-        examples = (task.test if _SPLIT.value == "test" else task.dev)[: _LIMIT.value]
+        task, scored = _task()
+        limit = _LIMIT.value if scored is None or _LIMIT.value is not None else scored[_SPLIT.value]
+        examples = (task.test if _SPLIT.value == "test" else task.dev)[:limit]
         (performance,) = evaluate(task, [examples], _answers(inputs(task, examples)))
         how = {"seed": 0, "scale": scale(task.metric.name)}
         low, high = interval(performance.statistics, task.metric.value, **how)
@@ -128,12 +130,23 @@ def _made() -> dict[str, Any]:
     }
 
 
-def _task() -> tasks.Task:
-    """The task that the flags name, with those settings that it has."""
-    known = tasks.settings_of(_TASK.value)
+def _task() -> tuple[tasks.Task, dict[str, int] | None]:
+    """The task that the flags name, and how many examples of each split the run that made the program scored.
+
+    Settings are those of that run, where it was of this task, and of the flags.
+    """
+    known, scored = tasks.settings_of(_TASK.value), None
     given = {"seed": _TASK_SEED.value, "data_dir": _DATA_DIR.value}
-    given["size"] = _SIZE.value or ("full" if _DATA_DIR.value else "tiny")
-    settings = {name: value for name, value in given.items() if name in known and value is not None}
+    given["size"] = _SIZE.value or ("full" if _DATA_DIR.value else None)
+    settings = {"seed": 0, "size": "tiny"}
+    made = _evaluation()
+    if made is not None and made["kind"] == _TASK.value:
+        settings |= made["settings"] | made["places"]
+        scored = made["scored"]
+    elif made is not None:
+        print(f"note: {_PROGRAM.value} was made for {made['task']}, and may answer otherwise here", file=sys.stderr)
+    settings |= {name: value for name, value in given.items() if value is not None}
+    settings = {name: value for name, value in settings.items() if name in known}
     for text in _SET.value:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
@@ -142,7 +155,25 @@ def _task() -> tasks.Task:
             settings[name] = json.loads(value)
         except ValueError:
             settings[name] = value
-    return tasks.load(_TASK.value, **settings)
+    if _TASK.value == "custom" and not settings.get("data"):
+        raise ValueError("--task=custom: no rows; add --set=data=FILE, and what else the run had, as --set=template=…")
+    if _SET.value or any(value is not None for value in given.values()):
+        scored = None  # other examples
+    return tasks.load(_TASK.value, **settings), scored
+
+
+def _evaluation() -> dict[str, Any] | None:
+    """What the working directory that the program lies in, if it lies in one, says of its task."""
+    path = pathlib.Path(_PROGRAM.value).resolve().parent.parent / "evaluation.json"
+    if not path.is_file():
+        return None
+    parts = json_files.read_object(path).get("parts")
+    wanted = {"kind": str, "task": str, "settings": dict, "places": dict, "scored": dict}
+    if not isinstance(parts, dict) or any(not isinstance(parts.get(name), kind) for name, kind in wanted.items()):
+        raise ValueError(f"{path}: not what a run writes; move the program elsewhere to score it as flags say")
+    if any(not isinstance(parts["scored"].get(name), int) for name in ("dev", "test")):
+        raise ValueError(f"{path}: scored={parts['scored']!r}: numbers of dev and test examples are wanted")
+    return parts
 
 
 if __name__ == "__main__":

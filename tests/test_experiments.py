@@ -247,6 +247,27 @@ def test_a_programs_score_on_another_task_and_with_its_settings(prequential, tmp
     assert "--set=label=0: name=value is wanted" in capsys.readouterr().err
 
 
+def test_a_program_beside_its_run_is_scored_on_the_runs_examples(prequential, tmp_path, capsys):
+    program, point = prequential
+    where = [f"--program={program}", "--checkpoint=stories260k"]
+    for split, n, performance in (("test", 16, point.performance), ("dev", 8, point.dev_performance)):
+        _main(*where, "--task=gsm8k", f"--split={split}")
+        told = capsys.readouterr()
+        score = json.loads(told.out)
+        assert (score["n"], score["performance"]) == (n, performance) and "was made for" not in told.err
+    with pytest.raises(SystemExit):
+        _main(*where, "--task=custom")
+    told = capsys.readouterr().err.splitlines()
+    assert told[-2].endswith(f"{program} was made for gsm8k_tiny, and may answer otherwise here")
+    assert told[-1].startswith("error: --task=custom: no rows; add --set=data=FILE")
+    (tmp_path / "programs").mkdir()
+    moved = shutil.copy(program, tmp_path / "programs")
+    (tmp_path / "evaluation.json").write_text('{"parts": {"kind": "gsm8k", "settings": 3}}')
+    with pytest.raises(SystemExit):
+        _main(f"--program={moved}", "--checkpoint=stories260k", "--task=gsm8k")
+    assert "evaluation.json: not what a run writes" in capsys.readouterr().err
+
+
 def test_scripts_are_left_out_where_they_are_not_allowed(tmp_path):
     path = tmp_path / "small.py"
     only = "    config.searches = (scripts(), search('zero_shot'))\n    return config"

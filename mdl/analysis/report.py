@@ -38,6 +38,7 @@ _SYMBOLS = {  # plotly's names of matplotlib's markers
     "X": "x", "h": "hexagon", "p": "pentagon", "d": "diamond-tall", ">": "triangle-right", "<": "triangle-left",
     "8": "octagon", "H": "hexagon2", (4, 1, 0): "star-diamond", (3, 1, 0): "star-triangle-up",
     (3, 1, 180): "star-triangle-down", (6, 1, 0): "hexagram", "$x$": "bowtie", "$y$": "hourglass", "$z$": "star-square",
+    (8, 1, 0): "circle-x", (5, 1, 36): "square-x", (7, 1, 0): "diamond-x",
 }  # fmt: skip
 _MOST_FITTED = 5000  # points; beyond, fits are left out of a page
 _FITS = (

@@ -8,7 +8,8 @@ import shutil
 import pytest
 from test_results import make_result
 
-from mdl.analysis import report
+from mdl.analysis import figures, report
+from mdl.methods import METHODS
 
 
 def some_points():
@@ -202,3 +203,9 @@ def test_tasks_are_chosen_and_an_estimate_has_no_command(opened):
     page.locator("#chart").focus()
     page.keyboard.press("ArrowRight")
     assert "no file was written" in page.inner_text("#detail code") and page.said == []
+
+
+def test_every_marker_of_a_picture_has_a_symbol_of_its_own_on_the_page():
+    markers = [*figures.METHOD_MARKERS.values(), *figures.OTHER_MARKERS]
+    symbols = [report._SYMBOLS[marker] for marker in markers]
+    assert len(set(symbols)) == len(symbols) and set(METHODS) == set(figures.METHOD_MARKERS)
