@@ -124,7 +124,7 @@ def _kills(path: str) -> list[list[str]]:
     found = content(path)
     head = ("SIGKILLs", "of one of two processes", "SIGTERMs", "points lost", "doubled", "differing")
     head += ("steps taken again", "not in one line", "the killed not named")
-    return [list(head), [str(found[name]) for name in names]]
+    return [list(head), [str(found.get(name, "not measured")) for name in names]]
 
 
 def _initialising(path: str) -> list[list[str]]:

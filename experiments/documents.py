@@ -9,8 +9,8 @@ recipe_seconds of `benchmarks.recipe`'s; those of other benchmarks by their name
 
 A number in a sentence stands between `<!-- number: RECORD PLACE FORMAT -->` and `<!-- end -->`: a place is keys with
 points between them, a format Python's. A score stands behind `<!-- score: RECORD GROUP METHOD BYTES -->`: that of the
-program of a results file, with its interval on test; GROUP as tables call it, with "_" for a space. Neither begins a
-line, where Markdown would take it for a block.
+program of a results file, with its interval on test, or of all programs of so many bytes, from least to most; GROUP as
+tables call it, with "_" for a space. Neither begins a line, where Markdown would take it for a block.
 """
 
 import inspect
@@ -75,10 +75,10 @@ def _number(path: str, place: str, form: str) -> str:
 
 
 def _score(path: str, group: str, method: str, size: str) -> str:
-    """What the one program of that length scores on test.
+    """What programs of that length score on test.
 
     Raises:
-        ValueError: there is no such program, or several of different scores.
+        ValueError: there is no such program.
     """
     points = frontier.by_stage(_points(path)).get(group.replace("_", " "), [])
     found = {
@@ -86,8 +86,10 @@ def _score(path: str, group: str, method: str, size: str) -> str:
         for r in points
         if r.method == method and r.bits["total"] == 8 * int(size)
     }
-    if len(found) != 1:
-        raise ValueError(f"{path}: {len(found)} scores of {group} {method} of {size} bytes")
+    if not found:
+        raise ValueError(f"{path}: no program of {group} {method} of {size} bytes")
+    if len(found) > 1:
+        return f"{100 * min(found)[0]:.1f} to {100 * max(found)[0]:.1f} %"
     ((score, ends),) = found
     return f"{100 * score:.1f} % [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 

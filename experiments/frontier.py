@@ -138,6 +138,7 @@ def measure(
     phases.end_with_caller()
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
     _check_used(config, given or {}, allowed)
+    _tell_of_the_example(config, given or {})
     if place is not None and phase == "all":
         phases.elsewhere("encode", place.first)
         phases.elsewhere("verify", place.first)
@@ -237,6 +238,16 @@ def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> 
         raise ValueError(
             f"--config.{probed[0]}: nothing is probed here; add --config.probe.examples=N, or leave it out"
         )
+
+
+def _tell_of_the_example(config: ConfigDict, given: Mapping[str, Any]) -> None:
+    """Warns where rows of one's own are read as the shipped example's are."""
+    data = str(given.get("task.data", ""))
+    if config.task.name == "custom" and data and not data.startswith(harness.PREFIX):
+        left = {name: config.task[name] for name in ("template", "completion") if f"task.{name}" not in given}
+        if left:
+            told = ", ".join(f"--config.task.{name}={value!r}" for name, value in left.items())
+            logging.warning("rows of %s are read as the config reads its own: %s", data, told)
 
 
 def _searches(config: ConfigDict) -> list[dict]:

@@ -104,6 +104,9 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
         ValueError: a file cannot be read, or there are no points.
     """
     records = record.read(paths)
+    if not (records.points or _PUBLISHED.value):
+        told = "; ".join(records.faults[:3]) or "they hold none"
+        raise ValueError(f"no points in {', '.join(map(str, paths))}: {told}")
     scores, wrong = records.scores()
     faults, others = [*records.faults, *wrong], ()
     if _PUBLISHED.value:

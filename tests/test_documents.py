@@ -98,12 +98,13 @@ def test_numbers_in_sentences_are_those_of_records(tmp_path):
     assert number("cells.0.n", ",.0f").endswith("-->12,346<!-- end -->.")
     with pytest.raises(KeyError):
         number("cells.0.other", ".1f")
-    for key, score in (("a", 0.5), ("b", 0.75)):
-        append(tmp_path / "r.jsonl", make_result(80.0, score, key=key, n=100, method="icl" if key == "a" else "lora"))
+    for key, score, method in (("a", 0.5, "icl"), ("b", 0.75, "lora"), ("c", 0.6, "icl")):
+        append(tmp_path / "r.jsonl", make_result(80.0, score, key=key, n=100, method=method))
     scored = lambda what: documents.rewritten(f"has <!-- score: {tmp_path}/r.jsonl {what} -->x<!-- end -->")
     assert scored("pretrained lora 10").endswith("-->75.0 % [65.7, 82.5]<!-- end -->")  # Wilson's, of 75 of 100
+    assert scored("pretrained icl 10").endswith("-->50.0 to 60.0 %<!-- end -->")
     for wrong in ("pretrained lora 11", "random lora 10"):
-        with pytest.raises(ValueError, match="0 scores of"):
+        with pytest.raises(ValueError, match="no program of"):
             scored(wrong)
 
 

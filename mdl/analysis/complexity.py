@@ -200,8 +200,9 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
     """Round performances at which to read task complexity off the frontiers of one task.
 
     Test does not choose them. Multiples of a round step above the worst selected point and up to the best; and for each
-    group that reaches none of them, its best performance rounded down to one digit. What the
-    constant answer reaches says nothing about a model: all targets lie above it.
+    group that reaches none of them, its best performance rounded down to one digit. What a constant answer reaches
+    says nothing about a model: all targets lie above the best one's score on test, and above what programs of one score
+    on the split that chooses.
 
     Args:
         results: points of one task, all stages.
@@ -212,7 +213,9 @@ def targets(results: Iterable[Result], *, count: int = 7, choose_on: str = "dev"
         Increasing targets in the unit of the metric; empty where nothing beats the constant answer.
     """
     results = list(results)
-    constant = constant_answer(results)
+    floors = [performance_on(r, choose_on) for r in results if r.settings.get("constant") is True]
+    floors = [floor for floor in (*floors, constant_answer(results)) if floor is not None]
+    constant = max(floors, default=None)
     frontiers = [select(group, choose_on=choose_on) for group in by_stage(results).values()]
     frontiers = [[performance_on(r, choose_on) for r in frontier] for frontier in frontiers if frontier]
     values = [value for frontier in frontiers for value in frontier]

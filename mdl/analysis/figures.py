@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdl.analysis.comparison import Reduction, seed_of
+from mdl.analysis.comparison import Reduction
 from mdl.analysis.complexity import interval_on_test
 from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
-from mdl.analysis.words import digits_of, human_bytes
+from mdl.analysis.words import caption, digits_of, human_bytes
 from mdl.files import write_then_rename
 from mdl.results import NO_MODEL, Result
 
@@ -60,6 +60,7 @@ METHOD_MARKERS = {
 OTHER_MARKERS = ("$x$", "$y$", "$z$")
 LINE_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 ONE_BYTE = 8.0  # Where a log axis begins: it has no zero.
+BARS = "bars: 95 % over test examples"
 FAMILIAR_SIZES = {  # bytes; the paper's, and an adapter of rank 8 on all projections of a 7B model in 16 bits
     "a tweet": 280,
     "100 lines of code": 100 * 50,
@@ -225,26 +226,13 @@ def draw(
         axes.tick_params(labelsize=6)
         axes.xaxis.label.set_size(6)
         axes.yaxis.label.set_size(6)
-    about = caption(results).replace("; ", ";\n" if column else "; ", 3 if column else 0)
+    about = f"{caption(results)}; {BARS}".replace("; ", ";\n" if column else "; ", 3 if column else 0)
     figure.supxlabel(about, x=0.01, ha="left", fontsize=5 if column else 7, color="0.35", parse_math=False)
     _legends(axes, stage_handles, markers, choose_on, bool(overlay), 5 if column else 8)
     save(figure, path)
 
 
 MANY = 5000  # points beyond which those off the frontier are drawn as an image, without their intervals
-
-
-def caption(results: Sequence[Result]) -> str:
-    """What a picture is of: examples, seeds, checkpoints, in one line."""
-    spans = lambda counts: " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
-    dev = [r.dev_n for r in results if r.dev_n]
-    seeds = len({seed_of(r) for r in results})
-    models = sorted({r.checkpoint for r in results if r.checkpoint})
-    told = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
-    return (
-        f"test n = {spans([r.n for r in results])}; dev n = {spans(dev) if dev else 'none'}; "
-        f"{seeds} seed{'s' * (seeds != 1)}; {told or 'no model'}; bars: 95 % over test examples"
-    )
 
 
 def _place(r: Result, choose_on: str) -> float | None:

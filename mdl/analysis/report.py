@@ -15,11 +15,11 @@ from mdl.analysis import fits, tables
 from mdl.analysis.comparison import all_reductions, base_of, levin, pairs, reductions
 from mdl.analysis.complexity import interval_on_test, targets
 from mdl.analysis.draws import is_share
-from mdl.analysis.figures import FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, caption, styles
+from mdl.analysis.figures import BARS, FAMILIAR_SIZES, METHOD_MARKERS, OTHER_MARKERS, STAGE_COLOURS, styles
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, hypervolume, length, select
 from mdl.analysis.published import EVALUATION
 from mdl.analysis.scores import Scores
-from mdl.analysis.words import by_task, digits_of, human_bytes, plain, ratio_text
+from mdl.analysis.words import by_task, caption, digits_of, human_bytes, plain, ratio_text
 from mdl.results import Result
 
 _PAGE = pathlib.Path(__file__).resolve().parent / "page"
@@ -296,7 +296,7 @@ def _task(
         "digits": digits_of(of_task),
         "constant": constant_answer(of_task),
         "script": script[-1].performance if script else None,
-        "caption": caption(of_task),
+        "caption": f"{caption(of_task)}; {BARS}",
         "least": min(lengths) / 2,
         "most": max(lengths) * 2,
         "stages": stages,

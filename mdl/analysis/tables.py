@@ -17,7 +17,7 @@ from mdl.analysis.complexity import Complexity, complexities, interval_on_test, 
 from mdl.analysis.draws import is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, select
 from mdl.analysis.scores import Scores
-from mdl.analysis.words import by_task, describer, digits_of, human_bytes, plain
+from mdl.analysis.words import by_task, caption, describer, digits_of, human_bytes, plain
 from mdl.files import write_then_rename
 from mdl.results import LOUD, NO_MODEL, Result
 
@@ -95,7 +95,7 @@ def table(
     """
     lines, scores = [], scores or {}
     for (task, metric, _), of_task in by_task(results).items():
-        lines += [f"{task} ({metric}): frontiers, {_HOW[choose_on]}", ""]
+        lines += [f"{task} ({metric}): frontiers, {_HOW[choose_on]}", caption(of_task), *_few(of_task), ""]
         lines += [*_cells(frontier_rows(of_task, choose_on=choose_on), left=3), ""]
         lines += [*_sources(of_task, choose_on), *base_lines(of_task, choose_on), *falls(of_task, choose_on), ""]
         where = "dev" if choose_on == "dev" else "test"
@@ -104,6 +104,16 @@ def table(
         lines += _too_long(of_task)
         lines += _leakage(of_task)
     return "\n".join(lines)
+
+
+_FEW = 30  # examples of a split, below which a table says that they are few
+
+
+def _few(of_task: Sequence[Result]) -> list[str]:
+    """That there are few examples, where there are; a line."""
+    counts = {"dev": min((r.dev_n for r in of_task if r.dev_n), default=_FEW), "test": min(r.n for r in of_task)}
+    few = [f"{n} {split}" for split, n in counts.items() if n < _FEW]
+    return [f"only {' and '.join(few)} examples: chance decides much of what follows"] if few else []
 
 
 _HOW = {
@@ -150,7 +160,7 @@ def base_lines(of_task: Sequence[Result], choose_on: str = "dev") -> list[str]:
     lines = [
         "constant answer: not measured"
         if constant is None
-        else f"constant answer: {constant:.{digits}f} on test, the best of those that training examples suggest"
+        else f"constant answer: {constant:.{digits}f} on test, the best there of those that training examples suggest"
     ]
     scripts = by_stage(of_task).get(NO_MODEL_LABEL)
     chosen = select(scripts, choose_on=choose_on) if scripts else []
@@ -211,8 +221,8 @@ def legend(choose_on: str = "dev", rule: str = "reached") -> str:
     how = f"on {where}" if rule == "reached" else f"on {where}, with the lower end of the 95 % interval"
     return (
         f"upper bounds: no shorter program found that reaches it {how}; P: probability that this one does, by test;\n"
-        "[95 % interval of the least bits]; I(T;M): difference of two bounds; ~ estimated; "
-        "* a script without a model is shorter"
+        "[95 % interval of the least bits, by dev and test together, which may leave out what dev chose by luck];\n"
+        "I(T;M): difference of two bounds; ~ estimated; * a script without a model is shorter"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from mdl.analysis.comparison import seed_of
 from mdl.results import Result
 
 
@@ -59,3 +60,16 @@ def describer(among: Iterable[Result]) -> Callable[[Result], str]:
 def plain(text: str) -> str:
     """A text on one line, without what would control a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def caption(results: Sequence[Result]) -> str:
+    """What a picture or table is of: examples, seeds, checkpoints, in one line."""
+    spans = lambda counts: " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
+    dev = [r.dev_n for r in results if r.dev_n]
+    seeds = len({seed_of(r) for r in results})
+    models = sorted({r.checkpoint for r in results if r.checkpoint})
+    told = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")
+    return (
+        f"test n = {spans([r.n for r in results])}; dev n = {spans(dev) if dev else 'none'}; "
+        f"{seeds} seed{'s' * (seeds != 1)}; {told or 'no model'}"
+    )

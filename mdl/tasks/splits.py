@@ -87,8 +87,8 @@ def complete(
         count = round(size * len(ranked)) if size < 1 else int(size)
         if count < 1:
             raise ValueError(
-                f"{split}_size={size:g} of the {len(ranked)} distinct prompts in {data} is none; a share below 1 or a "
-                "number is wanted, and more rows where there are few"
+                f"{data}: {len(ranked)} distinct prompts are too few to leave some for {split} "
+                f"({split}_size={size:g}); give more rows, or another {split}_size: a share below 1, or a number"
             )
         owners.update(dict.fromkeys(ranked[taken : taken + count], split))
         if len(owners) >= len(ranked):

@@ -236,11 +236,12 @@ def _table(path: Path, text: str, delimiter: str, columns: Sequence[str]) -> tup
             header = _header(path, line, cells)
             continue
         if len(cells) != len(header):
-            hint = (
-                "a cell cannot hold a tab: use CSV or JSON lines"
-                if plain
-                else f"a cell that holds {delimiter!r} or a quotation mark must be quoted"
-            )
+            other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+            hint = f"a cell that holds {delimiter!r} or a quotation mark must be quoted"
+            if plain:
+                hint = "a cell cannot hold a tab: use CSV or JSON lines"
+            elif other:
+                hint = f"if cells are separated by {other!r}, say delimiter={other!r}"
             raise ValueError(
                 f"{path}, line {line}: {len(cells)} cells, but there are {len(header)} columns "
                 f"({', '.join(header[:20])}); {hint}"

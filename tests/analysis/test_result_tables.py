@@ -5,7 +5,7 @@ import json
 import pytest
 from test_results import make_result
 
-from mdl.analysis.complexity import Complexity
+from mdl.analysis.complexity import Complexity, targets
 from mdl.analysis.tables import bound, comma_separated, costs, falls, latex, markdown, table, write_csv
 from mdl.analysis.words import human_bytes
 
@@ -115,6 +115,7 @@ def test_the_table_in_full():
         table(results)
         == """\
 gsm8k (exact match): frontiers, chosen on dev, reported on test
+test n = 100; dev n = 100; 1 seed; tiny
 
 stage       method            source       bits  bytes      paper  examples    dev   test            95 %
 no model    script lr=0.0001  verified    1,120  140 B  not given         8  0.200  0.220  [0.150, 0.311]
@@ -124,7 +125,7 @@ pretrained  lora lr=0.0001    verified    2,240  280 B      634 B         8  0.3
             lora lr=1e-05     estimated  80,000  10 kB    10.4 kB     2,048  0.500  0.520  [0.423, 0.615]
 
 points: 5 verified; 1 estimated, without a file (hollow in the picture), 1 of these on a frontier
-constant answer: 0.100 on test, the best of those that training examples suggest
+constant answer: 0.100 on test, the best there of those that training examples suggest
 best script without a model: 0.330 on test at 560 B, script lr=0
 
 gsm8k: task complexity at dev exact match
@@ -142,7 +143,8 @@ dev          I(T;random)   I(T;pretrained)
 >= 0.5  C(T) not reached  C(T) not reached
 
 upper bounds: no shorter program found that reaches it on dev; P: probability that this one does, by test;
-[95 % interval of the least bits]; I(T;M): difference of two bounds; ~ estimated; * a script without a model is shorter
+[95 % interval of the least bits, by dev and test together, which may leave out what dev chose by luck];
+I(T;M): difference of two bounds; ~ estimated; * a script without a model is shorter
 """
     )
     assert table([]) == ""
@@ -228,3 +230,17 @@ def test_rows_in_three_formats():
     assert markdown(rows) == "| task | C(T\\|a_b) |\n|---|---|\n| x & y | >= 50 % |\n"
     assert latex(rows).splitlines()[2:5] == [r"task & C(T$|$a\_b) \\", r"\midrule", r"x \& y & $>$= 50 \% \\"]
     assert list(csv.reader(comma_separated(rows).splitlines())) == rows
+
+
+def test_few_examples_are_said_to_be_few():
+    few = [dataclasses.replace(r, n=3, dev_n=12) for r in some_results()]
+    assert "only 12 dev and 3 test examples: chance decides" in table(few).splitlines()[2]
+    assert "chance decides" not in table(some_results())
+
+
+def test_targets_lie_above_what_a_constant_answer_has_on_dev():
+    how = {"stage": "none", "settings": {"file": "", "constant": True}, "constant": 0.3}
+    constant = make_result(88.0, 0.2, 0.45, key="c", **how)
+    others = [make_result(800.0 * k, 0.1 * k, 0.1 * k, key=f"k{k}", constant=0.3) for k in range(3, 8)]
+    assert min(targets([constant, *others])) > 0.45
+    assert 0.3 < min(targets(others)) <= 0.45
