@@ -1,6 +1,6 @@
 r"""eigenpruning's check on integer multiplication (arXiv 2404.03147): scores before and after, both codings.
 
-    python -m benchmarks.eigenpruning --checkpoint=DIR [--folds=5] --result=benchmarks/results/eigenpruning.json
+    python -m benchmarks.eigenpruning --checkpoint=DIR [--folds=3] --result=benchmarks/results/eigenpruning.json
 
 The 400 prompts "i x j =" of numbers below 20, in a random order, are cut in five. Each fifth is the test split once and
 the next one dev, which chooses the fraction; the other 240 are for training. The source has one split, 320 and 80. An
@@ -32,7 +32,7 @@ from mdl.methods.parametric.eigenpruning import Search, Settings
 from mdl.tasks.task import Example
 
 ROWS, _DIGITS = 80, 6
-FRACTIONS = (0.01, 0.05, 0.1, 0.2, 0.4)
+FRACTIONS = (0.05, 0.2)
 CODINGS = {  # settings, and training examples that components are found by where they are not in the program
     "recomputed": Settings("recomputed", "k_proj", 8),
     "mask": Settings("mask", "k_proj", 0),
@@ -52,7 +52,7 @@ class Folded:
 def define_flags() -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("checkpoint", "", "Name, directory or GGUF file.")
-    flags.DEFINE_integer("folds", 5, "How many fifths are the test split.")
+    flags.DEFINE_integer("folds", 3, "How many fifths are the test split.")
     flags.DEFINE_list("codings", list(CODINGS), "Which are measured.")
     flags.DEFINE_string("result", "", "Where the record goes.")
 

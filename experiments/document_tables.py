@@ -322,8 +322,9 @@ def _curve(path: str) -> list[list[str]]:
 
 
 def _measured(one: dict) -> str:
-    """A share and its interval, in percent."""
-    value, low, high = (100 * x for x in (one["value"], *one["interval"]))
+    """A share and Wilson's interval, in percent."""
+    ends = intervals.wilson(round(one["value"] * one["n"]), one["n"])
+    value, low, high = (100 * x for x in (one["value"], *ends))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 

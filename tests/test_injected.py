@@ -61,16 +61,16 @@ def test_products_are_right_where_they_stand_first_and_whole():
 
 
 def test_their_records_become_tables(tmp_path):
-    score = lambda value: {"value": value, "interval": [value - 0.1, value + 0.1], "n": 9}
+    score = lambda value: {"value": value, "interval": [], "n": 10}
     one = lambda value, **more: {"bytes": 1234, **{name: score(value) for name in ("dev", "test", "far")}, **more}
     coded = [one(0.2, examples=4), one(0.4, examples=4), one(0.6, examples=32)]
     record = {"m, count": {"device": "cpu", "none": [one(0.1)], "rasp": [one(0.9, steps=300)], "examples": coded}}
     (tmp_path / "r.json").write_text(json.dumps(record))
     rows = documents._distilled(str(tmp_path / "r.json"))
     assert [row[:2] for row in rows[1:3]] == [["m, count", "the model as it is"], ["", "`rasp`, 300 steps"]]
-    assert [row[3] for row in rows[3:]] == ["40.0 [30.0, 50.0]", "60.0 [50.0, 70.0]"]
+    assert [row[3] for row in rows[3:]] == ["40.0 [16.8, 68.7]", "60.0 [31.3, 83.2]"]
     folds = [{"bytes": 90 + i, "fraction": i / 10} for i in range(2)]
     (tmp_path / "e.json").write_text(
         json.dumps({"before": score(0.2), "codings": {"mask": score(0.5) | {"folds": folds}}})
     )
-    assert documents._pruned(str(tmp_path / "e.json"))[2] == ["`mask`", "90 to 91", "0.00, 0.10", "50.0 [40.0, 60.0]"]
+    assert documents._pruned(str(tmp_path / "e.json"))[2] == ["`mask`", "90 to 91", "0.00, 0.10", "50.0 [23.7, 76.3]"]
