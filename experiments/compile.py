@@ -1,6 +1,6 @@
 """Plans a config's searches before devices are paid for: compiles their steps ahead of time, on a host without any.
 
-    python -m experiments.compile --config=configs/gsm8k.py:olmo3_32b --topology=v5p:4x4x8 --mesh=32,4,1
+    python -m experiments.compile --config=configs/gsm8k.py:olmo3_32b --topology=v5p:4x4x8 --mesh=64,1,2
     python -m experiments.compile --config=configs/gsm8k.py:smollm3_3b --topology=h100:8     # by memory alone
 
 TPUs want libtpu (`pip install libtpu`), which compiles where no TPU is. Prints memory a chip by part, FLOPs, bytes over

@@ -234,7 +234,6 @@ def _without_coordinator(name: str, error: Exception) -> Missing:
 
 def _raise_failures(client) -> None:
     if _heartbeats is not None and _heartbeats.lost:
-        _heartbeats.told = True
         raise Missing(_heartbeats.lost)
     try:
         told = [text for _, text in client.key_value_dir_get(f"{_PREFIX}-failed/")]

@@ -43,7 +43,6 @@ class Heartbeats(threading.Thread):
     Attributes:
         names: of all processes, in words.
         lost: who is missing, in words; empty as long as nobody is.
-        told: somebody raises that, so that it is not to be said here.
     """
 
     def __init__(self, client: Any, own: int, names: Sequence[str]):
@@ -55,7 +54,7 @@ class Heartbeats(threading.Thread):
             names: of all, in words.
         """
         super().__init__(daemon=True)
-        self.lost, self.told, self.names = "", False, names
+        self.lost, self.names = "", names
         self._client, self._own = client, own
         self._silent = {i: 0.0 for i in range(len(names)) if i != own}  # seconds, of this thread's own turns
         self._heard: dict[int, str] = {}
@@ -86,13 +85,11 @@ class Heartbeats(threading.Thread):
 
     def _end(self, missing: list[int]) -> None:
         named = ", ".join(self.names[i] for i in missing)
-        self.lost = (
-            f"{named} gave no sign of life for {self._after:.0f} s: it was killed, or hangs; the same command goes on"
-        )
+        silence = f"gave no sign of life for {self._after:.0f} s: it was killed, or cannot be reached"
+        self.lost = f"{named} {silence}; the same command goes on from here"
         self._found.set()
         if not self._ended.wait(_GRACE):
-            if not self.told:
-                print(f"error: {self.lost}", file=sys.stderr, flush=True)
+            print(f"error: {self.lost}", file=sys.stderr, flush=True)
             os._exit(1)  # the computation that this process is in waits for the missing one
 
     def wait(self) -> str:
@@ -104,6 +101,7 @@ class Heartbeats(threading.Thread):
         """Nobody is to miss this process from here on, which ends."""
         self._ended.set()
         if self.lost:
+            sys.stdout.flush()
             os._exit(1)  # JAX's goodbye to all would wait for the missing one
         try:
             self._client.key_value_set(f"{_PREFIX}/{self._own}", _ENDED, allow_overwrite=True)

@@ -19,7 +19,7 @@ def get_config():
     own = {"batch": 2, "rank": 1, "learning_rate": 5e-3}
     config.searches = (search("prequential", settings=own, examples=(4, 16), epochs=(0, 1)),)
     config.dev, config.test, config.threads = 4, 8, 2
-    config.save.minutes = 0.01 / 60
+    config.save.minutes = SAVED / 60
     return config
 """
 
@@ -32,9 +32,10 @@ def test_a_run_that_is_killed_and_terminated_writes_the_same_bytes(tmp_path, mon
     import jax
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
-    config, draw = tmp_path / "c.py", random.Random(1)
-    config.write_text(CONFIG)
-    reference = kills.Run(tmp_path / "reference", config)
+    config, alone, draw = tmp_path / "c.py", tmp_path / "alone.py", random.Random(1)
+    config.write_text(CONFIG.replace("SAVED", "0.5"))
+    alone.write_text(CONFIG.replace("SAVED", "0"))  # nothing is kept of a run that nobody ends
+    reference = kills.Run(tmp_path / "reference", alone)
     assert not reference.until(lambda: False) and reference.process.returncode == 0, reference.log()
     first = kills.Run(tmp_path / "w", config)
     assert first.until(lambda: any(path.name.isdecimal() for path in first.workdir.glob("progress/*/*")))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.stats
+import scipy  # its parts are loaded where they are asked for first
 
 LEVEL = 0.95
 
