@@ -166,6 +166,9 @@ def measure(
         )
         for checkpoint in checkpoints
     ]
+    if phase in ("all", "encode"):
+        for setup in setups:  # what is not there is told before anything is measured
+            checkpoint_files.find(setup.source, setup.stage, setup.seed)
     scripts = [search for search in searches if search.method in MODELLESS]
     if scripts and allowed:
         setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
