@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import eigenpruning, rasp
-from experiments import documents
+from experiments import document_tables
 from mdl.methods.data import rasp_language
 
 
@@ -66,11 +66,16 @@ def test_their_records_become_tables(tmp_path):
     coded = [one(0.2, examples=4), one(0.4, examples=4), one(0.6, examples=32)]
     record = {"m, count": {"device": "cpu", "none": [one(0.1)], "rasp": [one(0.9, steps=300)], "examples": coded}}
     (tmp_path / "r.json").write_text(json.dumps(record))
-    rows = documents._distilled(str(tmp_path / "r.json"))
+    rows = document_tables._distilled(str(tmp_path / "r.json"))
     assert [row[:2] for row in rows[1:3]] == [["m, count", "the model as it is"], ["", "`rasp`, 300 steps"]]
     assert [row[3] for row in rows[3:]] == ["40.0 [16.8, 68.7]", "60.0 [31.3, 83.2]"]
     folds = [{"bytes": 90 + i, "fraction": i / 10} for i in range(2)]
     (tmp_path / "e.json").write_text(
         json.dumps({"before": score(0.2), "codings": {"mask": score(0.5) | {"folds": folds}}})
     )
-    assert documents._pruned(str(tmp_path / "e.json"))[2] == ["`mask`", "90 to 91", "0.00, 0.10", "50.0 [23.7, 76.3]"]
+    assert document_tables._pruned(str(tmp_path / "e.json"))[2] == [
+        "`mask`",
+        "90 to 91",
+        "0.00, 0.10",
+        "50.0 [23.7, 76.3]",
+    ]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import short
-from experiments import documents
+from experiments import document_tables
 
 
 def _search(part, method, seed, programs, own=None, cell="opinions"):
@@ -82,9 +82,9 @@ def test_every_kind_of_a_cell_is_a_search():
 def test_pages_say_why_a_kind_loses(record):
     record.found["summary"] = short.compare(record, [0, 1])
     record.path.write_text(json.dumps(record.found))
-    rows = {row[1]: row for row in documents._kinds(str(record.path))}
+    rows = {row[1]: row for row in document_tables._kinds(str(record.path))}
     assert rows["`readout`"][3:] == ["40, 40, –", "shortest at a target"]
     assert rows["`places gains`"][3:] == ["200, –, –", "5.0 times the shortest"]
     assert rows["`zero_shot`"][2:] == ["2: 0.550, 0.500", "–, –, –", "the model as it is"]
-    (_, low, *_) = documents._short(str(record.path))
+    (_, low, *_) = document_tables._short(str(record.path))
     assert low == ["opinions", "0.65", "400, 400", "40, 40", "`readout`", "0.10, 0.10"]

@@ -11,7 +11,7 @@ import pathlib
 from experiments.configs.base import config, embedded, families, local, named, scripts, search
 
 _PROMPT = pathlib.Path(__file__).with_name("prompts") / "gsm8k.txt"
-_SUM = pathlib.Path(__file__).with_name("rasp") / "sum.rasp"  # sums of three digits, not of words
+_COUNT = pathlib.Path(__file__).with_name("rasp") / "count.rasp"  # of symbols: no help here, but verified
 
 
 def _task(max_new_tokens):
@@ -187,7 +187,7 @@ def methods():
             ),
             search("eigenpruning", stages=after, fractions=(0.05, 0.1, 0.2)),
             search("eigenpruning", stages=after, settings={"how": "mask", "examples": 0}, fractions=(0.05, 0.1, 0.2)),
-            search("rasp", stages=after, settings={"answers": 3}, files=(str(_SUM),), steps=(100,)),
+            search("rasp", stages=after, files=(str(_COUNT),), steps=(100,)),
         ),
         dev=128,
         test=512,

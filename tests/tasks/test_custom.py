@@ -498,7 +498,7 @@ WRONG_SIZES = (-1, 0, 0.0, 1.5, -0.1, "x", True, float("nan"), float("inf"), Non
         (None, {"metric": "multiple_choice"}, r"line 1: field 'choices' is 'None'; multiple_choice wants a list"),
         ([{"text": "x", "label": "d", "choices": ["a", "b"]}], {"metric": "multiple_choice"},
          "completion 'd' is none of the choices 'a', 'b', nor the number"),
-        (rows(1), {}, r"test_size=0.25 of the 1 distinct prompts in .* is none"),
+        (rows(1), {}, r"1 distinct prompts are too few to leave some for test"),
         (rows(4), {"test_size": 4}, "test_size=4 leaves nothing to train on: .* has 4 distinct prompts"),
         (rows(4), {"test_size": 2, "dev_size": 2}, "dev_size=2 leaves nothing to train on"),
         *[(None, {name: size}, rf"{name}={size!r}: a share below 1, or a whole number")
