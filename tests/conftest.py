@@ -15,7 +15,7 @@ jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-hypothesis.settings.register_profile("loaded")  # other work may take the processor for a while
+hypothesis.settings.register_profile("loaded", deadline=None)  # other work may take the processor for a while
 hypothesis.settings.load_profile("loaded")
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent

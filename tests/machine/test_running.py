@@ -115,6 +115,7 @@ def test_a_model_that_decodes_to_what_is_not_finite_is_refused(tmp_path):
 
 
 def test_damaged_programs_are_refused_or_run_and_never_more(tmp_path):
+    pytest.importorskip("tracr", reason="tracr is not installed: pip install 'mdl-frontier[rasp]'")
     outcome = mutated.run(16, 7, tmp_path, seconds=60)
     assert outcome.faults == []
     assert sum(outcome.counts.values()) == 16 and outcome.counts["refused"] > 4
