@@ -11,6 +11,7 @@ _HELD = (("weights",), ("trained", "optimiser"))  # parts of a plan that lie on 
 
 
 def content(path: str) -> Any:
+    """What a JSON file of the repository holds."""
     return json.loads((REPOSITORY / path).read_bytes())
 
 
@@ -323,9 +324,7 @@ def _curve(path: str) -> list[list[str]]:
 
 def _measured(one: dict) -> str:
     """A share and Wilson's interval, in percent."""
-    ends = intervals.wilson(round(one["value"] * one["n"]), one["n"])
-    value, low, high = (100 * x for x in (one["value"], *ends))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return _interval(one | {"score": one["value"]}, percent=True)
 
 
 def _distilled(path: str) -> list[list[str]]:

@@ -59,18 +59,30 @@ class Search:
             read(path)  # so that a wrong file is told before anything is measured
 
 
+def read_text(path: str, what: str, wanted: str) -> str:
+    """The text of a source file, without the line breaks at its end.
+
+    Args:
+        what, wanted: the kind of source, and of file, in messages.
+
+    Raises:
+        ValueError: the file is missing or not UTF-8.
+    """
+    try:
+        return pathlib.Path(path).expanduser().read_text(encoding="utf-8").rstrip("\n")
+    except OSError as error:
+        raise ValueError(f"{what} {path}: {error.strerror}; give the path of {wanted}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} {path}: not UTF-8 ({error}); save it as UTF-8") from None
+
+
 def read(path: str) -> str:
     """A script's source, without the line breaks at its end.
 
     Raises:
         ValueError: the file is missing, not UTF-8, too long or no Python.
     """
-    try:
-        source = pathlib.Path(path).expanduser().read_text(encoding="utf-8").rstrip("\n")
-    except OSError as error:
-        raise ValueError(f"script {path}: {error.strerror}; give the path of a Python file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"script {path}: not UTF-8 ({error}); save it as UTF-8") from None
+    source = read_text(path, "script", "a Python file")
     if len(source.encode()) > _MOST_SOURCE:
         raise ValueError(f"script {path}: {len(source.encode())} bytes, and {_MOST_SOURCE} are possible")
     try:

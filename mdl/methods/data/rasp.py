@@ -107,12 +107,7 @@ def read(path: str) -> str:
     Raises:
         ValueError: the file is missing, not UTF-8, or no source.
     """
-    try:
-        source = pathlib.Path(path).expanduser().read_text(encoding="utf-8").rstrip("\n")
-    except OSError as error:
-        raise ValueError(f"rasp source {path}: {error.strerror}; give the path of a text file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"rasp source {path}: not UTF-8 ({error}); save it as UTF-8") from None
+    source = script.read_text(path, "rasp source", "a text file")
     try:
         rasp_language.parse(source)
     except ValueError as error:
