@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import overrides, phases, usage
 from experiments.configs.base import GIVEN
 from mdl import (
+    directories,
     distributed,
     encoding,
     measurement,
@@ -192,7 +193,7 @@ def measure(
         phases.elsewhere("encode")
     with contextlib.ExitStack() as stack:
         stack.enter_context(distributed.together())
-        where = stack.enter_context(distributed.directory(workdir))
+        where = stack.enter_context(directories.directory(workdir))
         measured = measurement.Measurement(where, allow_scripts=allowed, **shared)
         record, how = measured.record, (verify, config.choose_on)
         stack.enter_context(record.hold())

@@ -7,15 +7,10 @@ hangs in a computation, or is gone, is named by the others instead of waited for
 import atexit
 import contextlib
 import dataclasses
-import io
 import itertools
 import os
-import pathlib
 import re
 import socket
-import sys
-import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -24,11 +19,12 @@ from typing import NoReturn
 import jax
 import numpy as np
 from absl import logging
+from jax._src import clusters, xla_bridge  # what `jax.distributed.initialize` asks, and does not tell
 from jax._src import distributed as jax_distributed  # nothing public gives the client of the coordination service
 
-from mdl import heartbeats, stopping
+from mdl import heartbeats, roll_call, stopping
+from mdl.roll_call import Missing
 
-VARIABLE = "MDL_DISTRIBUTED"  # what the processes that a run starts read their place from
 AUTO = "auto"
 _PORT = "8476"  # open in Google Cloud's TPU networks; JAX's own, 8482, is not
 _PORT_VARIABLE = "JAX_COORDINATOR_PORT"
@@ -40,7 +36,7 @@ _CALL = "call"  # what all exchange once one of them wants something
 _STOP = "stop"  # what a process wants that is told to end
 _LOOK = 500  # milliseconds between two looks at whether somebody wants something
 _CONNECTION = re.compile("gloo|connection|peer|socket|unavailable", re.IGNORECASE)  # errors of a computation by several
-_ALONE = ("logs", "progress")  # folders of a working directory that other processes get no copy of
+_SEVERAL = re.compile(r"--xla_force_host_platform_device_count=(\d+)")  # in XLA_FLAGS
 _counts: dict[str, itertools.count] = {}
 
 
@@ -86,37 +82,44 @@ class Place:
 
 
 def start(place: Place | None, timeout: int = _COLD_START) -> None:
-    """Joins the other processes; call it before anything is computed. Without a place nothing happens.
+    """Joins the other processes; call it before anything is computed.
+
+    Without a place nothing happens; but where this process computes with several CPU devices it becomes the only one of
+    a computation: sums over its devices then go the way that those of several processes go, in the same order, and
+    programs have the same bytes.
 
     Args:
         timeout: seconds until all have to be there.
 
     Raises:
-        ValueError: JAX finds no cluster. Where not all processes came the process ends, in one line.
+        ValueError: JAX finds no cluster.
+        Missing: not all processes came.
+        OSError: process 0 cannot have the coordinator's port.
     """
     global _meetings, _heartbeats
+    place = _by_itself() if place is None else place
     if place is None:
         return
     _drop_stale()
     os.environ.setdefault(_PORT_VARIABLE, _PORT)
-    os.environ[VARIABLE] = str(place)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping`
     if "cpu" in (jax.config.jax_platforms or "cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.config.update("jax_cpu_enable_async_dispatch", False)  # two at once exchange in another order elsewhere
     missed = int(2 * heartbeats.missed_after()) + 20  # ours comes first, and says whose was missed
-    late = threading.Timer(timeout, _came_late, (place, timeout))  # JAX's own limit would abort the process
-    late.daemon = True
-    late.start()
-    try:
-        limits = {"initialization_timeout": timeout + 60, "heartbeat_timeout_seconds": missed}
-        jax.distributed.initialize(place.coordinator, place.processes, place.process, **limits)
-    except ValueError as error:
-        raise ValueError(
-            f"--distributed={place}: no cluster was found here ({error}); give HOST:PORT,PROCESSES,PROCESS"
-        ) from None
-    finally:
-        late.cancel()
+    found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        place.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        place.processes,
+        place.process,
+        None,
+        None,
+        timeout,
+    )
+    if None in found[:3]:
+        raise ValueError(f"--distributed={place}: no cluster was found here; give HOST:PORT,PROCESSES,PROCESS")
+    coordinator, processes, process, local = found
+    roll_call.hold(coordinator, processes, process, timeout)
+    jax.distributed.initialize(coordinator, processes, process, local, heartbeat_timeout_seconds=missed)
     exchange("start", seconds=timeout)
     if count() > 1:
         stopping.hold()
@@ -130,14 +133,14 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
     logging.info("process %d of %d, on %s", number(), count(), socket.gethostname())
 
 
-def _came_late(place: Place, timeout: int) -> NoReturn:
-    print(
-        f"error: --distributed={place}: not all processes came within {timeout} s; see whether all were started, and "
-        "reach the coordinator's port",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(1)
+def _by_itself() -> Place | None:
+    """The place of a process with several CPU devices."""
+    asked = _SEVERAL.findall(os.environ.get("XLA_FLAGS", ""))
+    if int(asked[-1] if asked else 1) < 2 or is_started() or xla_bridge.backends_are_initialized():
+        return None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return Place(f"127.0.0.1:{free.getsockname()[1]}", 1, 0)
 
 
 def _drop_stale() -> None:
@@ -148,6 +151,11 @@ def _drop_stale() -> None:
         logging.warning("%s: this job has one slice, so they are stale and dropped", ", ".join(sorted(stale)))
         for name in stale:
             del os.environ[name]
+
+
+def is_started() -> bool:
+    """Whether `start` connected this process."""
+    return jax_distributed.global_state.client is not None
 
 
 def count() -> int:
@@ -163,10 +171,6 @@ def number() -> int:
 def writes() -> bool:
     """Whether this process is the one that writes files."""
     return number() == 0
-
-
-class Missing(RuntimeError):
-    """A process did not come, or failed: the others end, and say which."""
 
 
 def exchange(name: str, text: str = "", seconds: float = _LONGEST) -> list[str]:
@@ -391,60 +395,3 @@ def from_first(name: str, give: Callable[[], bytes], seconds: float = _LONGEST) 
 
     given = np.frombuffer(own, np.uint8) if writes() else np.zeros(size, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8).tobytes()
-
-
-_seen: tuple[pathlib.Path, pathlib.Path | None] = pathlib.Path(), None  # of `directory`: as it is here, and for all
-
-
-@contextlib.contextmanager
-def directory(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A directory as process 0 has it: itself there, and a copy elsewhere, which is dropped at the end.
-
-    So all processes find the same things done, and one writes. Logs, and how far searches are, are not copied.
-    """
-    global _seen
-    path = pathlib.Path(path)
-    if count() == 1:
-        yield path
-        return
-    shared = path.absolute() if _is_shared(path) else None
-    with contextlib.nullcontext(path) if writes() else tempfile.TemporaryDirectory(prefix="mdl-") as here:
-        packed = from_first("directory", lambda: _packed(path))
-        if not writes():
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                archive.extractall(here, filter="data")
-        _seen = pathlib.Path(here), shared
-        yield pathlib.Path(here)
-
-
-def seen_by_all(path: pathlib.Path) -> pathlib.Path | None:
-    """Where all processes see a part of `directory`; None where they do not."""
-    here, shared = _seen
-    if count() == 1:
-        return path
-    return None if shared is None else shared / path.relative_to(here)
-
-
-def _is_shared(path: pathlib.Path) -> bool:
-    """Whether all processes see one directory at this path."""
-    with contextlib.ExitStack() as stack:
-        own = ""
-        if writes():
-            path.mkdir(parents=True, exist_ok=True)
-            own = stack.enter_context(tempfile.NamedTemporaryFile(prefix=".shared-", dir=path)).name
-        name = pathlib.Path(exchange("shared", own)[0]).name
-        found = all(exchange("seen", "1" if (path / name).is_file() else ""))
-    if not found:
-        logging.warning("%s is not one directory for all processes: how far a long search is will not be kept", path)
-    return found
-
-
-def _packed(path: pathlib.Path) -> bytes:
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as archive:
-        for file in sorted(path.rglob("*")) if path.is_dir() else ():
-            inner = file.relative_to(path).parts[:-1]
-            kept = file.is_file() and not set(inner) & set(_ALONE) and not file.name.endswith(".lock")
-            if kept:
-                archive.add(file, str(file.relative_to(path)))
-    return written.getvalue()

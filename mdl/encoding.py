@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import compute, distributed, results, scalars, scope, startup, watching
+from mdl import compute, directories, distributed, results, scalars, scope, startup, watching
 from mdl.analysis.frontier import worth_encoding
 from mdl.codes import Encoder, Meter
 from mdl.evaluation import too_long
@@ -308,7 +308,7 @@ class Encoding:
 
     def _progress(self, search_key: str, search: Search, writes: bool, left: set[str] | None) -> Progress:
         """What keeps how far a search is, where it is of a method that can be taken up again."""
-        folder = distributed.seen_by_all(self.record.path / FOLDER)
+        folder = directories.seen_by_all(self.record.path / FOLDER)
         if search.method not in _LONG or not self.saving.minutes or folder is None:
             return Progress(None, 0, 0)
         of = scope.digest(writes, sorted(left or ()), startup.environment())

@@ -114,6 +114,8 @@ def environment() -> dict[str, str]:
         found["mesh"] = sharding.described()
     if sharding.activations():  # how many rows are computed at once, whose sums are added up
         found["activations"] = str(sharding.activations())
+    if first.platform == "cpu" and jax.device_count() > 1:  # in what order sums over devices are taken
+        found["collectives"] = jax.config.jax_cpu_collectives_implementation or "in process"
     if first.platform == "cpu":
         found |= {"cpu": _cpu_model(), "instruction_set": _instruction_set()}
     return found | {name: metadata.version(name) for name in LIBRARIES}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import compute, packing, resuming, sharding
+from mdl import compute, packing, resuming, sharding, transfers
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, join, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -101,7 +101,7 @@ def gradient(config: ModelConfig, params: Params, inputs, targets, weights) -> P
     """
     batch, anew, places = packing.pack(config, inputs, targets, weights)
     compute.add(config, (places >= 0).sum(), compute.TRAINING)
-    return jax.tree.map(sharding.fetch, _gradient(config, anew)(params, _total(weights), batch))
+    return jax.tree.map(transfers.fetch, _gradient(config, anew)(params, _total(weights), batch))
 
 
 @functools.lru_cache(maxsize=32)
@@ -174,7 +174,7 @@ class Learner:
         trainable, self.frozen = split(params, trains) if prepare is plain else params
         self.kind = dtype(params) if prepare is plain else np.dtype(kind)
         # Copied, since the step donates it and the checkpoint's own must survive.
-        self.trainable = sharding.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable))
+        self.trainable = transfers.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), trainable))
         self.steps, self._rate, self._warmup = 0, learning_rate, warmup
         self._made_for = config, optimiser, prepare, self.kind
         self.state = _init(optimiser)(self.trainable)

@@ -1,13 +1,15 @@
-"""What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py LAYOUT …`.
+"""What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py PLACE LAYOUT …`.
 
-A JSON object a layout on standard output, one line each. `1,1,1` is one device of those that XLA_FLAGS make; behind
-`LAYOUT+lora+full` these of `PROGRAMS` are written and decoded as well.
+A JSON object a layout on standard output, one line each. PLACE is that among several processes, or empty. `1,1,1` is
+one device of those that XLA_FLAGS make; behind `LAYOUT+lora+full` these of `PROGRAMS` are written and decoded as well,
+and behind `LAYOUT=lora+full` nothing else is done.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from unittest import mock
@@ -15,7 +17,7 @@ from unittest import mock
 import jax
 from absl import logging
 
-from mdl import distributed, sharding, tasks, training
+from mdl import distributed, sharding, tasks, training, transfers
 from mdl.checkpoints import drawing, load, transformer
 from mdl.codes import Decoder, Encoder, tokens
 from mdl.machine.generation import generate
@@ -23,13 +25,15 @@ from mdl.machine.likelihood import log_likelihoods
 from mdl.methods import METHODS
 from mdl.methods.data import blockwise, combined, prequential, self_taught
 
+_TOKENS = 48  # of a program's examples
 _RATES = {"lora": 1e-3, "full": 1e-4}
 _FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
 PROGRAMS = {
-    "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((8,), (1,), max_tokens=64)),
-    "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=64)),
-    "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=64)),
-    "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=64)),
+    "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((8,), (1,), max_tokens=_TOKENS)),
+    "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=_TOKENS)),
+    "short": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((4,), (1,), max_tokens=_TOKENS)),
+    "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=_TOKENS)),
+    "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=_TOKENS)),
     "self_taught": (
         "self_taught",
         {**_FEW, "shown": 2, "candidates": 2, "answers": "turn", "length": 16},
@@ -38,15 +42,15 @@ PROGRAMS = {
 }
 
 
-def measure(programs: list[str]) -> dict:
-    """Losses, codelengths in bits, answers and programs under the layout in use."""
-    stories, task = load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
+def measure() -> dict:
+    """Losses, codelengths in bits and answers under the layout in use."""
+    stories, task = _given()
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
     found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
     found["draws"] = [_drawn(shape) for shape in ((64, 24), (24, 1000), (1001, 16))]
     found["kept on the host"] = sum(x._npy_value is not None for x in jax.tree.leaves((stories.params, random.params)))
-    sequences = [training.tokenise(stories.tokenizer, e.prompt, e.completion, 64) for e in task.train[:8]]
-    ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 64}
+    sequences = [training.tokenise(stories.tokenizer, e.prompt, e.completion, 32) for e in task.train[:8]]
+    ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 32}
     batch = training.arrays(sequences, prompt_weight=0.3, **ends)
     ids = [sequence.tokens for sequence in sequences]
     for train, rate in _RATES.items():
@@ -65,6 +69,12 @@ def measure(programs: list[str]) -> dict:
     prompts = [[stories.tokenizer.bos_id, *own[: 4 + i]] for i, own in enumerate(ids)]
     found["greedy"] = generate(*model, stories.tokenizer, prompts, max_new_tokens=24)
     found["likelihoods"] = log_likelihoods(*model, [(own[:6], own[6:12]) for own in ids]).tolist()
+    return found
+
+
+def write(programs: list[str]) -> dict:
+    """Digests of programs, and of what they decode to."""
+    (stories, task), found = _given(), {}
     for name in programs:
         method, settings, search = PROGRAMS[name]
         own = METHODS[method].Settings(**settings)
@@ -78,15 +88,19 @@ def measure(programs: list[str]) -> dict:
     return found
 
 
+def _given() -> tuple:
+    return load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
+
+
 def _drawn(shape: tuple[int, int]) -> str:
     """Digest of a random matrix: several blocks on each device, and what an axis does not divide."""
     with mock.patch.object(drawing, "_BLOCK", 50):
         place = sharding.placement() or (lambda path, shape: None)
         draw = transformer.Draw(transformer._normal(0.02), 5, shape)
         found = draw(3, place(("embed_tokens",), shape), "bfloat16")
-    with mock.patch.object(sharding, "_FETCHED", 3000):  # bytes of some rows
-        assert b"".join(rows.tobytes() for rows in sharding.fetched(found)) == sharding.fetch(found).tobytes()
-    return hashlib.sha256(sharding.fetch(found).tobytes()).hexdigest()
+    with mock.patch.object(transfers, "_FETCHED", 3000):  # bytes of some rows
+        assert b"".join(rows.tobytes() for rows in transfers.fetched(found)) == transfers.fetch(found).tobytes()
+    return hashlib.sha256(transfers.fetch(found).tobytes()).hexdigest()
 
 
 def main() -> None:
@@ -96,12 +110,13 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
-    distributed.start(distributed.Place.parse(os.environ.get("MDL_DISTRIBUTED", "")))
-    for argument in sys.argv[1:]:
-        text, *programs = argument.split("+")
+    place, *layouts = sys.argv[1:]
+    distributed.start(distributed.Place.parse(place))
+    for argument in layouts:
+        text, alone, names = re.fullmatch(r"([\d,]+)([+=]?)(.*)", argument).groups()
         layout = sharding.Layout.parse(text)
         with contextlib.nullcontext() if layout == sharding.Layout() else sharding.using(layout):
-            found = measure(programs)
+            found = ({} if alone == "=" else measure()) | write(names.split("+") if names else [])
         print(json.dumps(found), flush=True)
         jax.clear_caches()
 

@@ -13,13 +13,13 @@ import time
 import jax
 import pytest
 
-from mdl import distributed
+from mdl import directories, distributed
 from mdl.distributed import Place
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _RUN = """
 import os, pathlib, sys, time
-from mdl import distributed
+from mdl import directories, distributed
 os.environ["MEGASCALE_COORDINATOR_ADDRESS"] = "10.0.0.1:8080"
 distributed.start(distributed.Place.parse(sys.argv[1]), timeout=120)
 me = distributed.number()
@@ -31,7 +31,7 @@ while not distributed.pass_by(*["save"][: me == 1 and place > 2]):
     time.sleep(0.1 * (1 + me))
 assert place > 3 and distributed.exchange("done", str(place)) == [str(place)] * 2
 own = pathlib.Path(sys.argv[2]) if me == 0 else pathlib.Path(sys.argv[2]) / "not there"
-with distributed.directory(own) as path:
+with directories.directory(own) as path:
     assert (path / "programs" / "a").read_bytes() == b"x" * 5_000_000
     (path / f"by-{me}").write_text("")
 try:
@@ -81,9 +81,9 @@ def test_a_place_that_makes_no_sense_is_one_line(text):
 def test_one_process_waits_for_nobody(tmp_path):
     assert distributed.exchange("alone", "text") == ["text"]
     assert distributed.pass_by("save") == ("save",) and distributed.writes() and distributed.count() == 1
-    assert distributed.ends_together() and distributed.seen_by_all(tmp_path / "a") == tmp_path / "a"
+    assert distributed.ends_together() and directories.seen_by_all(tmp_path / "a") == tmp_path / "a"
     assert distributed.from_first("alone", lambda: b"bytes") == b"bytes"
-    with distributed.directory(tmp_path) as path, distributed.together():
+    with directories.directory(tmp_path) as path, distributed.together():
         assert path == tmp_path
 
 
@@ -128,26 +128,26 @@ def test_who_is_missing_who_failed_and_who_was_killed_is_named(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["by-0", "logs", "programs"]
 
 
-def _gsm8k(workdir: pathlib.Path, devices: int, place: str, *more: str) -> subprocess.Popen:
+def _gsm8k(workdir: pathlib.Path, devices: int, *more: str) -> subprocess.Popen:
     """A run of `distributed_config`, one process of it."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     own["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
     config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
-    command = [sys.executable, "-m", "experiments.gsm8k", f"--workdir={workdir}", config, f"--distributed={place}"]
+    command = [sys.executable, "-m", "experiments.gsm8k", f"--workdir={workdir}", config]
     how = {"cwd": _ROOT, "env": own, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([*command, *more], **how)
 
 
 def test_a_run_of_two_processes_is_that_of_one_though_one_of_them_is_terminated(tmp_path):
-    """2 x 2 devices against 1 x 4 that sums over the same connections: the same programs, verified.
+    """2 x 2 devices against 1 x 4: the same programs, verified.
 
     One of the two is told to end while a search goes on: both do, in a line each, behind the same step, which is kept.
     """
 
     def two():
         place = f"127.0.0.1:{_port()},2"
-        return [_gsm8k(tmp_path / "two", 2, f"{place},{i}") for i in (0, 1)]
+        return [_gsm8k(tmp_path / "two", 2, f"--distributed={place},{i}") for i in (0, 1)]
 
     first, deadline = two(), time.monotonic() + 300
     kept = lambda: [path for path in tmp_path.glob("two/progress/*/*") if path.name.isdecimal()]
@@ -166,7 +166,7 @@ def test_a_run_of_two_processes_is_that_of_one_though_one_of_them_is_terminated(
     logs = [process.communicate(timeout=600)[0] for process in again]
     assert [process.returncode for process in again] == [0, 0], logs[0][-2000:] + logs[1][-2000:]
     assert all(f"goes on behind step {min(stopped)}" in log for log in logs) and not kept()
-    one = _gsm8k(tmp_path / "one", 4, f"127.0.0.1:{_port()},1,0", "--phase=encode")
+    one = _gsm8k(tmp_path / "one", 4, "--phase=encode")
     log, _ = one.communicate(timeout=600)
     assert one.returncode == 0, log[-2000:]
     programs = [

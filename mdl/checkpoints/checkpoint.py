@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import sharding
+from mdl import transfers
 from mdl.checkpoints import families, gguf, gguf_file, hub, huggingface, store, transformer
 from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement
@@ -168,7 +168,7 @@ def _initialised(
         if isinstance(leaf, transformer.Draw):
             leaf = leaf(seed, where, dtype)
         elif where is not None:
-            leaf = sharding.put(np.asarray(leaf).__getitem__, leaf.shape, where)
+            leaf = transfers.put(np.asarray(leaf).__getitem__, leaf.shape, where)
         before = leaf.astype(dtype)
         yield path, before
 
@@ -250,5 +250,5 @@ def _config_digest(config: ModelConfig, tokenizer: Tokenizer) -> "hashlib._Hash"
 
 def _update(digest: Future, name: str, array: jax.Array) -> None:
     digest.result().update(f"{name} {array.dtype} {array.shape}".encode())
-    for rows in sharding.fetched(array):
+    for rows in transfers.fetched(array):
         digest.result().update(np.ascontiguousarray(rows).view(np.uint8))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from mdl import sharding
+from mdl import transfers
 from mdl.checkpoints import copying, families, safetensors_file, transformer
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import Tokenizer
@@ -103,7 +103,7 @@ def read_params(
                     yield path, jax.device_put(copied(piece), may_alias=True)  # nothing else writes to it
                 else:  # only the parts that this process's devices have are read
                     part = lambda index, piece=piece: copied(piece[index])
-                    yield path, sharding.put(part, piece.shape, place(path, piece.shape))
+                    yield path, transfers.put(part, piece.shape, place(path, piece.shape))
 
 
 def flat(params: Params) -> Iterator[tuple[Path, Any]]:

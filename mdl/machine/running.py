@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from mdl import compute, sharding, startup
+from mdl import compute, distributed, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Decoder
@@ -229,6 +229,7 @@ def run(
     inputs = read_inputs(prompts)
     loaded = None
     if exact is not None:
+        distributed.start(None)
         startup.start(exact.threads)
         if not sharding.active():
             sharding.start()

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 
-from mdl import sharding
+from mdl import transfers
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.tokenizer import DATE
@@ -50,7 +50,7 @@ class Adapted:
         state = hashlib.sha256(repr((self.config, self.before, self.chat)).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
             state.update(jax.tree_util.keystr(path).encode())
-            state.update(sharding.fetch(leaf).tobytes())
+            state.update(transfers.fetch(leaf).tobytes())
         return state.hexdigest()
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from mdl import compute, sharding, training
+from mdl import compute, sharding, training, transfers
 from mdl.checkpoints import transformer
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
@@ -259,7 +259,7 @@ class Run:
         config = checkpoint.config
         size = config.hidden_size, self._compiled.width
         start = self._generator.normal(size=size) / np.sqrt(config.hidden_size)
-        model = sharding.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), checkpoint.params))
+        model = transfers.held(jax.tree.map(lambda x: jnp.array(x, jnp.float32), checkpoint.params))
         self._trained = {"model": model, "map": jnp.asarray(start, jnp.float32)}
         adam = optax.adam(1.0)  # a state knows no rate
         self._states = {name: jax.jit(adam.init)(tree) for name, tree in self._trained.items()}

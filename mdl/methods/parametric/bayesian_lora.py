@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mdl import sharding
+from mdl import transfers
 from mdl.checkpoints import transformer
 from mdl.checkpoints.adapters import add_adapters, split
 from mdl.checkpoints.config import Lora, ModelConfig
@@ -225,7 +225,7 @@ def _start(config, params, settings, search):
             x = (
                 np.ones(config.lora.rank, np.float32)
                 if kind == "e"
-                else sharding.fetch(initial[*path, jax.tree_util.DictKey(f"lora_{kind}")]).astype(np.float32)
+                else transfers.fetch(initial[*path, jax.tree_util.DictKey(f"lora_{kind}")]).astype(np.float32)
             )
             weights.append(x.reshape(-1))
             ranges.append(np.abs(x).max() or 100 * search.learning_rate)  # B begins at zero

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdl import compute, sharding
+from mdl import compute, sharding, transfers
 from mdl.checkpoints import transformer
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
@@ -171,7 +171,7 @@ def _kernels(checkpoint: Checkpoint, over: str) -> list[tuple[np.ndarray, np.nda
     config = checkpoint.config
     heads = config.num_heads if over == "q_proj" else config.num_kv_heads
     layers = checkpoint.params["layers"]
-    read = lambda i: np.asarray(sharding.fetch(layers[i]["self_attn"][over]["kernel"]), np.float32)
+    read = lambda i: np.asarray(transfers.fetch(layers[i]["self_attn"][over]["kernel"]), np.float32)
     return [components(read(i), heads) for i in range(config.num_layers)]
 
 
@@ -204,7 +204,7 @@ def _pruned(checkpoint: Checkpoint, over: str, kernels: list, mask: np.ndarray, 
         if seen is not None:
             moved["bias"] = seen.inputs[i][seen.there].mean(axis=0, dtype=np.float64) @ removed
         for name, by in moved.items():
-            whole = np.asarray(sharding.fetch(own[name]), np.float64) + by
+            whole = np.asarray(transfers.fetch(own[name]), np.float64) + by
             own[name] = cast(jnp.asarray(whole, jnp.float32), kind)
         layers[i] = {**layers[i], "self_attn": {**layers[i]["self_attn"], over: own}}
     return Adapted(config, finite({**params, "layers": layers}))

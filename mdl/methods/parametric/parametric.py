@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mdl import scalars, sharding, training
+from mdl import scalars, training, transfers
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.checkpoints.config import ModelConfig
 from mdl.checkpoints.transformer import Params
@@ -137,13 +137,13 @@ def code(coder: Coder, settings: Any, params: Params, trains: Trains, trained: P
         if not trains(path):
             out.append(before)
             continue
-        origin = sharding.fetch(before.astype(jnp.float32))
+        origin = transfers.fetch(before.astype(jnp.float32))
         moved = None
         if now is not None:
-            moved = tensors.quantise(sharding.fetch(now) - origin, settings.width, settings.entropy)
+            moved = tensors.quantise(transfers.fetch(now) - origin, settings.width, settings.entropy)
         kind = known.setdefault(path[-1].key, tensors.Frequencies()) if settings.entropy else None
         step, integers = tensors.code(coder, moved, before.shape, settings.width, kind)
-        found = sharding.laid(path, origin + tensors.dequantise(step, integers))
+        found = transfers.laid(path, origin + tensors.dequantise(step, integers))
         out.append(finite(cast(found, before.dtype)))
     return jax.tree_util.tree_unflatten(tree, out)
 
