@@ -1,7 +1,6 @@
 """Tables and sentences of the docs from files of results, as rows of text, a header first, or as a text."""
 
 import inspect
-import itertools
 import json
 import re
 import statistics
@@ -169,25 +168,29 @@ def _variants(path: str, methods: str, base: str, targets: str, apart: str = "")
 
 
 def _seeds(path: str, method: str, *chosen: str) -> list[list[str]]:
-    """Programs that differ in nothing but seeds, the shortest first: mean bytes, mean score with Student's interval."""
-    wanted = dict(item.split("=") for item in chosen)
-    own = [r for r in points_of(path) if r.method == method and wanted.items() <= _texts(r).items()]
-    varying = [name for name in _texts(own[0]) if len({_texts(r)[name] for r in own}) > 1]
-    varying = [name for name in varying if name not in comparison.SEEDS and name in comparison.SIZES + ("entropy",)]
-    key = lambda r: tuple(r.settings[name] for name in varying)
-    groups = {each: list(group) for each, group in itertools.groupby(sorted(own, key=key), key)}
-    rows = [[*varying, "seeds", "bytes", "test"]]
-    for each, group in groups.items():
-        found = comparison.estimate([100 * r.performance for r in group])
-        lo, hi = found.interval
-        size = statistics.fmean(r.bits["total"] for r in group) / 8
-        cells = [str(len(group)), f"{size:,.0f}", f"{found.mean:.0f} % [{lo:.0f}, {hi:.0f}]"]
-        rows.append([*map(str, each), *cells])
+    """Programs of like settings, over seeds: mean bytes, and the mean score with Student's interval.
+
+    Args:
+        path: of a file of results.
+        method: whose programs are told.
+        chosen: NAME=VALUE, settings that they have in common.
+    """
+    text = lambda r, name: str(r.settings.get(name))
+    wanted = [item.split("=") for item in chosen]
+    own = [r for r in points_of(path) if r.method == method and all(text(r, name) == value for name, value in wanted)]
+    varying = [name for name in ("rank", "width", "epochs", "entropy") if len({text(r, name) for r in own}) > 1]
+    groups: dict[tuple, list[Result]] = {}
+    for r in sorted(own, key=lambda r: r.bits["total"]):
+        groups.setdefault(tuple(text(r, name) for name in varying), []).append(r)
+    scale, learned = Scale(own), ["bits a number"] if "mean_width" in own[0].settings else []
+    rows = [[*varying, "seeds", *learned, "bytes", "test"]]
+    for names, group in groups.items():
+        found = comparison.estimate([r.performance for r in group])
+        bits = [f"{statistics.fmean(r.settings['mean_width'] for r in group):.1f}"] if learned else []
+        cells = [str(len(group)), *bits, f"{statistics.fmean(r.bits['total'] for r in group) / 8:,.0f}"]
+        ends = ", ".join(scale.told(end).removesuffix(" %") for end in found.interval)
+        rows.append([*names, *cells, f"{scale.told(found.mean)} [{ends}]"])
     return rows
-
-
-def _texts(r: Result) -> dict[str, str]:
-    return {name: str(value) for name, value in r.settings.items()}
 
 
 def _probing(path: str) -> list[list[str]]:

@@ -170,12 +170,12 @@ def _versions(path: str) -> list[list[str]]:
 
 
 def _profile(path: str) -> list[list[str]]:
-    """The longest compiled functions."""
-    rows = [["function", "seconds", "share", "calls", "a call", "shapes", "GFLOP a call, as the compiler counts"]]
+    """The longest compiled functions; the compiler counts the body of a loop once a call."""
+    rows = [["function", "seconds", "share", "calls", "a call", "shapes", "GFLOP of a step of its loops"]]
     for one in content(path)["functions"]:
         each = f"{1e3 * one['seconds'] / one['calls']:.0f} ms"
         cells = [f"{one['seconds']:.2f}", f"{100 * one['share']:.0f} %", str(one["calls"]), each, str(one["shapes"])]
-        rows.append([f"`{one['function']}`", *cells, f"{one['gflops'] / one['calls']:.0f}"])
+        rows.append([f"`{one['function']}`", *cells, f"{one['gflops'] / one['calls']:.2g}"])
     return rows
 
 

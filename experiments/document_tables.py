@@ -83,12 +83,10 @@ def _bits(path: str) -> list[list[str]]:
 
 
 def _preqtorch(path: str) -> list[list[str]]:
-    """How far another package's codelengths are from ours, and its time over ours."""
-    rows = [["code", "bits, ours", "relative difference", "largest of a batch", "its seconds over ours"]]
+    """How far another package's codelengths are from ours."""
+    rows = [["code", "bits, ours", "relative difference"]]
     for name, one in content(path)["codes"].items():
-        bits = one["bits"]["mdl"]
-        apart = [f"{one[key]:.1e}" for key in ("relative_difference", "largest_relative_difference_of_a_batch")]
-        rows.append([name, f"{bits:,.0f}", *apart, f"{one['seconds_ratio']:.2f}"])
+        rows.append([name, f"{one['bits']['mdl']:,.2f}", f"{one['relative_difference']:.1e}"])
     return rows
 
 

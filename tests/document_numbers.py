@@ -3,7 +3,7 @@
 import re
 
 _UNREAD = re.compile(  # written from a record, quoted with its source, code, or an address
-    r"<!-- (?:table|number|score|quoted)\b.*?<!-- end -->|<!--.*?-->|^```.*?^```$"
+    r"<!-- (?:table|number|score|program|about|quoted)\b.*?<!-- end -->|<!--.*?-->|^```.*?^```$"
     r"|^(?: {4}|\t)[^\n]*$|`[^`]*`|(?<=\])\([^)]*\)|https?://[^\s)]*",
     re.DOTALL | re.MULTILINE,
 )
