@@ -1,13 +1,14 @@
 """Finds measured numbers that stand in a page as somebody typed them: where no command wrote them from a record."""
 
 import re
+from collections.abc import Iterable
 
 _UNREAD = re.compile(  # written from a record, quoted with its source, code, or an address
     r"<!-- (?:table|number|score|program|about|quoted)\b.*?<!-- end -->|<!--.*?-->|^```.*?^```$"
     r"|^(?: {4}|\t)[^\n]*$|`[^`]*`|(?<=\])\([^)]*\)|https?://[^\s)]*",
     re.DOTALL | re.MULTILINE,
 )
-_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|half"
+_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty"
 _ONE = rf"(?:(?<![\w.])(?<![A-Za-z]-)[-−±+]?\d(?:[\d,.]*\d)?(?:e[-−]?\d+)?|\b(?:{_WORDS})\b)"
 _UNIT = (
     r"(?:%|(?<=\s)B\b|[kMGT]i?B\b|bytes?\b|bits?\b|nats?\b|[mµ]?s\b|seconds?\b|min(?:utes?)?\b|h(?:ours?)?\b|days?\b"
@@ -20,7 +21,7 @@ _MEASURED = re.compile(
 _CELL = re.compile(r"(?<=\|)[ *~≥≤<>=−+-]*\d[^|\n]*(?=\|)")  # of a table: begins with a number
 
 
-def typed(text: str, allowed: list[re.Pattern]) -> list[tuple[int, str]]:
+def typed(text: str, allowed: Iterable[re.Pattern]) -> list[tuple[int, str]]:
     """Numbers with a unit, shares, and cells of tables that begin with a number, outside of what a command wrote.
 
     Args:
@@ -31,8 +32,8 @@ def typed(text: str, allowed: list[re.Pattern]) -> list[tuple[int, str]]:
         (line from 1, what stands there), in the page's order.
     """
     blank = lambda found: re.sub(r"\S", " ", found[0])
-    read = _UNREAD.sub(blank, text)
-    for pattern in allowed:
+    read = text
+    for pattern in (*allowed, _UNREAD):
         read = pattern.sub(blank, read)
     found = {each.start(): each[0] for each in _MEASURED.finditer(read)}
     for row in re.finditer(r"^\|.*\|$", read, re.MULTILINE):
