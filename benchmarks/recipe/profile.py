@@ -113,7 +113,12 @@ def main(_) -> None:
         for line in found:
             print(json.dumps(line))
     if told.result:
-        whole = {"checkpoint": os.path.basename(spec.directory), **sizes, "rows": spec.rows, "load": round(os.getloadavg()[0], 1)}
+        whole = {
+            "checkpoint": os.path.basename(spec.directory),
+            **sizes,
+            "rows": spec.rows,
+            "load": round(os.getloadavg()[0], 1),
+        }
         whole |= {"functions": found, "environment": startup.environment()}
         write_then_rename(told.result, (json.dumps(whole, indent=1) + "\n").encode())
 
