@@ -38,7 +38,7 @@ def _milliseconds(seconds: float | None) -> str:
 def _recipe(path: str) -> list[list[str]]:
     """Ratios of two checkpoints to the peer, with least and largest, and what was aimed at."""
     found = content(path)
-    rows = [["", *(cell for model in CHECKPOINTS for cell in (model, "aim"))]]
+    rows = [["ratio", *(cell for model in CHECKPOINTS for cell in (model, "aim"))]]
     for name, aims in AIMS.items():
         row = [f"`{name}`"]
         for model, aim in zip(CHECKPOINTS, aims, strict=True):
@@ -68,7 +68,7 @@ def _recipe_seconds(path: str) -> list[list[str]]:
 
 def _memory(path: str) -> list[list[str]]:
     found = list(content(path).values())
-    rows = [["", "36 layers", "", "64 layers", ""]]
+    rows = [["losses", *(f"{layers} layers: {what}" for layers in (36, 64) for what in ("held", "compiled in"))]]
     for name, told in (
         ("whole", "scores of all positions at once"),
         ("tiled", "by tiles"),
@@ -105,7 +105,7 @@ def _accelerator(path: str) -> list[list[str]]:
     thousands = lambda one: f"{one['tokens_per_s'] / 1000:,.1f} thousand tokens/s"
     first = lambda one, name: f"{one[name]:.2f} s"
     return [
-        ["stories15M, bfloat16, real GSM8K", ""],
+        ["stories15M, bfloat16, real GSM8K", "measured"],
         [
             f"writing an exact program of {program['examples']} examples",
             f"{first(program, 'encode_s')}; {program['encode_first_s']:.1f} s with compilation",
@@ -134,7 +134,7 @@ def _accelerator(path: str) -> list[list[str]]:
 def _loading(path: str) -> list[list[str]]:
     """Seconds of the processor, and memory over the model's bytes, ours and the peer's."""
     found = content(path)
-    rows = [["", *found]]
+    rows = [["what is read", *found]]
     for name, told in (("weights", "weights"), ("whole", "weights and tokenizer, ours with the fingerprint")):
         cells = []
         for one in found.values():

@@ -16,7 +16,7 @@ _UNIT = (
 )
 _MEASURED = re.compile(
     rf"{_ONE}(?:(?:,? (?:and|to|or|of|against|instead of) |, | / | … |–){_ONE})*[\s-]?{_UNIT}(?:\s\[[^]]*\])?"
-    r"|(?<![\w.])0\.\d+|(?<![\w.])\d[\d.]*e[-−]\d+"
+    r"|(?<![\w.])\d[\d,]*\s+of\s+\d[\d,]*|(?<![\w.])0\.\d+|(?<![\w.])\d[\d.]*e[-−]\d+"
 )
 _CELL = re.compile(r"(?<=\|)[ *~≥≤<>=−+-]*\d[^|\n]*(?=\|)")  # of a table: begins with a number
 
