@@ -38,7 +38,8 @@ def test_no_measured_number_is_typed(page):
 def test_numbers_are_found_where_they_are_typed():
     for text in (
         "It takes 0.35 s.", "42 % [38, 46] at 87 bytes", "two minutes", "2.1× as fast", "2 to 3 times", "12 kB",
-        "at 385 GFLOP/s", "22.1 thousand tokens/s", "−1.5 bits", "differs by 3e-7", "18 programs", "| a | **3,054** |", "21 of 21",
+        "at 385 GFLOP/s", "22.1 thousand tokens/s", "−1.5 bits", "differs by 3e-7", "18 programs",
+        "| a | **3,054** |", "21 of 21",
     ):  # fmt: skip
         assert typed(f"before\n{text}\nafter", []), text
     for text in (
