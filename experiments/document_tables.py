@@ -7,12 +7,12 @@ from typing import Any
 from mdl.analysis import intervals
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-_HELD = (("weights",), ("trained", "optimiser"))  # parts of a plan that lie on a chip between steps
 
 
 def content(path: str) -> Any:
-    """What a JSON file of the repository holds."""
-    return json.loads((REPOSITORY / path).read_bytes())
+    """What a JSON file of the repository holds; of one of JSON lines a list of them."""
+    data = (REPOSITORY / path).read_bytes()
+    return [json.loads(line) for line in data.splitlines()] if path.endswith(".jsonl") else json.loads(data)
 
 
 def _lengths(path: str) -> list[list[str]]:
@@ -47,33 +47,6 @@ def _interval(one: dict, percent: bool) -> str:
     return f"{score:.1f} [{lo:.1f}, {hi:.1f}]"
 
 
-def _report(path: str) -> list[list[str]]:
-    found = content(path)
-    shown = found["browser"] or {}
-    seconds = lambda name: f"{shown[name]:.1f} s" if name in shown else "no browser was there"
-    return [
-        ["points", "record", "page", "written in", "of it processor", "shown after", "filtered in", "browser"],
-        [
-            f"{found['points']:,}", f"{found['record_mb']} MB", f"{found['html_mb']} MB", f"{found['written_s']} s",
-            f"{found['written_cpu_s']} s", seconds("drawn_s"), seconds("filtered_s"),
-            f"Chromium {shown['browser']}" if shown else "none",
-        ],
-    ]  # fmt: skip
-
-
-def _slices(path: str) -> list[list[str]]:
-    """A row a step on a slice: what a chip holds, and the hours of all that the searches take, at least."""
-    gib = lambda size: f"{size / 2**30:.1f}"
-    rows = [["on", "mesh", "step", "GiB a chip", "weights", "trained", "rest", "fits", "times", "hours, at least"]]
-    for one in content(path):
-        weights, trained = (sum(one["parts"].get(name, 0) for name in names) for names in _HELD)
-        held = [gib(x) for x in (one["bytes_per_chip"], weights, trained, one["bytes_per_chip"] - weights - trained)]
-        hours = f"{one['turns'] * one['seconds']['step'] / 3600:.2g}" if one["fits"] else "none"
-        fits = "yes" if one["fits"] else "no"
-        rows.append([one["topology"], one["mesh"], one["step"], *held, fits, f"{one['turns']:,}", hours])
-    return rows
-
-
 def _codelengths(path: str) -> list[list[str]]:
     found = content(path)
     epsilon = f"{found['epsilon']:g}"
@@ -90,11 +63,30 @@ def _codelengths(path: str) -> list[list[str]]:
     return rows
 
 
-def _versions(path: str) -> list[list[str]]:
-    rows = [["Python", "jax", "flax", "numpy", "orbax-checkpoint", "transformers", "tests", "demo"]]
-    for one in content(path):
-        libraries = [one["versions"][name] for name in rows[0][1:6]]
-        rows.append([one["python"], *libraries, one["tests"], one["demo"]])
+def _bits(path: str) -> list[list[str]]:
+    """What a file of each method holds, in bits: the paper's count, each part that it leaves out, and all."""
+    found = content(path)
+    papers = {method: [x for name, x in one["items"].items() if name.startswith("the paper's:")]
+              for method, one in found.items()}  # fmt: skip
+    names = dict.fromkeys(
+        name for one in found.values() for name in one["items"] if not name.startswith("the paper's:")
+    )
+    last = [name for name in names if name in list(next(iter(found.values()))["items"])[-3:]]  # of every file
+    number = lambda bits: "–" if bits is None else f"{bits:,.1f}".removesuffix(".0").replace("-", "−")
+    rows = [["bits", *(f"`{method}`" for method in found)], ["a program of", *(one["of"] for one in found.values())]]
+    rows.append(["**the paper's count**", *(" + ".join(f"{x:,}" for x in papers[method]) for method in found)])
+    for name in [*(name for name in names if name not in last), *last]:
+        rows.append([name, *(number(one["items"].get(name)) for one in found.values())])
+    more = (one["bits"] - sum(papers[method]) for method, one in found.items())
+    rows.append(["more than the paper's count", *map(number, more)])
+    return [*rows, ["**ours**", *(f"{one['bits']:,}" for one in found.values())]]
+
+
+def _preqtorch(path: str) -> list[list[str]]:
+    """How far another package's codelengths are from ours."""
+    rows = [["code", "bits, ours", "relative difference"]]
+    for name, one in content(path)["codes"].items():
+        rows.append([name, f"{one['bits']['mdl']:,.2f}", f"{one['relative_difference']:.1e}"])
     return rows
 
 
@@ -105,18 +97,6 @@ def _coverage(path: str) -> list[list[str]]:
         share = lambda name, cell=cell: f"{100 * cell['covered'][name]:.1f} %"
         named = [cell["level"], cell["shape"], str(cell["n"])]
         rows.append([*named, share("bits"), share("bits_low"), share("bits_high"), share("performance")])
-    return rows
-
-
-def _plans(path: str) -> list[list[str]]:
-    rows = [["model", "step", "slice, mesh", "GiB a chip", "compute", "memory", "network", "MFU", "compiled in"]]
-    for one in content(path):
-        size = f"{one['bytes_per_chip'] / 2**30:.1f}{'' if one['fits'] else ': does not fit'}"
-        times = [_milliseconds(one["seconds"].get(part)) for part in ("compute", "memory", "network")]
-        layers = "" if one["layers_compiled"] == "all" else f", {' and '.join(map(str, one['layers_compiled']))} layers"
-        share = "" if one["mfu"] is None else f"{100 * one['mfu']:.2g} %"
-        compiled = "" if one["compile_s"] is None else f"{one['compile_s']:.0f} s{layers}"
-        rows.append([one["model"], one["step"], f"{one['topology']}, {one['mesh']}", size, *times, share, compiled])
     return rows
 
 
@@ -136,10 +116,6 @@ def _initialising(path: str) -> list[list[str]]:
             held = f"{100 * share:.1f} %" if share else ""
             rows.append([name, size, str(found["devices"]), what, f"{found[what]['over_bytes']:.2f}", held])
     return rows
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:.3g} ms"
 
 
 def _short(path: str) -> list[list[str]]:
@@ -179,127 +155,6 @@ def _kinds(path: str) -> list[list[str]]:
         told = f"{best['bytes']}: {best['dev']:.3f}, {best['test']:.3f}"
         rows.append([row["cell"], f"`{row['kind']}`", told, bytes_, why])
     return rows
-
-
-def _recipe(path: str) -> list[list[str]]:
-    """Ratios of two checkpoints to the peer, with least and largest, and what was aimed at."""
-    found = content(path)
-    rows = [["", "stories15m", "aim", "smollm2_135m", "aim"]]
-    for name, (sign, *aims) in _AIMS.items():
-        row = [f"`{name}`"]
-        for model, aim in zip(("stories15m", "smollm2_135m"), aims, strict=True):
-            spread = found[model]["spread"][name]
-            row += [f"{spread['median']:.2f} [{spread['min']:.2f}, {spread['max']:.2f}]", f"{sign} {aim:g}"]
-        rows.append(row)
-    return rows
-
-
-_AIMS = {
-    "encode_time": ("≤", 1.3, 1.3),
-    "decode_time": ("≤", 1.3, 1.3),
-    "load_time": ("≤", 1, 1),
-    "train_speedup": ("≥", 1.3, 1.6),
-    "generate_speedup": ("≥", 2, 2),
-    "frontier_speedup": ("≥", 4, 2.5),
-}
-
-
-def _recipe_seconds(path: str) -> list[list[str]]:
-    """Medians and peaks of memory of what the ratios are of."""
-    found = content(path)
-    rows = [["median", "stories15m, peer", "ours", "smollm2_135m, peer", "ours"]]
-    for name in ("train", "encode", "decode", "generate", "load", "sweep"):
-        row = ["training pass" if name == "train" else name]
-        for one in (found["stories15m"], found["smollm2_135m"]):
-            for side in ("peer", "ours"):
-                if side not in one["seconds"][name]:
-                    row.append("–")
-                    continue
-                seconds, memory = one["seconds"][name][side]["median"], one["peak_memory"][name][side] / 1e9
-                row.append(f"{seconds:.0f} s, {memory:.1f} GB" if seconds > 60 else f"{seconds:.2f} s, {memory:.1f} GB")
-        rows.append(row)
-    return rows
-
-
-def _memory(path: str) -> list[list[str]]:
-    found = list(content(path).values())
-    rows = [["", "36 layers", "", "64 layers", ""]]
-    for name, told in (
-        ("whole", "scores of all positions at once"),
-        ("tiled", "by tiles"),
-        ("tiled, anew", "by tiles, activations computed anew"),
-        ("as it is", "as it is run, in pieces"),
-    ):
-        cells = ([f"{one[name]['bytes'] / 1e9:.1f} GB", f"{one[name]['compile_s']:.0f} s"] for one in found)
-        rows.append([told, *(cell for pair in cells for cell in pair)])
-    return rows
-
-
-def _rows(path: str) -> list[list[str]]:
-    """Bytes and seconds by how many examples are coded side by side, a column a number of examples."""
-    (found,) = content(path).values()
-    sizes = sorted({one["examples"] for one in found["rows"]})
-    own = {(one["rows"], one["examples"]): one for one in found["rows"]}
-    table = [["rows", *(cell for size in sizes for cell in (f"{size} examples", "encode", "decode"))]]
-    for rows in sorted({rows for rows, _ in own}):
-        line = ["a batch" if rows == 0 else str(rows)]
-        for size in sizes:
-            one, base = own[rows, size], own[0, size]["bytes"]
-            more = f" ({100 * (one['bytes'] / base - 1):+.1f} %)" if rows else ""
-            line += [f"{one['bytes']:,} B{more}", f"{one['encode_s']:.1f} s", f"{one['decode_s']:.1f} s"]
-        table.append(line)
-    return table
-
-
-def _accelerator(path: str) -> list[list[str]]:
-    """What one device did with one checkpoint, in seconds, tokens a second and shares of its limits."""
-    found = content(path)["stories15m/bfloat16"]
-    program, loop, generate, estimate, steps = (
-        found[name] for name in ("program", "loop", "generate", "estimate", "steps")
-    )
-    thousands = lambda one: f"{one['tokens_per_s'] / 1000:,.1f} thousand tokens/s"
-    first = lambda one, name: f"{one[name]:.2f} s"
-    return [
-        ["stories15M, bfloat16, real GSM8K", ""],
-        [
-            f"writing an exact program of {program['examples']} examples",
-            f"{first(program, 'encode_s')}; {program['encode_first_s']:.1f} s with compilation",
-        ],
-        *(
-            [
-                f"the coder's loop, {what}, a step of {loop['rows']} rows",
-                f"{loop[what]['ms_a_step']:.2f} ms, {thousands(loop[what])}, "
-                f"{100 * loop[what]['of_bandwidth_limit']:.1f} % of what reading the weights takes",
-            ]
-            for what in ("encode", "decode")
-        ),
-        ["generation", f"{generate['ms_a_step']:.2f} ms a step, {thousands(generate)}"],
-        [
-            f"a prequential estimate of {estimate['examples']} examples, steps of {estimate['batch']}",
-            f"{first(estimate, 's')}; {estimate['first_s']:.1f} s with compilation",
-        ],
-        [
-            f"steps of {steps['batch']} × {steps['length']} tokens without padding",
-            f"{thousands(steps)}, {100 * steps['mfu']:.1f} % of the maker's FLOP/s, "
-            f"{100 * steps['mfu_of_measured']:.1f} % of a large product's here",
-        ],
-    ]
-
-
-def _loading(path: str) -> list[list[str]]:
-    """Seconds of the processor, and memory over the model's bytes, ours and the peer's."""
-    found = content(path)
-    rows = [["", *found]]
-    for name, told in (("weights", "weights"), ("whole", "weights and tokenizer, ours with the fingerprint")):
-        cells = []
-        for one in found.values():
-            spent = one[name]["processor_seconds"]
-            ratio = one[name]["processor_seconds_ratio"]
-            cells.append(f"{spent['mdl']:.3f} against {spent['transformers']:.3f}: {ratio:.2f}")
-        rows.append([told, *cells])
-    peaks = (one["weights"]["peak_over_model"] for one in found.values())
-    cells = [f"{peak['mdl']:.2f} against {peak['transformers']:.2f}" for peak in peaks]
-    return [*rows, ["peak host memory over the model, weights", *cells]]
 
 
 def _labels(path: str) -> list[list[str]]:
@@ -359,26 +214,18 @@ def _pruned(path: str) -> list[list[str]]:
 
 
 KINDS = {
+    "bits": _bits,
+    "preqtorch": _preqtorch,
     "coverage": _coverage,
-    "report": _report,
     "codelengths": _codelengths,
     "lengths": _lengths,
     "scripts": _scripts,
-    "plans": _plans,
-    "slices": _slices,
-    "versions": _versions,
     "short": _short,
     "kinds": _kinds,
     "curve": _curve,
     "labels": _labels,
     "kills": _kills,
     "initialising": _initialising,
-    "recipe": _recipe,
-    "recipe_seconds": _recipe_seconds,
-    "memory": _memory,
-    "rows": _rows,
-    "accelerator": _accelerator,
-    "loading": _loading,
     "distilled": _distilled,
     "pruned": _pruned,
 }

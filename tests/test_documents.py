@@ -4,17 +4,61 @@ import dataclasses
 import json
 import re
 
+import document_definitions
 import pytest
+from document_numbers import typed
 
-from experiments import documents
+from experiments import document_points, documents
 from mdl.results import Result, append
 
+_NAMED = lambda page: str(page.relative_to(documents.REPOSITORY))
+PAGES = sorted({*documents.DOCS.rglob("*.md"), documents.REPOSITORY / "README.md", documents.REPOSITORY / "BUILD.md"})
 
-@pytest.mark.parametrize("page", documents.pages(), ids=lambda page: page.name)
+
+@pytest.mark.parametrize("page", documents.pages(), ids=_NAMED)
 def test_a_pages_tables_are_those_of_the_committed_records(page):
     text = page.read_text(encoding="utf-8")
     assert documents.rewritten(text) == text, f"{page}: run python -m experiments.documents"
-    assert not re.search(r"^<!-- (number|score):", text, re.MULTILINE), "Markdown takes such a line for a block"
+    assert not re.search(r"^<!-- (number|score|program|about|quoted):", text, re.MULTILINE), (
+        "Markdown takes such a line for a block"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_NAMED)
+def test_no_measured_number_is_typed(page):
+    found = typed(page.read_text(encoding="utf-8"), document_definitions.allowed())
+    name = _NAMED(page)
+    told = "".join(f"\n{name}:{line}: {number}" for line, number in found)
+    assert not found, (
+        f"{told}\nno command wrote these from a record: mark them (experiments/documents.py), leave them out, or say in"
+        " tests/document_definitions.py why they are no measurements"
+    )
+
+
+def test_numbers_are_found_where_they_are_typed():
+    for text in (
+        "It takes 0.35 s.", "42 % [38, 46] at 87 bytes", "two minutes", "2.1× as fast", "2 to 3 times", "12 kB",
+        "at 385 GFLOP/s", "22.1 thousand tokens/s", "−1.5 bits", "differs by 3e-7", "18 programs",
+        "| a | **3,054** |", "21 of 21",
+    ):  # fmt: skip
+        assert typed(f"before\n{text}\nafter", []), text
+    for text in (
+        "`12 kB`", "    took 3 s", "```\n3 s\n```", "[record](a_3.1.md)", "SST-2 at 8 × 256 tokens", "SmolLM3-3B",
+        "Python 3.11",
+        "<!-- number: a.json b .1f -->3.0<!-- end --> s", "<!-- table: k a.json -->\n| 3 s |\n<!-- end -->",
+        "<!-- quoted: arXiv 2404.03147 -->13.75 %<!-- end -->", "three seeds",
+    ):  # fmt: skip
+        assert not typed(f"before\n\n{text}\n\nafter", []), text
+    assert typed("a\n\nb 3 s,\n7\nminutes", []) == [(3, "3 s"), (4, "7 minutes")]
+
+
+def test_definitions_are_those_of_the_code_and_stand_in_a_page():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for pattern in document_definitions.allowed():
+        assert pattern.search(text), f"{pattern.pattern!r} stands in no page: leave it out"
+    for words, places in document_definitions.CONSTANTS.items():
+        for place, wanted in places.items():
+            assert document_definitions.value(place) == wanted, f"{words!r}: {place}"
 
 
 def test_a_table_is_put_between_its_marks(tmp_path):
@@ -39,7 +83,7 @@ def test_points_are_listed_with_what_they_take(tmp_path):
         make_result(8.0, key="b", stage="none", settings={"file": "a.py"}),
     ):
         append(tmp_path / "r.jsonl", point)
-    rows = documents._listed(str(tmp_path / "r.jsonl"))
+    rows = document_points._listed(str(tmp_path / "r.jsonl"))
     assert [row[:2] for row in rows[1:]] == [["1", "`script` file a.py"], ["10", "`readout` depth 22"]]
     assert [row[-1] for row in rows[1:]] == ["–", "2.0e+09, 3.0e+08"] and rows[2][4] == "49.0 to 51.0"
 

@@ -1,6 +1,7 @@
 r"""The longest compiled functions of our side, with the arithmetic that they do.
 
-    python -m benchmarks.recipe.profile --directory=DIR --data_dir=gsm8k [--examples=64] [--prompts=64] [--tokens=128]
+    python -m benchmarks.recipe.profile --directory=DIR --data_dir=gsm8k [--examples=64] [--prompts=64] [--tokens=128] \
+        [--result=benchmarks/results/profile.json]
 
 Encodes an exact program and completes prompts, twice, and times every call of a jitted function the second time; each
 is waited for, so that what would overlap takes a little longer. FLOPs are the compiler's own count, in which a loop's
@@ -98,16 +99,28 @@ def measure(spec, count: int) -> list[dict[str, Any]]:
 
 
 def main(_) -> None:
-    """Prints a line of JSON a function."""
+    """Prints a line of JSON a function, and records them."""
     from benchmarks.recipe.spec import Spec
+    from mdl import startup
+    from mdl.files import write_then_rename
 
     told = flags.FLAGS
     with tempfile.TemporaryDirectory(prefix="recipe-") as workdir:
         sizes = {"examples": told.examples, "prompts": told.prompts, "tokens": told.tokens}
         least = {"grid": (), "shots": (1,), "sent": 0, "dev": 1, "test": 1}
         spec = Spec(os.path.abspath(told.directory), workdir, os.path.abspath(told.data_dir), **sizes, **least)
-        for line in measure(spec, told.longest):
+        found = measure(spec, told.longest)
+        for line in found:
             print(json.dumps(line))
+    if told.result:
+        whole = {
+            "checkpoint": os.path.basename(spec.directory),
+            **sizes,
+            "rows": spec.rows,
+            "load": round(os.getloadavg()[0], 1),
+        }
+        whole |= {"functions": found, "environment": startup.environment()}
+        write_then_rename(told.result, (json.dumps(whole, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
@@ -118,4 +131,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("prompts", 64, "Completed side by side.")
     flags.DEFINE_integer("tokens", 128, "New ones of each.")
     flags.DEFINE_integer("longest", 3, "Functions told.")
+    flags.DEFINE_string("result", "", "Where the record goes.")
     app.run(main)
