@@ -78,7 +78,6 @@ SETTINGS = {  # a pattern -> why it is no measurement
     r"to 1e-3 (?:bits a token on every line|of it)": "what tests/checkpoints/test_gguf_real.py asks",
     r"difference below 1e-5": "what tests/test_codelengths.py asks",
     r"agree to 1e-4 of them": "what `benchmarks.recipe.record.parity` asks",
-    r"with 8, to 1e-5": "what tests/test_sharding.py asks",
     r"may keep 4 GiB": "a setting of the plans' mesh",
     r"computed four times": "by so many chips",
     r"libtpu 0\.0\.\d\d|0\.0\.52": "a version",
