@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -23,8 +24,9 @@ from mdl.codes import Decoder, Encoder, tokens
 from mdl.machine.generation import generate
 from mdl.machine.likelihood import log_likelihoods
 from mdl.methods import METHODS
-from mdl.methods.data import blockwise, combined, prequential, self_taught
+from mdl.methods.data import blockwise, combined, prequential, rasp, self_taught
 
+_SOURCE = str(pathlib.Path(__file__).parent / "methods" / "first.rasp")
 _TOKENS = 48  # of a program's examples
 _RATES = {"lora": 1e-3, "full": 1e-4}
 _FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
@@ -39,6 +41,7 @@ PROGRAMS = {
         {**_FEW, "shown": 2, "candidates": 2, "answers": "turn", "length": 16},
         self_taught.Search((4,), max_tokens=64, choose="gain", probe=4),
     ),
+    "rasp": ("rasp", {"batch": 8, "inputs": 16}, rasp.Search((_SOURCE,), (2,))),
 }
 
 

@@ -1,6 +1,7 @@
 """Layouts of devices change where things are computed, and nothing else."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ from mdl.sharding import Layout
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYOUTS = ("1,1,1", "8,1,1", "1,8,1", "2,2,2")
 _WRITTEN = {
-    "8,1,1": "blockwise+self_taught",
+    "8,1,1": "blockwise+self_taught" + ("+rasp" if importlib.util.find_spec("tracr") else ""),
     "1,8,1": "short",
     "2,2,2": "full+lora+combined",
 }  # programs that are written and decoded there
