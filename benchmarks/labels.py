@@ -1,4 +1,4 @@
-r"""Bits for the same loss on real labels and answers: programs of few numbers beside coded examples.
+r"""Bits for the same loss on real labels and answers: few numbers and searched prompts beside coded examples.
 
     python -m benchmarks.labels --checkpoint=SmolLM2-135M --task=esnli --data_dir=esnli [--seeds=0,1,2] \
         [--result=benchmarks/results/labels.json]
@@ -8,7 +8,7 @@ e-SNLI without explanations: the likeliest of three labels is chosen, and the lo
 among them. Training pairs are drawn from the published dev split; dev has its pairs of other premises. GSM8K: the loss
 is the mean bits of an answer and its end, given the question, of examples that the context holds. A program's length is
 its file's, and it is scored as it is in memory. At the loss that each program of `prequential` reaches on dev, the
-ratio is that of the shortest program of few numbers that reaches it to the shortest of `prequential`.
+ratio is that of the shortest program of the others that reaches it to the shortest of `prequential`.
 """
 
 import dataclasses
@@ -32,13 +32,23 @@ from mdl.methods.prompts.searched import losses
 
 DEV, TEST = 200, 200
 _LORA = {"train": "lora", "learning_rate": 2e-4}
-_FEW = {"examples": 256, "batch": 16, "epochs": (2,)}
-# Task -> (settings of the data, method, settings, search), of which `prequential` is held against the others.
-TASKS: dict[str, tuple[dict, tuple[tuple[str, dict, dict], ...]]] = {
+_Search = tuple[str, dict, dict]  # method, settings, search
+_NORMS: _Search = ("places", {"place": "norms"}, {"examples": 256, "batch": 16, "widths": (1, 3), "learning_rate": 0.1})
+_SEARCHED = {"budget": 2048, "examples": 64, "first": 8, "proposals": 8, "max_bytes": 150}
+
+
+def _with(search: _Search, **more) -> _Search:
+    return (*search[:2], search[2] | more)
+
+
+# Task -> (settings of the data, searches), of which `prequential` is held against the others.
+TASKS: dict[str, tuple[dict, tuple[_Search, ...]]] = {
     "esnli": (
         {"adapt": "dev", "dev_size": 600, "explain": False},
         (
             ("zero_shot", {}, {}),
+            ("searched", {}, _SEARCHED),
+            _with(_NORMS, epochs=(2,)),
             ("readout", {}, {"examples": 1500, "depths": (0,), "numbers": (4, 16, 64, 256)}),
             ("prequential", _LORA, {"examples": (8, 32, 96), "epochs": (3,), "order": "random"}),
         ),
@@ -47,7 +57,8 @@ TASKS: dict[str, tuple[dict, tuple[tuple[str, dict, dict], ...]]] = {
         {},
         (
             ("zero_shot", {}, {}),
-            ("places", {"place": "norms"}, {**_FEW, "widths": (1, 3), "learning_rate": 0.1}),
+            ("searched", {}, _SEARCHED),
+            _with(_NORMS, epochs=(2, 5)),
             ("prequential", _LORA | {"learning_rate": 1e-3}, {"examples": (8, 32, 96), "epochs": (3,)}),
         ),
     ),
