@@ -18,14 +18,15 @@ import pathlib
 import re
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from experiments import document_tables
+from experiments import document_tables, flagged
 from experiments.document_tables import REPOSITORY
 from mdl.analysis import complexity, frontier, record, report, tables, words
 from mdl.analysis.complexity import interval_on_test
 from mdl.analysis.draws import is_share
 from mdl.files import write_then_rename
+from mdl.names import meant
 from mdl.results import Result
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with code 1 where a page is not what it would be.")
@@ -44,7 +45,7 @@ def rewritten(text: str) -> str:
     def table(found: re.Match) -> str:
         opened, kind, path, closed = found.groups()
         if kind not in _KINDS:
-            raise ValueError(f"table of kind {kind!r}: use one of {', '.join(_KINDS)}")
+            raise ValueError(f"table of kind {kind!r}: no such kind{meant(kind, _KINDS)}")
         return opened + tables.markdown(_KINDS[kind](path)) + closed
 
     def inline(found: re.Match) -> str:
@@ -183,4 +184,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import custom_metrics, splits
 from mdl.tasks.metrics import Corpus, Mean, Metric
 from mdl.tasks.splits import Item
@@ -71,8 +72,8 @@ def harness(
     examples = {split: tuple(item.example for item in items) for split, items in found.items()}
     reported = _metrics(theirs, name, kind, max(len(e.choices) for own in examples.values() for e in own))
     if metric not in ("", *reported, *custom_metrics.NAMES):
-        known = ", ".join(reported)
-        raise ValueError(f"metric={metric!r}: {PREFIX}{name} has {known}, as far as one answer decides them")
+        near = meant(metric, reported)
+        raise ValueError(f"metric={metric!r}: {PREFIX}{name} has no such metric that one answer decides{near}")
     chosen = reported.pop(metric if metric in reported else next(iter(reported)))
     generation = theirs.config.generation_kwargs or {}
     return Task(

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import instructions, tables
 from mdl.tasks.followed import Check, Followed, checker, registry, variants
 from mdl.tasks.task import Example, Task, normalised
@@ -208,7 +209,7 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None
         raise ValueError(f"{where}: field 'instruction_id_list' is {named!r}; it must be a list of names")
     for name in named:
         if name not in known:
-            raise ValueError(f"{where}: unknown instruction {name!r}; known: {', '.join(known)}")
+            raise ValueError(f"{where}: unknown instruction {name!r}{meant(name, known)}")
     if not isinstance(given, list) or len(given) != len(named) or not all(isinstance(g, dict) for g in given):
         raise ValueError(f"{where}: field 'kwargs' is {given!r}; it must be an object for each of {len(named)} names")
     if "key" not in row:

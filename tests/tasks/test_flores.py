@@ -254,7 +254,7 @@ def test_a_bitext_with_nothing_to_learn_from(folders):
 def test_settings_errors():
     with pytest.raises(ValueError, match="'tiny' or 'full', got 'huge'"):
         flores(size="huge")
-    with pytest.raises(ValueError, match="scoring must be one of corpus, paper, got 'best'"):
+    with pytest.raises(ValueError, match="scoring='best': no such scoring; there are corpus, paper"):
         flores(scoring="best")
     with pytest.raises(ValueError, match=r"data_dir='x'.* are for size='full'"):
         flores(data_dir="x")

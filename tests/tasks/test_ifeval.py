@@ -227,7 +227,7 @@ def test_adaptation_data(rows, published, tmp_path):
         ({"prompt": " "}, r"made\.jsonl, line 2: field 'prompt' is ' '; it must be non-empty text"),
         ({"response": 3}, r"line 2: field 'response' is 3; it must be non-empty text"),
         ({"instruction_id_list": []}, r"line 2: field 'instruction_id_list' is \[\]; it must be a list of names"),
-        ({"instruction_id_list": ["no:such"]}, r"line 2: unknown instruction 'no:such'; known: words:include, "),
+        ({"instruction_id_list": ["no:such"]}, r"line 2: unknown instruction 'no:such'; there are words:include, "),
         ({"kwargs": []}, r"line 2: field 'kwargs' is \[\]; it must be an object for each of 1 names"),
         ({"kwargs": [3]}, r"line 2: field 'kwargs' is \[3\]"),
     ],

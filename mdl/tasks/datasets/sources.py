@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mdl.names import meant
+
 
 @dataclass(frozen=True)
 class Source:
@@ -94,8 +96,8 @@ def source(name: str, split: str | None = None) -> Source:
         ValueError: No data set has that name, or it has no such split.
     """
     if name not in SOURCES:
-        raise ValueError(f"unknown data set {name!r}; known data sets: {', '.join(sorted(SOURCES))}")
+        raise ValueError(f"unknown data set {name!r}{meant(name, sorted(SOURCES))}")
     found = SOURCES[name]
     if split is not None and split not in found.rows:
-        raise ValueError(f"{name} has no split {split!r}; its splits are {', '.join(found.rows)}")
+        raise ValueError(f"{name} has no split {split!r}{meant(split, found.rows)}")
     return found
