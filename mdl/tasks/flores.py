@@ -142,7 +142,7 @@ def flores(
             raise ValueError(f"max_pairs must be a number of pairs, or 0 for the default, got {max_pairs}")
         task = _full(seed, data_dir, train_dir, max_words, max_pairs)
     else:
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     if scoring == "paper":
         task = replace(task, metric=SCORING["paper"], others=(task.metric, *task.others), stop=())
     return replace(task, max_new_tokens=max_new_tokens or task.max_new_tokens)

@@ -106,7 +106,8 @@ def _loaded(name: str) -> Any:
     except Exception as error:  # noqa: BLE001 (its data comes from anywhere)
         raise ValueError(
             f"{PREFIX}{name}: lm_eval cannot load it: {type(error).__name__}: {first_line(error)}; offline, give a "
-            "YAML file with dataset_path: json and data_files"
+            "YAML file with dataset_path: json and data_files, or its rows as a file with template and metric "
+            "(docs/lm_eval.md, docs/custom.md)"
         ) from error
     if len(tasks) != 1:
         raise ValueError(f"{PREFIX}{name}: a group of {len(tasks)} tasks; give one, such as {min(tasks, default='')}")

@@ -87,11 +87,11 @@ def ifeval(
             splits["train"] = _read(train_file, TINY, instructions.VERIFIERS, held, seed)
         return _task("ifeval_tiny", splits, TINY, instructions.check, _tiny_response, max_new_tokens or 72)
     if size != "full":
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     if scoring not in ("marked", "paper"):
-        raise ValueError(f"scoring must be 'marked' or 'paper', got {scoring!r}")
+        raise ValueError(f"scoring={scoring!r}: no such value{meant(scoring, ('marked', 'paper'))}")
     if dev not in ("train_file", "test"):
-        raise ValueError(f"dev must be 'train_file' or 'test', got {dev!r}")
+        raise ValueError(f"dev={dev!r}: no such value{meant(dev, ('train_file', 'test'))}")
     if dev_size < 1:
         raise ValueError(f"dev_size must be at least 1, got {dev_size}")
     if dev == "train_file" and not train_file:

@@ -29,6 +29,7 @@ MOST_ROWS = 10_000_000
 MOST_COLUMNS = 4096  # fields of a row
 MOST_LETTERS = 1 << 24  # characters of a cell, or of a JSON string
 MOST_DEPTH = 64  # lists and objects in one another
+_ELSEWHERE = "or its rows as a file (data=FILE.jsonl, .csv, .parquet)"  # where a data set cannot be reached
 _ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16")  # that messages name; Python knows more
 
 
@@ -336,7 +337,7 @@ def _tfds(name: str, data_dir: str) -> list[dict]:
     except Exception as error:  # noqa: BLE001 (downloads and registries raise anything)
         raise ValueError(
             f"tfds:{name}:{split or 'train'} cannot be had: {_first_line(error)}; see the names and splits in the "
-            "catalogue of TensorFlow Datasets, or give data_dir=FOLDER with a prepared copy"
+            f"catalogue of TensorFlow Datasets, give data_dir=FOLDER with a prepared copy, {_ELSEWHERE}"
         ) from error
     features = builder.info.features
     names = {field: feature.int2str for field, feature in features.items() if hasattr(feature, "int2str")}
@@ -354,7 +355,7 @@ def _hugging_face(name: str, data_dir: str) -> list[dict]:
     except Exception as error:  # noqa: BLE001 (the hub raises anything)
         raise ValueError(
             f"hf:{name} cannot be had: {_first_line(error)}; a name is owner/name, then :config, then :split "
-            "(hf:nyu-mll/glue:sst2:validation), or a local directory"
+            f"(hf:nyu-mll/glue:sst2:validation), or a local directory in the hub's layout, {_ELSEWHERE}"
         ) from error
     names = {field: feature.int2str for field, feature in found.features.items() if hasattr(feature, "int2str")}
     return _plain_rows(found, names)

@@ -219,7 +219,9 @@ def test_malformed_files(tmp_path, name, split, file, content, message):
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - {"bitext"}))
 def test_missing_files_are_named_with_their_source(tmp_path, name):
     for split in SOURCES[name].rows:
-        with pytest.raises(FileNotFoundError, match=r"does not exist; .* has .* \(from .*\): set data_dir"):
+        with pytest.raises(
+            FileNotFoundError, match=r"does not exist; .*: get .* from .* with --config\.task\.\w+_dir=FOLDER"
+        ):
             read(name, split, tmp_path)
 
 
