@@ -11,7 +11,7 @@ import runpy
 import sys
 
 from experiments import stop_in_one_line
-from experiments.names import meant
+from mdl.names import meant
 
 _FOLDER = pathlib.Path(__file__).parent
 _SHORT = {"run": "run_program"}  # names that are easier to type

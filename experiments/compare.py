@@ -9,8 +9,9 @@ Without --base it lists the variants that there are. Writes a Markdown table wit
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
+from experiments import flagged
 from mdl import results, runs
 from mdl.analysis import comparison
 from mdl.analysis.frontier import settled
@@ -50,4 +51,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

@@ -21,10 +21,10 @@ from typing import Any
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: this process computes nothing
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody is there to answer what kind of TPU host this is
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from experiments import overrides
+from experiments import flagged, overrides
 from experiments.shapes import SHAPES
 from mdl import planning, sharding
 from mdl.checkpoints import families, huggingface
@@ -245,4 +245,4 @@ def main(_) -> None:
 if __name__ == "__main__":
     sys.argv[1:] = overrides.resolved(sys.argv[1:], str(_DEFAULT))
     define_flags()
-    app.run(main)
+    flagged.run(main)

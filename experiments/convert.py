@@ -17,8 +17,9 @@ import sys
 
 import jax.numpy as jnp
 import safetensors
-from absl import app, flags, logging
+from absl import flags, logging
 
+from experiments import flagged
 from mdl import exports, sharding, startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface, store
@@ -126,4 +127,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

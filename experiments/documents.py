@@ -23,12 +23,21 @@ import pathlib
 import re
 import sys
 
-from absl import app, flags
+from absl import flags
 
+<<<<<<< HEAD
 from experiments import document_points, document_speed, document_tables
+=======
+from experiments import document_tables, flagged
+>>>>>>> wt-users
 from experiments.document_tables import REPOSITORY
 from mdl.analysis import tables
 from mdl.files import write_then_rename
+<<<<<<< HEAD
+=======
+from mdl.names import meant
+from mdl.results import Result
+>>>>>>> wt-users
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with code 1 where a page is not what it would be.")
 DOCS = REPOSITORY / "docs"
@@ -44,10 +53,17 @@ def rewritten(text: str) -> str:
     """
 
     def table(found: re.Match) -> str:
+<<<<<<< HEAD
         opened, kind, asked, closed = found.groups()
         if kind not in _TABLES:
             raise ValueError(f"table of kind {kind!r}: use one of {', '.join(_TABLES)}")
         return opened + tables.markdown(_TABLES[kind](*asked.split())) + closed
+=======
+        opened, kind, path, closed = found.groups()
+        if kind not in _KINDS:
+            raise ValueError(f"table of kind {kind!r}: no such kind{meant(kind, _KINDS)}")
+        return opened + tables.markdown(_KINDS[kind](path)) + closed
+>>>>>>> wt-users
 
     def inline(found: re.Match) -> str:
         opened, kind, asked, closed = found.groups()
@@ -101,4 +117,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

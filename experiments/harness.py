@@ -12,8 +12,9 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
+from experiments import flagged
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.files import write_then_rename
 from mdl.json_files import one_line
@@ -60,4 +61,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

@@ -19,8 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from experiments import flagged
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
@@ -201,4 +202,4 @@ def _table(rates: Mapping[str, Mapping[str, int]]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

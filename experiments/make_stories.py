@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from random import Random
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from experiments import flagged
 from mdl import startup
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints.checkpoint import Checkpoint
@@ -142,4 +143,4 @@ def _write(path: pathlib.Path, rows: list) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments.names import meant
+from experiments import flagged
+from mdl.names import meant
 
 CONFIGS = pathlib.Path(__file__).with_name("configs")
 
@@ -34,7 +35,8 @@ def resolved(arguments: Sequence[str], default: str) -> list[str]:
     """The arguments with what `--config` may leave out put in.
 
     A value is a file, with a size after a colon; a file's name alone, or `configs/NAME.py`, is this package's where
-    there is no such file here; and a size alone is one of the binary's own config.
+    there is no such file here; and a size alone is one of the binary's own config. It is put before all else, since
+    its fields can only be overridden behind it.
 
     Args:
         arguments: of a command line.
@@ -46,7 +48,8 @@ def resolved(arguments: Sequence[str], default: str) -> list[str]:
             text = f"{out.pop()}={text}"
         given = re.fullmatch("(--?config)=(.+)", text)
         out.append(f"{given[1]}={_place(given[2], default)}" if given else text)
-    return out
+    end = out.index("--") if "--" in out else len(out)
+    return sorted(out[:end], key=lambda text: not re.match("--?config=", text)) + out[end:]
 
 
 def _place(value: str, default: str) -> str:
@@ -78,7 +81,7 @@ def check_named(arguments: Sequence[str]) -> None:
 def _told(error: Exception, arguments: Sequence[str], default: str) -> str:
     """What is wrong with the flags, in one line."""
     if isinstance(error, flags.UnrecognizedFlagError):
-        return f"--{error.flagname}: no such flag{meant(error.flagname, list(flags.FLAGS))}"
+        return flagged.told(error)
     loaded = load(named(arguments) or default)
     if isinstance(loaded, str):
         return loaded
@@ -86,7 +89,7 @@ def _told(error: Exception, arguments: Sequence[str], default: str) -> str:
         field = re.match(r"--?config\.([^=]+)", text)
         if field and not _has(loaded, field[1]):
             return f"--config.{field[1]}: the config has no such field{meant(field[1], _fields(loaded))}"
-    return " ".join(str(error).split())
+    return flagged.told(error) if isinstance(error, flags.Error) else " ".join(str(error).split())
 
 
 def load(place: str) -> ConfigDict | str:

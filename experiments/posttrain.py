@@ -17,8 +17,9 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import optax
-from absl import app, flags, logging
+from absl import flags, logging
 
+from experiments import flagged
 from mdl import recording, startup, tasks
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.checkpoints import huggingface
@@ -105,4 +106,4 @@ def _encode(tokenizer: Tokenizer, exercise):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

@@ -15,8 +15,9 @@ import re
 import sys
 import time
 
-from absl import app, flags
+from absl import flags
 
+from experiments import flagged
 from mdl import scalars
 from mdl.analysis import boards, complexity, figures, fits, frontier, published, record, report, tables, views, words
 from mdl.analysis.comparison import base_of, reductions
@@ -198,4 +199,4 @@ def _table(out: pathlib.Path, name: str, rows: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

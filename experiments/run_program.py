@@ -16,8 +16,9 @@ import sys
 import tempfile
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from experiments import flagged
 from mdl import json_files, startup, tasks
 from mdl.analysis.intervals import interval
 from mdl.analysis.scores import scale
@@ -26,6 +27,7 @@ from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.machine import programs, running
 from mdl.machine.answering import Input
+from mdl.names import meant
 
 _PROGRAM = flags.DEFINE_string("program", None, "The program file; a sidecar beside it checks it.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -149,8 +151,10 @@ def _task() -> tuple[tasks.Task, dict[str, int] | None]:
     settings = {name: value for name, value in settings.items() if name in known}
     for text in _SET.value:
         name, equals, value = text.partition("=")
-        if not equals or name not in known:
+        if not equals:
             raise ValueError(f"--set={text}: name=value is wanted, with one of {', '.join(known)}")
+        if name not in known:
+            raise ValueError(f"--set={text}: task {_TASK.value} has no setting {name!r}{meant(name, known)}")
         try:
             settings[name] = json.loads(value)
         except ValueError:
@@ -177,4 +181,4 @@ def _evaluation() -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

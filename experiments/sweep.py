@@ -21,9 +21,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
-from experiments import phases
+from experiments import flagged, phases
 
 _WORKERS = flags.DEFINE_integer("workers", 2, "Jobs that share the work.", lower_bound=1)
 _CLUSTER = flags.DEFINE_enum("cluster", "local", ("local", "slurm"), "Where they run: processes here, or Slurm jobs.")
@@ -148,4 +148,4 @@ def _stop(jobs) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    flagged.run(main)

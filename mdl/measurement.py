@@ -13,6 +13,7 @@ from mdl import distributed, results, scope
 from mdl.analysis.frontier import CHOOSE_ON
 from mdl.encoding import Encoding, Saving
 from mdl.machine import programs
+from mdl.names import meant
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
 from mdl.verification import Here, Setup, Verifiers
@@ -149,7 +150,7 @@ class Measurement:
         """`pool` verifies what is encoded; None where it is only left on disk."""
         for name, value, known in (("verify", verify, VERIFY), ("choose_on", choose_on, CHOOSE_ON)):
             if value not in known:
-                raise ValueError(f"{name}={value!r}: one of {', '.join(known)} is wanted")
+                raise ValueError(f"{name}={value!r}: no such value{meant(value, known)}")
         if any(search.method in programs.MODELLESS for search in searches) and not self.allow_scripts:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         shape = None

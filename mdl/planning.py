@@ -22,6 +22,7 @@ from mdl.checkpoints.adapters import join, split
 from mdl.checkpoints.config import Lora, ModelConfig
 from mdl.codes import Meter, tokens
 from mdl.machine import generation
+from mdl.names import meant
 
 Tree = Any
 KIND = jnp.bfloat16  # that weights are kept and computed in
@@ -83,9 +84,8 @@ def find(name: str) -> Slice:
     """
     kind, _, shape = name.partition(":")
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+)*", shape):
-        raise ValueError(
-            f"--topology={name}: KIND:SHAPE is wanted, such as v5e:16x16 or h100:8; kinds: {', '.join(CHIPS)}"
-        )
+        near = "" if kind in CHIPS else f"; no kind {kind!r}{meant(kind, CHIPS)}"
+        raise ValueError(f"--topology={name}: KIND:SHAPE is wanted, such as v5e:16x16 or h100:8{near}")
     chip, count = CHIPS[kind], math.prod(map(int, shape.split("x")))
     if not chip.tpu:
         return Slice(name, chip, count, None)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdl import results
+from mdl.checkpoints.config import STAGES
 from mdl.codes import settings as settings_code
 from mdl.machine import programs
 from mdl.methods import METHODS
+from mdl.names import meant
 
 # Lists in a method's search that say when to yield a program -> the setting that says of a program which one it is.
 _YIELDED = {"examples": "examples", "epochs": "epochs", "shots": "shots", "widths": "width"}
@@ -35,9 +37,12 @@ class Search:
 
     def __post_init__(self):
         if self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
+            raise ValueError(f"unknown method {self.method!r}{meant(self.method, METHODS)}")
         if self.source not in results.SOURCES:
-            raise ValueError(f"source={self.source!r}: one of {', '.join(results.SOURCES)} is wanted")
+            raise ValueError(f"source={self.source!r}: no such source{meant(self.source, results.SOURCES)}")
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise ValueError(f"{self.method}: stages: no stage {stage!r}{meant(stage, STAGES)}")
         self.parsed()
 
     def applies(self, stage: str) -> bool:
@@ -76,7 +81,7 @@ class Search:
         names = [] if kind is None else [field.name for field in dataclasses.fields(kind)]
         for name in self.search:
             if name not in names:
-                raise ValueError(f"{self.method}: unknown search field {name!r}; known: {', '.join(names) or 'none'}")
+                raise ValueError(f"{self.method}: unknown search field {name!r}{meant(name, names)}")
         search = None if kind is None else settings_code.parse(kind, self.search, coded=False)
         return settings_code.parse(method.Settings, self.settings), search
 

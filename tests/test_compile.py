@@ -60,11 +60,17 @@ def test_a_step_by_memory_alone_counts_what_it_holds():
     assert plan.accessed is None and plan.utilisation(planning.find("h100:1")) is None
 
 
-@pytest.mark.parametrize("name", ["v9:2x2", "h100", "h100:", "v5e:16by16"])
-def test_an_unknown_slice_is_one_line(name):
-    with pytest.raises(
-        ValueError, match=f"--topology={name}: KIND:SHAPE is wanted, such as v5e:16x16 or h100:8; kinds"
-    ):
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("v9:2x2", "; no kind 'v9'; there "),
+        ("h10:8", "; .* did you mean h100"),
+        ("h100:", "$"),
+        ("v5e:16by16", "$"),
+    ],
+)
+def test_an_unknown_slice_is_one_line(name, near):
+    with pytest.raises(ValueError, match=f"--topology={name}: KIND:SHAPE is wanted, such as v5e:16x16 or h100:8{near}"):
         planning.find(name)
 
 

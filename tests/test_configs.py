@@ -29,7 +29,7 @@ def test_sizes_are_whole(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unknown_sizes_are_refused(name):
-    with pytest.raises(ValueError, match=rf"unknown size 'huge'; configs/{name}.py has .*tiny"):
+    with pytest.raises(ValueError, match=rf"unknown size 'huge' of configs/{name}.py; there are .*tiny"):
         importlib.import_module(f"experiments.configs.{name}").get_config("huge")
 
 

@@ -222,7 +222,7 @@ def test_malformed_prompts_are_named(prequential, tmp_path, capsys, content):
         ("config.searches = (search('icl', settings={'chad': True}),)", "unknown setting 'chad'"),
         ("config.searches = (search('icl', shoots=(1,)),)", "unknown search field 'shoots'"),
         ("config.checkpoints[0].source = 'nothing'", "checkpoint 'nothing' is unknown"),
-        ("config.task.size = 'huge'", "size must be 'tiny' or 'full', got 'huge'"),
+        ("config.task.size = 'huge'", "size='huge': no such value; there are tiny, full"),
     ],
 )
 def test_a_wrong_config_is_one_line_and_code_1(tmp_path, line, message):

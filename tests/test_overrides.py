@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl import flags
 
-from experiments import frontier, overrides
+from experiments import flagged, frontier, overrides
 from experiments.configs import custom, gsm8k
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -21,13 +21,13 @@ DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
             "--config=configs/nothing.py",
             "no file configs/nothing.py; give a size, or a file and, after a colon, its size",
         ),
-        (f"--config={DEFAULT}y", "unknown size 'tinyy'; did you mean tiny? configs/gsm8k.py has smollm3_3b"),
+        (f"--config={DEFAULT}y", "unknown size 'tinyy' of configs/gsm8k.py; did you mean tiny? There are smollm3_3b"),
         ("--config.tesst=5", "--config.tesst: the config has no such field; did you mean test?"),
         ("--config.task.seeed=5", "--config.task.seeed: the config has no such field; did you mean task.seed"),
         ("--config.seed=5", "--config.seed: the config has no such field; did you mean task.seed?"),
         (
             "--config.nothing=5",
-            "--config.nothing: the config has no such field; it has adapters, allow_scripts, ",
+            "--config.nothing: the config has no such field; there are adapters, allow_scripts, ",
         ),
         ("--config.test=abc", "--config.test=abc: invalid literal for int"),
     ],
@@ -40,6 +40,46 @@ def test_a_wrong_field_or_size_is_one_line_with_what_was_meant(monkeypatch, caps
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+def test_a_config_may_stand_behind_its_fields():
+    file = str(ROOT / "experiments/configs/gsm8k.py")
+    given = ["--config.source=/a", "--workdir=w", "--config", "smollm2_135m", "--config.test=5", "--", "--config=b"]
+    out = overrides.resolved(given, file)
+    wanted = [f"--config={file}:smollm2_135m", "--config.source=/a", "--workdir=w", "--config.test=5"]
+    assert out == [*wanted, "--", f"--config={file}:b"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--stage=pretraind", "--program=x"], "--stage=pretraind: no such value; did you mean pretrained or "),
+        (
+            ["--progam=x"],
+            "--progam: no such flag; did you mean program or prompts? There are allow_scripts, ch",
+        ),
+        (["--limit=many", "--program=x"], "--limit=many: invalid literal for int"),
+        ([], "--program is wanted: The program file; a sidecar beside it checks it."),
+    ],
+)
+def test_flags_of_a_binary_without_a_config_are_told_the_same_way(monkeypatch, capsys, arguments, message):
+    values = flags.FlagValues()
+    flags.DEFINE_enum("stage", None, ("random", "pretrained", "posttrained"), "", flag_values=values)
+    flags.DEFINE_integer("limit", None, "", flag_values=values)
+    program = "The program file; a sidecar beside it checks it."
+    flags.DEFINE_string("program", None, program, flag_values=values, required=True)
+    for name in ("prompts", "checkpoint", "allow_scripts"):
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    monkeypatch.setattr(flagged.flags, "FLAGS", values)
+    monkeypatch.setattr(sys, "argv", [__file__])
+    monkeypatch.setattr(
+        type(values), "flags_by_module_dict", lambda self: {__file__: [values[name] for name in values]}
+    )
+    with pytest.raises(SystemExit) as ended:
+        flagged._parse(["run", *arguments])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
 
 
 def test_a_binary_says_it_in_one_line():

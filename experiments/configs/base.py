@@ -1,12 +1,12 @@
 """What all configs share: how a search is written, the embedded checkpoints, and the fields every config has."""
 
-import difflib
 import functools
 import pathlib
 
 from ml_collections import ConfigDict
 
 from experiments.configs import checkpoints
+from mdl.names import meant
 
 PROBE = {
     "examples": 0,
@@ -189,7 +189,5 @@ def named(sizes, size, file):
         ValueError: the size is unknown.
     """
     if size not in sizes:
-        near = difflib.get_close_matches(size, sizes, 1)
-        meant = f"; did you mean {near[0]}?" if near else ";"
-        raise ValueError(f"unknown size {size!r}{meant} {file} has {', '.join(sizes)}")
+        raise ValueError(f"unknown size {size!r} of {file}{meant(size, sizes)}")
     return sizes[size]()

@@ -8,6 +8,8 @@ A source is `owner/name@revision` on the Hugging Face hub, an embedded checkpoin
 
 from ml_collections import ConfigDict
 
+from mdl.names import meant
+
 _SMOLLM3 = "HuggingFaceTB/SmolLM3-3B-checkpoints"
 _OLMO3_7B = "allenai/Olmo-3-1025-7B"
 _OLMO3_32B = "allenai/Olmo-3-1125-32B"
@@ -86,7 +88,7 @@ def family(name: str, dtype: str = "bfloat16") -> tuple[ConfigDict, ...]:
         ValueError: the name is unknown.
     """
     if name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {name!r}{meant(name, FAMILIES)}")
     return tuple(checkpoint(name, step, dtype) for step in FAMILIES[name])
 
 

@@ -19,6 +19,7 @@ from mdl.analysis.complexity import complexities
 from mdl.analysis.frontier import by_stage, length, performance_on, select
 from mdl.analysis.intervals import Difference, paired
 from mdl.analysis.scores import Scores
+from mdl.names import meant
 from mdl.results import NO_MODEL, Result
 
 SIZES = (
@@ -192,7 +193,7 @@ def reductions(
     points = list(points)
     groups = by_stage(points)
     if base not in groups:
-        raise ValueError(f"base={base!r}: no such group; there are {', '.join(map(repr, groups))}")
+        raise ValueError(f"base={base!r}: no such group{meant(base, map(repr, groups))}")
     if not select(groups[base], choose_on=choose_on):
         raise ValueError(f"base={base!r} has no points that the paper gives a script")
     return all_reductions(points, [base], choose_on=choose_on, scores=scores)[base]
@@ -284,7 +285,7 @@ def table(
     """
     named = variants(points, sizes)
     if base not in named:
-        raise ValueError(f"base={base!r}: no such variant; there are {', '.join(map(repr, named))}")
+        raise ValueError(f"base={base!r}: no such variant{meant(base, map(repr, named))}")
     rows = [
         [
             "variant",

@@ -18,6 +18,7 @@ from mdl.analysis.draws import Draws, is_share
 from mdl.analysis.frontier import NO_MODEL_LABEL, by_stage, constant_answer, length, performance_on, select
 from mdl.analysis.intervals import LEVEL, interval, wilson
 from mdl.analysis.scores import Scores
+from mdl.names import meant
 from mdl.results import Result
 
 RULES = ("reached", "sure")
@@ -87,7 +88,7 @@ def _least(
 ) -> tuple[float, Result] | None:
     """`task_complexity` of a frontier; share: of `is_share`, which the rule "sure" asks for."""
     if rule not in RULES:
-        raise ValueError(f"rule={rule!r}: use one of {', '.join(RULES)}")
+        raise ValueError(f"rule={rule!r}: no such rule{meant(rule, RULES)}")
     for r in frontier:  # By increasing bits: the first is the least.
         reached = performance_on(r, choose_on)
         if reached >= target and rule == "sure":

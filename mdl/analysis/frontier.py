@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from mdl.names import meant
 from mdl.results import NO_MODEL, Result
 
 CHOOSE_ON = ("dev", "test")
@@ -149,7 +150,7 @@ def select(results: Iterable[Result], *, choose_on: str = "dev") -> list[Result]
         ValueError: a point has no dev performance, and dev chooses.
     """
     if choose_on not in MODES:
-        raise ValueError(f"choose_on is {choose_on!r}; use one of {', '.join(MODES)}")
+        raise ValueError(f"choose_on={choose_on!r}: no such mode{meant(choose_on, MODES)}")
     results = list(results)
     scores = [performance_on(r, choose_on) for r in results]
     missing = [r.key for r, score in zip(results, scores, strict=True) if score is None]

@@ -23,6 +23,7 @@ from mdl.checkpoints.config import STAGES, ModelConfig
 from mdl.checkpoints.huggingface import Path, Placement
 from mdl.checkpoints.tokenizer import Tokenizer
 from mdl.checkpoints.transformer import Params
+from mdl.names import beside, meant
 
 # Name -> directory, stage. They come with the package.
 EMBEDDED = {
@@ -95,7 +96,7 @@ def _uncollected() -> Iterator[None]:
 def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> Source:
     """Finds a checkpoint and reads its config and tokenizer; arguments and errors as for `load`."""
     if stage is not None and stage not in STAGES:
-        raise ValueError(f"stage {stage!r} is unknown; stages: {', '.join(STAGES)}")
+        raise ValueError(f"stage={stage!r}: no such stage{meant(stage, STAGES)}")
     name, path = str(source), pathlib.Path(source).expanduser()
     own_stage, revision = None, ""
     if name in EMBEDDED:
@@ -109,9 +110,10 @@ def find(source: str | os.PathLike, stage: str | None = None, seed: int = 0) -> 
         path = hub.fetch(name, weights=stage != "random")
         name, revision = hub.short_name(name), hub.revision(name, path)
     else:
+        near = meant(name, (*EMBEDDED, *beside(name)))
         raise ValueError(
-            f"checkpoint {name!r} is unknown; give one of {', '.join(EMBEDDED)}, a local directory in Hugging Face "
-            "layout, a .gguf file, or a name on the hub: owner/name or owner/name@revision"
+            f"checkpoint {name!r}: no such file, folder or embedded checkpoint{near}; give a local directory in "
+            "Hugging Face layout, a .gguf file, or a name on the hub: owner/name or owner/name@revision"
         )
 
     initialised = False  # whether what is read is random already

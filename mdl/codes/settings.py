@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mdl.codes.coder import Coder, flag, natural, real
+from mdl.names import meant
 
 _DEFAULT = 15 / 16  # probability that a field has its default
 _MOSTLY = 3 / 4  # the same where others are usual too
@@ -130,7 +131,7 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
     parsed = {}
     for name, value in values.items():
         if name not in types:
-            raise ValueError(f"unknown setting {name!r}; {kind.__module__} has {', '.join(types)}")
+            raise ValueError(f"{kind.__module__}: unknown setting {name!r}{meant(name, types)}")
         if typing.get_origin(types[name]) is tuple:
             if not isinstance(value, (list, tuple)):
                 raise ValueError(f"{name}={value!r}: a list is wanted")
@@ -148,7 +149,7 @@ def _parse_value(name: str, wanted: Any, value: Any, coded: bool) -> Any:
     choices = typing.get_args(wanted)
     if choices:
         if value not in choices:
-            raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, choices))} is wanted")
+            raise ValueError(f"{name}={value!r}: no such value{meant(value, choices)}")
         return value
     right = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
     if not right or (wanted is not bool and isinstance(value, bool)):

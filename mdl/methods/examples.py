@@ -22,6 +22,7 @@ from mdl.codes import Coder, Meter, text, tokens
 from mdl.codes.coder import byte_string, flag
 from mdl.codes.settings import one_of
 from mdl.methods.method import Example
+from mdl.names import meant
 from mdl.training import Learner, Tokenised, arrays, fitted, gradient
 
 # Ranges of settings that several methods have.
@@ -210,7 +211,7 @@ def choose(
         ValueError: an order that there is none of, or answers that would be cut; see `tokenised`.
     """
     if order not in get_args(Order):
-        raise ValueError(f"order={order!r}: one of {', '.join(get_args(Order))} is wanted")
+        raise ValueError(f"order={order!r}: no such order{meant(order, get_args(Order))}")
     form = rules(checkpoint, "", max_tokens)
     pool = examples[:count] if order == "given" else examples
     sequences = tokenised(checkpoint, pool, max_tokens)

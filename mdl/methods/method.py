@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import jax
@@ -87,9 +87,24 @@ class Unmade:
         return " ".join(f"{name}={value}" for name, value in self.asked.items()) + f": {self.why}"
 
 
-def few(asked: dict[str, Any], wanted: int, there: int) -> Unmade:
-    """Too few training examples."""
-    return Unmade(asked, f"{wanted} training examples are wanted, and there are {there}")
+def few(name: str, asked: Iterable[int], there: int, made: int) -> list[Unmade]:
+    """That more training examples are asked for than there are, if so, and what is made of those that there are.
+
+    Args:
+        name: of the field that asks.
+        asked: its numbers.
+        there: examples of the training split.
+        made: the most of them that a program is made of, once; 0 where none is.
+    """
+    asked = sorted(set(asked))
+    much = [number for number in asked if number > there]
+    if not much:
+        return []
+    told = f"a program of {made} is made instead" if made else "no program is made of so few"
+    if made in asked:
+        told = f"a program of {made} is made, which is asked for too"
+    why = f"there are {there} training examples; {told}; give more rows, or ask for fewer"
+    return [Unmade({name: " and ".join(map(str, much))}, why)]
 
 
 class Example(Protocol):

@@ -19,6 +19,7 @@ from typing import Any
 
 from mdl.codes.coder import Coder, byte_string, flag
 from mdl.methods.method import Encoded, finish
+from mdl.names import meant_file
 
 _WINDOW = -15  # raw deflate, without header and checksum
 _MOST_SOURCE = 1 << 20  # bytes
@@ -71,7 +72,7 @@ def read_text(path: str, what: str, wanted: str) -> str:
     try:
         return pathlib.Path(path).expanduser().read_text(encoding="utf-8").rstrip("\n")
     except OSError as error:
-        raise ValueError(f"{what} {path}: {error.strerror}; give the path of {wanted}") from None
+        raise ValueError(f"{what} {path}: {error.strerror}{meant_file(path)}; give the path of {wanted}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} {path}: not UTF-8 ({error}); save it as UTF-8") from None
 

@@ -2,6 +2,7 @@
 
 import inspect
 
+from mdl.names import meant
 from mdl.tasks.custom import custom
 from mdl.tasks.esnli import esnli
 from mdl.tasks.flores import flores
@@ -28,7 +29,7 @@ def load(name: str, **settings) -> Task:
     known = settings_of(name)
     for setting in settings:
         if setting not in known:
-            raise ValueError(f"task {name} has no setting {setting!r}; it has {', '.join(known)}")
+            raise ValueError(f"task {name} has no setting {setting!r}{meant(setting, known)}")
     return TASKS[name](**settings)
 
 
@@ -39,5 +40,5 @@ def settings_of(name: str) -> tuple[str, ...]:
         ValueError: No task has that name.
     """
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known tasks: {', '.join(sorted(TASKS))}")
+        raise ValueError(f"unknown task {name!r}{meant(name, sorted(TASKS))}")
     return tuple(inspect.signature(TASKS[name]).parameters)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mdl.names import meant
 from mdl.tasks.templates import text_of
 from mdl.tasks.texts import composed, parsed
 
@@ -31,7 +32,12 @@ def options(row: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
     Raises:
         ValueError: There are fewer than two, or two are the same.
     """
-    value = row.get(field)
+    if field not in row:
+        raise ValueError(
+            f"{where}: choices={field}: no such field{meant(field, row)}; multiple_choice wants a list of choices in "
+            "one (choices=FIELD), or labels=red,blue for all rows"
+        )
+    value = row[field]
     if isinstance(value, str):
         try:
             value = parsed(value)

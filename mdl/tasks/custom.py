@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from mdl.machine.answering import attached
+from mdl.names import meant
 from mdl.tasks import choices as multiple_choice
 from mdl.tasks import custom_metrics, harness, splits, tables
 from mdl.tasks.splits import Item
@@ -22,6 +23,7 @@ from mdl.tasks.texts import composed
 
 _MOST_LABELS = 50  # more distinct completions than this are no label set
 _MOST_TOKENS = 512  # by default; an answer that is longer is rare, and every answer may take as many
+_SPLIT_FIELD = "split"  # by default; no row need have it
 _MOST_CUT = 0.02  # share of the completions that a stop string may cut
 
 
@@ -34,7 +36,7 @@ def custom(
     choices: str = "choices",
     dev_data: str = "",
     test_data: str = "",
-    split_field: str = "split",
+    split_field: str = _SPLIT_FIELD,
     dev_size: float = 0.15,
     test_size: float = 0.25,
     seed: int = 0,
@@ -215,13 +217,21 @@ class _Rule:
 def _by_split(table: tables.Table, rule: _Rule, split_field: str) -> dict[str, list[Item]]:
     """Makes the examples of a table; without a split field all are "train"."""
     found: dict[str, list[Item]] = {}
+    having = [i for i, row in enumerate(table.rows) if split_field in row]
+    if not having and split_field not in ("", _SPLIT_FIELD):
+        raise ValueError(
+            f"split_field={split_field}: no row of {table.source} has that field{meant(split_field, table.rows[0])}"
+        )
+    if 0 < len(having) < len(table.rows):
+        lacking = len(table.rows) - len(having)
+        logging.warning("%s: %d rows have no field %r: they are for training", table.source, lacking, split_field)
     for i, row in enumerate(table.rows):
         named = str(row.get(split_field, "train")) if split_field else "train"
         split = splits.meaning(named)
         if split is None:
             raise ValueError(
-                f"{table.where(i)}: field {split_field!r} is {named!r}, not train, dev or test; correct it, or give "
-                "split_field='' if it means something else"
+                f"{table.where(i)}: field {split_field!r} is {named!r}, which names no split"
+                f"{meant(named.strip(), splits.MEANING)}; correct it, or give split_field='' if it means something else"
             )
         found.setdefault(split, []).append(rule.item(row, table.where(i)))
     return found

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from mdl.names import meant
 from mdl.tasks.final_numbers import CURRENCY, MARK, SIGN, final_number
 from mdl.tasks.metrics import Corpus, MacroF1, Mean, Metric, log_likelihood
 from mdl.tasks.texts import composed, first_line, tokenizer, whole_word, words
@@ -47,7 +48,7 @@ def metrics(name: str, labels: Sequence[str], references: Sequence[str] = ()) ->
     if ":" in name:
         return _own(name), ()
     if name not in NAMES:
-        raise ValueError(f"metric={name!r} is unknown; known: {', '.join(NAMES)}, or module:function")
+        raise ValueError(f"metric={name!r}: no such metric{meant(name, NAMES)}, or module:function")
     exact = Mean("exact match", lambda output, example: composed(output.strip()) == composed(example.reference))
     pair = lambda output, example: (output.strip(), example.reference)
     how = tokenizer(references)

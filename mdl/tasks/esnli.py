@@ -19,6 +19,7 @@ from typing import Any
 
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import entailment
 from mdl.tasks.datasets import read
 from mdl.tasks.entailment import LABELS
@@ -66,11 +67,11 @@ def esnli(
         FileNotFoundError: `data_dir` lacks a file.
     """
     if scoring not in ("label", "paper"):
-        raise ValueError(f"scoring must be 'label' or 'paper', got {scoring!r}")
+        raise ValueError(f"scoring={scoring!r}: no such value{meant(scoring, ('label', 'paper'))}")
     if scoring == "paper" and not explain:
         raise ValueError("scoring='paper' reads a text, and explain=False chooses a label; leave one of them out")
     if adapt not in ("train", "dev"):
-        raise ValueError(f"adapt must be 'train' or 'dev', got {adapt!r}")
+        raise ValueError(f"adapt={adapt!r}: no such value{meant(adapt, ('train', 'dev'))}")
     if size == "tiny":
         for name, value, default in (("data_dir", data_dir, ""), ("adapt", adapt, "train")):
             if value and value != default:
@@ -85,7 +86,7 @@ def esnli(
         ending = QUESTION + (EXPLAIN if explain else ANSWER)
         conclusion = "Therefore, the answer is {}."
     else:
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     label = label_of if explain else str.strip
     own = Mean("accuracy", lambda output, wanted: label(output) == wanted.reference)
     paper = Mean("accuracy (paper)", lambda output, wanted: paper_label_of(output) == wanted.reference)

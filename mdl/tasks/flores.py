@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import datasets, rewriting
 from mdl.tasks.datasets import hub
 from mdl.tasks.metrics import Corpus, Mean
@@ -125,7 +126,7 @@ def flores(
         FileNotFoundError: A folder lacks a file.
     """
     if scoring not in SCORING:
-        raise ValueError(f"scoring must be one of {', '.join(SCORING)}, got {scoring!r}")
+        raise ValueError(f"scoring={scoring!r}: no such scoring{meant(scoring, SCORING)}")
     check_seed(seed)
     if size == "tiny":
         if data_dir or train_dir or max_words is not None or max_pairs:
@@ -141,7 +142,7 @@ def flores(
             raise ValueError(f"max_pairs must be a number of pairs, or 0 for the default, got {max_pairs}")
         task = _full(seed, data_dir, train_dir, max_words, max_pairs)
     else:
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     if scoring == "paper":
         task = replace(task, metric=SCORING["paper"], others=(task.metric, *task.others), stop=())
     return replace(task, max_new_tokens=max_new_tokens or task.max_new_tokens)

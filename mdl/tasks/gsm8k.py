@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import tables, word_problems
 from mdl.tasks.datasets import read
 from mdl.tasks.final_numbers import MARK, MARKS, final_number, same_digits, same_number
@@ -64,7 +65,7 @@ def gsm8k(
         FileNotFoundError: A folder lacks a file.
     """
     if scoring not in ("number", "paper"):
-        raise ValueError(f"scoring must be 'number' or 'paper', got {scoring!r}")
+        raise ValueError(f"scoring={scoring!r}: no such value{meant(scoring, ('number', 'paper'))}")
     if size == "tiny":
         for name, value, default in (
             ("data_dir", data_dir, ""),
@@ -78,7 +79,7 @@ def gsm8k(
         # The instruction-tuned embedded checkpoint closes with "The answer is": here the format is part of the task.
         return _task("gsm8k_tiny", splits, max_new_tokens or 56, scoring, marks=(MARK,))
     if size != "full":
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     if train_dir and train != "metamathqa":
         raise ValueError(f"train_dir={str(train_dir)!r} is for train='metamathqa', and train is {train!r}")
     test, own = ([_example(row) for row in read("gsm8k", split, data_dir)] for split in ("test", "train"))

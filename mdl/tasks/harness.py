@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import custom_metrics, splits
 from mdl.tasks.metrics import Corpus, Mean, Metric
 from mdl.tasks.splits import Item
@@ -71,8 +72,8 @@ def harness(
     examples = {split: tuple(item.example for item in items) for split, items in found.items()}
     reported = _metrics(theirs, name, kind, max(len(e.choices) for own in examples.values() for e in own))
     if metric not in ("", *reported, *custom_metrics.NAMES):
-        known = ", ".join(reported)
-        raise ValueError(f"metric={metric!r}: {PREFIX}{name} has {known}, as far as one answer decides them")
+        near = meant(metric, reported)
+        raise ValueError(f"metric={metric!r}: {PREFIX}{name} has no such metric that one answer decides{near}")
     chosen = reported.pop(metric if metric in reported else next(iter(reported)))
     generation = theirs.config.generation_kwargs or {}
     return Task(
@@ -105,7 +106,8 @@ def _loaded(name: str) -> Any:
     except Exception as error:  # noqa: BLE001 (its data comes from anywhere)
         raise ValueError(
             f"{PREFIX}{name}: lm_eval cannot load it: {type(error).__name__}: {first_line(error)}; offline, give a "
-            "YAML file with dataset_path: json and data_files"
+            "YAML file with dataset_path: json and data_files, or its rows as a file with template and metric "
+            "(docs/lm_eval.md, docs/custom.md)"
         ) from error
     if len(tasks) != 1:
         raise ValueError(f"{PREFIX}{name}: a group of {len(tasks)} tasks; give one, such as {min(tasks, default='')}")

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from mdl.names import meant
 from mdl.tasks import instructions, tables
 from mdl.tasks.followed import Check, Followed, checker, registry, variants
 from mdl.tasks.task import Example, Task, normalised
@@ -86,11 +87,11 @@ def ifeval(
             splits["train"] = _read(train_file, TINY, instructions.VERIFIERS, held, seed)
         return _task("ifeval_tiny", splits, TINY, instructions.check, _tiny_response, max_new_tokens or 72)
     if size != "full":
-        raise ValueError(f"size must be 'tiny' or 'full', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value{meant(size, ('tiny', 'full'))}")
     if scoring not in ("marked", "paper"):
-        raise ValueError(f"scoring must be 'marked' or 'paper', got {scoring!r}")
+        raise ValueError(f"scoring={scoring!r}: no such value{meant(scoring, ('marked', 'paper'))}")
     if dev not in ("train_file", "test"):
-        raise ValueError(f"dev must be 'train_file' or 'test', got {dev!r}")
+        raise ValueError(f"dev={dev!r}: no such value{meant(dev, ('train_file', 'test'))}")
     if dev_size < 1:
         raise ValueError(f"dev_size must be at least 1, got {dev_size}")
     if dev == "train_file" and not train_file:
@@ -208,7 +209,7 @@ def _check(row: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None
         raise ValueError(f"{where}: field 'instruction_id_list' is {named!r}; it must be a list of names")
     for name in named:
         if name not in known:
-            raise ValueError(f"{where}: unknown instruction {name!r}; known: {', '.join(known)}")
+            raise ValueError(f"{where}: unknown instruction {name!r}{meant(name, known)}")
     if not isinstance(given, list) or len(given) != len(named) or not all(isinstance(g, dict) for g in given):
         raise ValueError(f"{where}: field 'kwargs' is {given!r}; it must be an object for each of {len(named)} names")
     if "key" not in row:

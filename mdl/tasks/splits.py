@@ -9,7 +9,7 @@ from absl import logging
 from mdl.tasks.task import Example
 
 NAMES = ("train", "dev", "test")
-_MEANING = {"train": "train", "training": "train", "dev": "dev", "valid": "dev", "val": "dev", "validation": "dev",
+MEANING = {"train": "train", "training": "train", "dev": "dev", "valid": "dev", "val": "dev", "validation": "dev",
             "development": "dev", "test": "test"}  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Item:
 
 def meaning(name: str) -> str | None:
     """Returns the split that a name means ("validation" is dev), or None."""
-    return _MEANING.get(name.strip().lower())
+    return MEANING.get(name.strip().lower())
 
 
 def rank(seed: str, key: str) -> bytes:

@@ -34,7 +34,7 @@ def stories(size: str = "tiny", seed: int = 0) -> Task:
         ValueError: A setting is wrong.
     """
     if size != "tiny":
-        raise ValueError(f"size must be 'tiny', got {size!r}")
+        raise ValueError(f"size={size!r}: no such value; there is tiny")
     ranked = sorted(_rows(), key=lambda row: splits.rank(f"row|{seed}", row["stories"][0]))
     test, dev = SIZES["test"], SIZES["test"] + SIZES["dev"]
     parts = {"train": ranked[dev:], "dev": ranked[test:dev], "test": ranked[:test]}

@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from mdl.names import meant, meant_file
 from mdl.tasks.texts import check_whole, first_line, parsed
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -28,6 +29,8 @@ MOST_ROWS = 10_000_000
 MOST_COLUMNS = 4096  # fields of a row
 MOST_LETTERS = 1 << 24  # characters of a cell, or of a JSON string
 MOST_DEPTH = 64  # lists and objects in one another
+_ELSEWHERE = "or its rows as a file (data=FILE.jsonl, .csv, .parquet)"  # where a data set cannot be reached
+_ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16")  # that messages name; Python knows more
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,9 @@ def read(
     elif kind == "hf":
         table = Table(source, _hugging_face(name, data_dir))
     elif kind == "example":
+        known = sorted(path.stem for path in EXAMPLES.glob("*.jsonl"))
+        if name not in known:
+            raise ValueError(f"{source}: no such example{meant(name, known)}")
         table = _file(EXAMPLES / f"{name}.jsonl", encoding, columns, delimiter)
     else:
         table = _file(Path(source), encoding, columns, delimiter)
@@ -124,9 +130,12 @@ def _plain(value: Any, depth: int) -> Any:
 def _file(path: Path, encoding: str, columns: Sequence[str], delimiter: str) -> Table:
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; data is a file, tfds:NAME, hf:NAME or example:NAME")
+        what = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"{path} {what}{meant_file(path)}; data is a file of rows, tfds:NAME, hf:NAME, lm_eval:NAME or example:NAME"
+        )
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: {suffix or 'no suffix'} is not a known format; known: {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: {suffix or 'no suffix'}: no format that is read{meant(suffix, SUFFIXES)}")
     if columns and suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path}: columns={','.join(columns)} is for CSV and TSV files; this one names its fields")
     if path.stat().st_size > MOST_BYTES:
@@ -155,7 +164,7 @@ def _decoded(path: Path, encoding: str) -> str:
     try:
         return content.decode(encoding).removeprefix("\ufeff")  # a byte-order mark, which some codecs leave
     except LookupError:
-        raise ValueError(f"encoding={encoding!r} is unknown; utf-8, latin-1, cp1252 and utf-16 are known") from None
+        raise ValueError(f"encoding={encoding!r}: no such encoding{meant(encoding, _ENCODINGS)}") from None
     except UnicodeDecodeError as error:
         guess = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
         start = content.rfind(b"\n", 0, error.start) + 1
@@ -328,7 +337,7 @@ def _tfds(name: str, data_dir: str) -> list[dict]:
     except Exception as error:  # noqa: BLE001 (downloads and registries raise anything)
         raise ValueError(
             f"tfds:{name}:{split or 'train'} cannot be had: {_first_line(error)}; see the names and splits in the "
-            "catalogue of TensorFlow Datasets, or give data_dir=FOLDER with a prepared copy"
+            f"catalogue of TensorFlow Datasets, give data_dir=FOLDER with a prepared copy, {_ELSEWHERE}"
         ) from error
     features = builder.info.features
     names = {field: feature.int2str for field, feature in features.items() if hasattr(feature, "int2str")}
@@ -346,7 +355,7 @@ def _hugging_face(name: str, data_dir: str) -> list[dict]:
     except Exception as error:  # noqa: BLE001 (the hub raises anything)
         raise ValueError(
             f"hf:{name} cannot be had: {_first_line(error)}; a name is owner/name, then :config, then :split "
-            "(hf:nyu-mll/glue:sst2:validation), or a local directory"
+            f"(hf:nyu-mll/glue:sst2:validation), or a local directory in the hub's layout, {_ELSEWHERE}"
         ) from error
     names = {field: feature.int2str for field, feature in found.features.items() if hasattr(feature, "int2str")}
     return _plain_rows(found, names)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mdl.names import meant
+
 _COMMON_END = 32  # the most characters that prompts are searched for a common end
 
 
@@ -83,9 +85,9 @@ class Template:
             head = re.split(r"[.\[]", name)[0]
             if head not in row:
                 raise ValueError(
-                    f"{where}: {self.what} {self.text!r} names the field {head!r}, but the row has "
-                    f"{', '.join(map(repr, list(row)[:20]))}; correct the {self.what}, or name the columns of a CSV or "
-                    "TSV file that has no header (columns=…) or other delimiters than it should (delimiter=…)"
+                    f"{where}: {self.what} {self.text!r} names the field {head!r}, which the row has not"
+                    f"{meant(head, row)}; correct the {self.what}, or name the columns of a CSV or TSV file that "
+                    "has no header (columns=…) or other delimiters than it should (delimiter=…)"
                 )
             try:
                 value = string.Formatter().get_field(name, (), row)[0]

@@ -65,7 +65,7 @@ def test_the_collector_rests_only_while_loading(monkeypatch):
     seen = []
     monkeypatch.setattr(checkpoint, "_parts", lambda config: seen.append(gc.isenabled()) or [])
     load("stories260k")
-    with pytest.raises(ValueError, match="unknown"):
+    with pytest.raises(ValueError, match="no such file"):
         load("gpt5")
     assert seen[0] is False
     assert gc.isenabled()
@@ -86,12 +86,16 @@ def test_fingerprint_sees_one_bit(tmp_path):
 
 
 def test_unknown_names_are_refused_with_what_is_possible(tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoint 'gpt5' is unknown.*directory.*\.gguf") as error:
+    with pytest.raises(ValueError, match=r"checkpoint 'gpt5': no such file.*directory.*\.gguf") as error:
         load("gpt5")
     assert all(name in str(error.value) for name in EMBEDDED)
-    with pytest.raises(ValueError, match="stage 'finished' is unknown; stages: random, pretrained"):
+    with pytest.raises(ValueError, match="stage='finished': no such stage; there are random, pretrained"):
         load("stories260k", stage="finished")
+    with pytest.raises(ValueError, match="stage='pretraind': no such stage; did you mean pretrained.*are random"):
+        load("stories260k", stage="pretraind")
     (tmp_path / "weights.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"did you mean .*/weights\.bin\? There are stories260k"):
+        load(tmp_path / "weigths.bin")
     with pytest.raises(ValueError, match=r"weights\.bin: neither a directory nor a \.gguf file"):
         load(tmp_path / "weights.bin")
     with pytest.raises(ValueError, match="no config.json"):

@@ -393,7 +393,9 @@ def test_a_function_of_the_user(build, tmp_path, monkeypatch):
         ("my_metrics:thing", "my_metrics has no function 'thing'; it takes"),
         ("my_metrics:absent", "no function 'absent'"),
         ("no_such_module:f", "no_such_module cannot be imported .*PYTHONPATH"),
-        ("no_such_metric", "is unknown; known: exact_match, .*module:function"),
+        ("no_such_metric", "no such metric; there are exact_match, .*module:function"),
+        ("exact-match", "no such metric; did you mean exact_match.*There are exact_match, numeric_match"),
+        ("acc", r"no such metric; did you mean accuracy\? There are"),
     ]:
         with pytest.raises(ValueError, match=message):
             build(metric=metric)
@@ -452,8 +454,12 @@ def test_given_splits(build, tmp_path, caplog):
         assert (len(task.train), len(task.dev), len(task.test)) == (34, 6, 5)
     assert not caplog.records
     assert build([row | {"split": "left"} for row in rows()], split_field="").test
-    with pytest.raises(ValueError, match=r"mine\.jsonl, line 1: field 'split' is 'left', not train, dev or test"):
+    with pytest.raises(ValueError, match=r"line 1: field 'split' is 'left', which names no split; there are train"):
         build([row | {"split": "left"} for row in rows()])
+    with pytest.raises(ValueError, match=r"field 'split' is 'trian', which names no split; did you mean train"):
+        build([row | {"split": "trian"} for row in rows()])
+    with pytest.raises(ValueError, match="split_field=splt: no row of .* has that field; did you mean split"):
+        build(named, split_field="splt")
     with pytest.raises(ValueError, match="test_data=.*other.jsonl and rows of .*: give one of them"):
         build(named, test_data=str(other))
     with pytest.raises(ValueError, match="has no training rows"):
@@ -468,6 +474,7 @@ def test_duplicates_across_given_splits_are_told_loudly_and_kept(build, caplog):
     with caplog.at_level(logging.WARNING, logger="absl"):
         task = build([*rows(20), *copies])
     assert len(task.test) == 1
+    assert "20 rows have no field 'split': they are for training" in caplog.text
     assert re.search(r"1 of 1 test prompts are in train too, .*line 22 is .*line 21, 'who is it", caplog.text)
 
 
@@ -478,9 +485,9 @@ WRONG_SIZES = (-1, 0, 0.0, 1.5, -0.1, "x", True, float("nan"), float("inf"), Non
     ("content", "settings", "message"),
     [
         (None, {"template": "{txt}"}, 
-         r"line 1: template '\{txt\}' names the field 'txt', but the row has 'text', 'label'; .*columns"),
-        (None, {"completion": "lable"}, r"completion '\{lable\}' names the field 'lable', .*'text', 'label'"),
-        ([*rows(9), {"text": "x"}], {}, r"mine\.jsonl, line 10: completion .*the row has 'text'"),
+         r"line 1: template '\{txt\}' names the field 'txt', .*; did you mean text\? There are text, la.*columns"),
+        (None, {"completion": "lable"}, r"completion '\{lable\}' names the field 'lable', .* mean label.*text, label"),
+        ([*rows(9), {"text": "x"}], {}, r"mine\.jsonl, line 10: completion .*the row has not; there are text;"),
         (None, {"template": "{text"}, r"template '\{text': .*\{\{ or \}\}"),
         (None, {"template": "{text!r}"}, r"\{text\} must be a field's name alone"),
         (None, {"template": "{text[a]}"}, r"line 1: \{text\[a\]\} is not to be found in 'thing number 0'"),
@@ -495,7 +502,11 @@ WRONG_SIZES = (-1, 0, 0.0, 1.5, -0.1, "x", True, float("nan"), float("inf"), Non
         ([{"text": f"t {i}", "label": f"l {i}"} for i in range(100)], {"metric": "accuracy"}, "60 distinct completion"),
         ([row | {"label": "bad"} for row in rows()], {"metric": "accuracy"}, "1 distinct completions in"),
         (None, {"metric": "accuracy", "labels": "bad,Bad,good"}, "differ in more than case"),
-        (None, {"metric": "multiple_choice"}, r"line 1: field 'choices' is 'None'; multiple_choice wants a list"),
+        (None, {"metric": "multiple_choice"}, r"line 1: choices=choices: no such field; there are text, label; m"),
+        ([{"text": "x", "label": "d", "options": None}], {"metric": "multiple_choice", "choices": "option"},
+         r"line 1: choices=option: no such field; did you mean options\?"),
+        ([{"text": "x", "label": "d", "choices": None}], {"metric": "multiple_choice"},
+         r"line 1: field 'choices' is 'None'; multiple_choice wants a list"),
         ([{"text": "x", "label": "d", "choices": ["a", "b"]}], {"metric": "multiple_choice"},
          "completion 'd' is none of the choices 'a', 'b', nor the number"),
         (rows(1), {}, r"1 distinct prompts are too few to leave some for test"),

@@ -146,7 +146,7 @@ def test_downloads_are_checked(server, home, monkeypatch, caplog):
     put(folder, files)
     serve(monkeypatch, address, {**files, "dev.tsv": "something else"})
     with pytest.raises(
-        ValueError, match=r"SST-2 is not what it was .*wrong checksum.*dev\.tsv.*set data_dir"
+        ValueError, match=r"SST-2 is not what it was .*wrong checksum.*dev\.tsv.*data_dir=FOLDER"
     ) as caught:
         read("sst2", "train")
     assert "\n" not in str(caught.value)
@@ -170,7 +170,10 @@ def test_downloads_without_a_recorded_checksum(server, home, monkeypatch, caplog
 
 def test_without_network(home, monkeypatch):
     serve(monkeypatch, "http://127.0.0.1:9", {})
-    with pytest.raises(FileNotFoundError, match="SST-2 cannot be downloaded from .* set data_dir") as caught:
+    with pytest.raises(
+        FileNotFoundError,
+        match="SST-2 cannot be downloaded from .*data_dir=FOLDER; rows of your own .*data=lm_eval:sst2",
+    ) as caught:
         read("sst2", "train")
     message = str(caught.value)
     assert "\n" not in message
@@ -181,7 +184,7 @@ def test_without_network(home, monkeypatch):
         "train.tsv, dev.tsv",
     ):
         assert part in message
-    with pytest.raises(FileNotFoundError, match="English-French bitext .* is not downloaded: set data_dir"):
+    with pytest.raises(FileNotFoundError, match="bitext is not downloaded: get two line-aligned .*train_dir=FOLDER"):
         read("bitext", "train")
 
 

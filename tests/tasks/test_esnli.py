@@ -164,11 +164,11 @@ def test_premises_that_are_scored_are_not_adapted_on(rows, caplog):
 
 def test_settings_errors(rows):
     for settings, message in (
-        ({"size": "huge"}, "'tiny' or 'full', got 'huge'"),
+        ({"size": "huge"}, "size='huge': no such value; there are tiny, full"),
         ({"data_dir": "x"}, "data_dir='x' is for size='full'"),
         ({"adapt": "dev"}, "adapt='dev' is for size='full'"),
-        ({"size": "full", "adapt": "test"}, "'train' or 'dev', got 'test'"),
-        ({"scoring": "other"}, "'label' or 'paper', got 'other'"),
+        ({"size": "full", "adapt": "test"}, "adapt='test': no such value; there are train, dev"),
+        ({"scoring": "other"}, "scoring='other': no such value; there are label, paper"),
         ({"scoring": "paper", "explain": False}, "explain=False chooses a label"),
         ({"size": "full", "adapt": "dev", "dev_size": 0}, "dev_size must be at least 1, got 0"),
         ({"size": "full", "adapt": "dev", "dev_size": 58}, "dev_size=58 leaves nothing to train on: dev has 60"),

@@ -252,9 +252,9 @@ def test_a_bitext_with_nothing_to_learn_from(folders):
 
 
 def test_settings_errors():
-    with pytest.raises(ValueError, match="'tiny' or 'full', got 'huge'"):
+    with pytest.raises(ValueError, match="size='huge': no such value; there are tiny, full"):
         flores(size="huge")
-    with pytest.raises(ValueError, match="scoring must be one of corpus, paper, got 'best'"):
+    with pytest.raises(ValueError, match="scoring='best': no such scoring; there are corpus, paper"):
         flores(scoring="best")
     with pytest.raises(ValueError, match=r"data_dir='x'.* are for size='full'"):
         flores(data_dir="x")

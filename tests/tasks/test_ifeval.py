@@ -227,7 +227,7 @@ def test_adaptation_data(rows, published, tmp_path):
         ({"prompt": " "}, r"made\.jsonl, line 2: field 'prompt' is ' '; it must be non-empty text"),
         ({"response": 3}, r"line 2: field 'response' is 3; it must be non-empty text"),
         ({"instruction_id_list": []}, r"line 2: field 'instruction_id_list' is \[\]; it must be a list of names"),
-        ({"instruction_id_list": ["no:such"]}, r"line 2: unknown instruction 'no:such'; known: words:include, "),
+        ({"instruction_id_list": ["no:such"]}, r"line 2: unknown instruction 'no:such'; there are words:include, "),
         ({"kwargs": []}, r"line 2: field 'kwargs' is \[\]; it must be an object for each of 1 names"),
         ({"kwargs": [3]}, r"line 2: field 'kwargs' is \[3\]"),
     ],
@@ -292,12 +292,15 @@ def test_a_constant_scores_low_in_the_tiny_size():
 
 def test_settings_errors(tmp_path):
     for settings, message in (
-        ({"size": "huge"}, "size must be 'tiny' or 'full', got 'huge'"),
+        ({"size": "huge"}, "size='huge': no such value; there are tiny, full"),
         ({"data_dir": "x"}, "data_dir='x' is for size='full'; tiny is generated"),
         ({"scoring": "paper"}, "scoring='paper' is for size='full'"),
         ({"dev": "test"}, "dev='test' is for size='full'"),
-        ({"size": "full", "scoring": "fair"}, "scoring must be 'marked' or 'paper', got 'fair'"),
-        ({"size": "full", "dev": "train"}, "dev must be 'train_file' or 'test', got 'train'"),
+        ({"size": "full", "scoring": "fair"}, "scoring='fair': no such value; there are marked, paper"),
+        (
+            {"size": "full", "dev": "train"},
+            "dev='train': no such value; did you mean train_file. There are tr",
+        ),
         ({"size": "full", "dev_size": 0}, "dev_size must be at least 1, got 0"),
         ({"size": "full"}, "needs train_file, which experiments.make_ifeval_data makes; or dev='test'"),
         ({"seed": -1}, "seed must be"),

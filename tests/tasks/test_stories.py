@@ -124,7 +124,7 @@ def test_the_seed_decides_splits_and_orders(task):
     assert load("stories", seed=0).digest() == task.digest()
     other = load("stories", seed=1)
     assert {e.prompt for e in other.test} != {e.prompt for e in task.test}
-    with pytest.raises(ValueError, match="size must be 'tiny', got 'full'"):
+    with pytest.raises(ValueError, match="size='full': no such value; there is tiny"):
         load("stories", size="full")
 
 

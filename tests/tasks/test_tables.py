@@ -122,8 +122,9 @@ def test_files_without_header_and_with_other_delimiters(tmp_path):
         ("a.jsonl", b'{"a": "x"}\n{"a": "caf\xe9"}\n', r"line 2: byte 0xe9 is not utf-8 .*café.*encoding=latin-1"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"line 1: byte 0xff is not utf-8 .*encoding=utf-16"),
         ("a.parquet", b"nonsense", r"a\.parquet: not a Parquet file"),
-        ("a.xlsx", b"x", r"\.xlsx is not a known format; known: \.jsonl"),
-        ("a", b"x", r"no suffix is not a known format"),
+        ("a.xlsx", b"x", r"\.xlsx: no format that is read; there are \.jsonl"),
+        ("a", b"x", r"no suffix: no format that is read; there are"),
+        ("a.jsnl", b"x", r"\.jsnl: no format that is read; did you mean \.jsonl or .*There are \.jsonl, \.ndjson"),
     ],
 )
 def test_errors_name_line_and_remedy_in_one_line(tmp_path, name, content, message):
@@ -221,10 +222,18 @@ def test_parquet_values_are_what_other_formats_have(tmp_path, monkeypatch):
 
 
 def test_wrong_settings(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.csv does not exist; data is a file, tfds:NAME"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.csv does not exist; data is a file of rows, tfds:NAME"):
         tables.read(str(tmp_path / "nothing.csv"))
+    with pytest.raises(FileNotFoundError, match=r"b\.csv does not exist; nor does the folder .*/no"):
+        tables.read(str(tmp_path / "no" / "b.csv"))
+    with pytest.raises(FileNotFoundError, match=r"is no file"):
+        tables.read(str(tmp_path))
     path = write(tmp_path / "rows.jsonl", ROWS)
-    with pytest.raises(ValueError, match="encoding='utf-9' is unknown"):
+    with pytest.raises(FileNotFoundError, match=r"row\.json does not exist; did you mean .*/rows\.jsonl\?"):
+        tables.read(str(tmp_path / "row.json"))
+    with pytest.raises(
+        ValueError, match="encoding='utf-9': no such encoding; did you mean utf-8 or .* are utf-8, latin"
+    ):
         tables.read(path, encoding="utf-9")
     with pytest.raises(ValueError, match="columns=a,b is for CSV and TSV"):
         tables.read(path, columns=("a", "b"))
@@ -246,8 +255,8 @@ def test_the_shipped_example_is_what_its_generator_makes():
     rows = list(tables.read("example:sentiment").rows)
     assert rows == opinions()
     assert [sum(row["label"] == label for row in rows) for label in LABELS] == [400, 400]
-    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl does not exist"):
-        tables.read("example:nothing")
+    with pytest.raises(ValueError, match="example:sentimental: no such example; did you mean sentiment.* stories"):
+        tables.read("example:sentimental")
 
 
 def test_no_single_word_decides_the_shipped_example():

@@ -96,11 +96,9 @@ def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     number, found = settings.first or 1, []
     if search.examples < number:
         found.append(Unmade({"examples": search.examples}, f"the first block has {number}"))
-    while number <= search.examples:
-        if number > len(task.train):
-            found.append(few({"examples": number}, number, len(task.train)))
-        number *= 2
-    return found
+    wanted = [number * 2**power for power in range(32) if number * 2**power <= search.examples]
+    made = max((each for each in wanted if each <= len(task.train)), default=0)
+    return found + few("examples", wanted, len(task.train), made)
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

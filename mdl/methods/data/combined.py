@@ -23,7 +23,7 @@ from mdl.codes.settings import usual
 from mdl.methods import examples
 from mdl.methods.data import prequential
 from mdl.methods.examples import WIDTH, Order
-from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
+from mdl.methods.method import Adapted, Encoded, Unmade, finish
 from mdl.methods.parametric import parametric
 from mdl.precision import cast, finite
 from mdl.training import Learner
@@ -150,14 +150,15 @@ def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """Numbers of examples that there are not."""
     found = prequential.unmade(checkpoint, task, settings, search)
     if search.second > len(task.train):
-        found.append(few({"second": search.second}, search.second, len(task.train)))
+        why = f"there are {len(task.train)} training examples, and the second phase has all of them"
+        found.append(Unmade({"second": search.second}, why))
     return found
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields a program for each number of examples and each width."""
     list(map(tensors.levels, search.widths))  # a width that there is none of is told before training
-    wanted = [n for n in prequential.whole(settings, search.examples) if n <= len(task.train)]
+    wanted = prequential.within(settings, search.examples, len(task.train))
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)

@@ -103,6 +103,18 @@ def whole(settings: Settings, numbers: Iterable[int]) -> list[int]:
     return sorted({next(end for end in ends if end >= number) for number in numbers})
 
 
+def within(settings: Settings, numbers: Iterable[int], there: int) -> list[int]:
+    """The numbers of examples that programs are made of: in place of those that there are not, all whole blocks."""
+    asked, most = whole(settings, numbers), _most(settings, there)
+    instead = {most} if most and asked[-1] > there else set()
+    return sorted({number for number in asked if number <= there} | instead)
+
+
+def _most(settings: Settings, there: int) -> int:
+    """How many of the examples that there are whole blocks hold."""
+    return max(end for end in blocks(settings, [there]) if end <= there)
+
+
 class Run:
     """What encoder and decoder do alike: code a block, then learn from it; then further epochs."""
 
@@ -201,13 +213,13 @@ class Run:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """Numbers of examples that there are not."""
     del checkpoint
-    wanted = whole(settings, search.examples)
-    return [few({"examples": number}, number, len(task.train)) for number in wanted if number > len(task.train)]
+    there = len(task.train)
+    return few("examples", whole(settings, search.examples), there, _most(settings, there))
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of examples, one program a number of further epochs."""
-    wanted = {n for n in whole(settings, search.examples) if n <= len(task.train)}
+    wanted = set(within(settings, search.examples, len(task.train)))
     count = max(wanted, default=0)
     chosen = examples.choose(checkpoint, task.train, search.order, count, search.max_tokens, settings.seed)
     ending = examples.shortest_ending(checkpoint.tokenizer, chosen, task.separator)

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mdl.names import meant
+
 Value = int | str
 
 MOST_SOURCE = 2048  # characters
@@ -273,7 +275,8 @@ class _Reader:
                     raise ValueError(f"rasp: more than {_MOST_OPERATIONS} operations")
                 self._nodes.append(Node(name, tuple(inputs), function))
                 return len(self._nodes) - 1
-        raise ValueError(f"rasp: {_told(node)} is neither a sequence nor one of {', '.join(_OPERATIONS)}")
+        name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ast.unparse(node)
+        raise ValueError(f"rasp: {_told(node)} is no sequence and no operation{meant(name, _OPERATIONS)}")
 
     def _operand(self, node: ast.expr, kind: str) -> int:
         place = self._sequence(node)

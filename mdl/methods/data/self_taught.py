@@ -333,15 +333,12 @@ def _teacher(run: Run, train, search: Search) -> Adapted:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """More coded examples than there are."""
     del checkpoint, search
-    if settings.shown <= len(task.train):
-        return []
-    return [few({"shown": settings.shown}, settings.shown, len(task.train))]
+    return few("shown", [settings.shown], len(task.train), len(task.train))
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields, at each number of samples, one program a number of further epochs."""
-    if settings.shown > len(task.train):
-        return
+    settings = dataclasses.replace(settings, shown=min(settings.shown, len(task.train)))
     size = lambda example: len(checkpoint.tokenizer.encode(example.prompt + example.completion))
     ordered = sorted(task.train, key=size) if search.order == "short" else task.train
     chosen = examples.balanced(ordered, settings.shown)

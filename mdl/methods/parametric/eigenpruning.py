@@ -246,14 +246,12 @@ class _Run:
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """More examples than there are."""
     del checkpoint, search
-    asked = {"examples": settings.examples}
-    return [few(asked, settings.examples, len(task.train))] if settings.examples > len(task.train) else []
+    return few("examples", [settings.examples], len(task.train), len(task.train))
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     """Yields a program for each fraction, the smallest first."""
-    if settings.examples > len(task.train):
-        return
+    settings = dataclasses.replace(settings, examples=min(settings.examples, len(task.train)))
     if any(not 0 < fraction < 1 for fraction in search.fractions):
         raise ValueError(f"fractions={search.fractions}: more than 0 and less than 1 is wanted")
     chosen = examples.choose(checkpoint, task.train, search.order, settings.examples, search.max_tokens, 0)

@@ -37,7 +37,7 @@ from mdl.codes.settings import ranged, usual
 from mdl.machine import answers
 from mdl.machine.generation import run_prefix, spread
 from mdl.methods.method import Adapted, Encoded, Example
-from mdl.methods.parametric import numbers
+from mdl.methods.parametric import numbers, parametric
 from mdl.methods.parametric.numbers import STEPS, WIDTH, Sent
 from mdl.packing import bucket
 from mdl.precision import cast, dtype, finite
@@ -286,6 +286,9 @@ def _run(coder, checkpoint, settings: Settings | None, before: str | None, depth
     kept = {i: params["layers"][i] for i in range(depth)}
     config = dataclasses.replace(config, layers=config.layers[:depth])
     return Adapted(config, {**params, "layers": kept, "norm": norm}, before), header
+
+
+unmade = parametric.unmade
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from mdl.methods.method import Prompting, Unmade
+from mdl.methods.method import Prompting, Unmade, few
 from mdl.methods.prompts import prompting
-from mdl.methods.prompts.prompting import check_draws, decode, programs, selections
+from mdl.methods.prompts.prompting import check_draws, decode, programs, selections, shots_within
 
 __all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 
@@ -31,7 +31,7 @@ class Search:
 
 def _wanted(task, search):
     """Selections of examples, each with what is said of it and with the numbers that are wanted of it."""
-    wanted = sorted(shots for shots in search.shots if shots)
+    wanted = [shots for shots in shots_within(search.shots, len(task.train)) if shots]
     for drawn, examples in selections(task.train, max(wanted, default=0), search.draws, search.seed):
         yield drawn, examples, wanted
 
@@ -40,6 +40,7 @@ def unmade(checkpoint, task, settings, search):
     """Numbers of examples that there are not, or that the context has no room for."""
     del settings
     found = [Unmade({"shots": 0}, "that is zero_shot")] if 0 in search.shots else []
+    found += few("shots", search.shots, len(task.train), len(task.train))
     for drawn, examples, wanted in _wanted(task, search):
         found += prompting.unmade(checkpoint, "", examples, wanted, drawn)
     return found

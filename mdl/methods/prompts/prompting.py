@@ -8,7 +8,7 @@ import numpy as np
 from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder, text
 from mdl.codes import settings as settings_code
-from mdl.methods.method import Adapted, Encoded, Example, Prompting, Unmade, few, finish, prompted
+from mdl.methods.method import Adapted, Encoded, Example, Prompting, Unmade, finish, prompted
 
 GAP = "\n\n"  # between an example and what follows
 
@@ -45,6 +45,11 @@ def check_draws(shots: Sequence[int], draws: int, seed: int) -> None:
         raise ValueError(f"seed={seed!r}: a natural number is wanted")
 
 
+def shots_within(shots: Iterable[int], there: int) -> list[int]:
+    """The numbers of examples that programs show: in place of those that there are not, all that there are."""
+    return sorted({min(number, there) for number in shots})
+
+
 def selections(
     train: Sequence[Example], most: int, draws: int, seed: int
 ) -> Iterator[tuple[dict[str, int], Sequence[Example]]]:
@@ -73,9 +78,6 @@ def unmade(
     room = text.max_tokens(checkpoint)
     for shots in wanted:
         asked = {"shots": shots, **told}
-        if shots > len(examples):
-            yield few(asked, shots, len(examples))
-            continue
         _, size, longest = _shown(checkpoint, start, examples[:shots])
         if size + longest > room:
             yield Unmade(asked, f"{size} tokens and one more example of {longest} exceed the context of {room}")
@@ -91,7 +93,7 @@ def programs(
     wanted: Iterable[int],
     told: dict[str, int],
 ) -> Iterator[Encoded]:
-    """Yields a program for each number of examples that there are, if the context has room for one more after them.
+    """Yields a program for each number of examples, if the context has room for one more after them.
 
     Args:
         method: its name.
@@ -100,8 +102,6 @@ def programs(
         told: what a record says of the selection.
     """
     for shots in wanted:
-        if shots > len(examples):
-            continue
         words, size, longest = _shown(checkpoint, start, examples[:shots])
         if size + longest > text.max_tokens(checkpoint):
             continue

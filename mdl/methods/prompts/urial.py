@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from mdl.methods.method import Prompting
+from mdl.methods.method import Prompting, few
 from mdl.methods.prompts import prompting
-from mdl.methods.prompts.prompting import GAP, check_draws, decode, programs, selections
+from mdl.methods.prompts.prompting import GAP, check_draws, decode, programs, selections, shots_within
 
 __all__ = ["Search", "Settings", "decode", "encode", "unmade"]
 
@@ -25,15 +25,16 @@ class Search:
 
 def _wanted(task, search):
     """Selections of examples, each with what is said of it and with the numbers that are wanted of it."""
-    for drawn, examples in selections(task.train, max(search.shots), search.draws, search.seed):
+    wanted = shots_within(search.shots, len(task.train))
+    for drawn, examples in selections(task.train, max(wanted), search.draws, search.seed):
         # Without examples all draws are the first.
-        yield drawn, examples, sorted(shots for shots in search.shots if shots or not drawn)
+        yield drawn, examples, [shots for shots in wanted if shots or not drawn]
 
 
 def unmade(checkpoint, task, settings, search):
     """Numbers of examples that there are not, or that the context has no room for."""
     del settings
-    found = []
+    found = few("shots", search.shots, len(task.train), len(task.train))
     for drawn, examples, wanted in _wanted(task, search):
         found += prompting.unmade(checkpoint, task.instruction + GAP, examples, wanted, drawn)
     return found

@@ -73,10 +73,7 @@ def _prepare(builder: Any, name: str) -> None:
 
     known = source(name)
     downloads = builder.data_dir_root / "downloads"
-    remedy = (
-        f"get {known.files} from {known.origin} and set data_dir to their folder, or put them into "
-        f"{downloads / 'manual' / name}"
-    )
+    remedy = f"{known.remedy}; files in {downloads / 'manual' / name} are found too"
     if not any(path.exists() for path in (builder.data_path, downloads / builder.name, downloads / "manual")):
         _reach(known, remedy)
     try:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from absl import logging
 
+from mdl.names import meant_file
+
 # The endings that a pair of files may have, in the order in which they are looked for.
 _ENDINGS = ((".en", ".fr"), (".eng", ".fra"), (".eng_Latn", ".fra_Latn"))
 _TABLES = (".tsv", ".txt")
@@ -75,7 +77,9 @@ def bitext(place: Path) -> Iterator[dict[str, str]]:
     elif place.is_file():
         found = [other] if (other := _pair(place)) else [(place, None)]
     else:
-        raise FileNotFoundError(f"{place} does not exist; name a folder with train.en and train.fr, or a TSV file")
+        raise FileNotFoundError(
+            f"{place} does not exist{meant_file(place)}; name a folder with train.en and train.fr, or a TSV file"
+        )
     if not found:
         raise FileNotFoundError(
             f"{place} has no English-French pair of files (train.en and train.fr) and no .tsv file; add one"

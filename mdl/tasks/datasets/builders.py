@@ -66,8 +66,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             return {split: self._generate_examples(split, files) for split in known.rows if _found(split, files)}
         if not known.urls:
             raise FileNotFoundError(
-                f"{known.title} ({known.origin}) is not downloaded: set data_dir to a folder with {known.files}, "
-                "or give that folder as TFDS's manual_dir"
+                f"{known.title} is not downloaded: {known.remedy}, or give that folder as TFDS's manual_dir"
             )
         paths = {file: Path(path) for file, path in dl_manager.download(dict(known.urls)).items()}
         for file, url in known.urls.items():

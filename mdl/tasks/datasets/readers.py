@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mdl.names import meant_file
 from mdl.tasks.datasets.aligned import bitext, decoded, pairs, text_lines
 from mdl.tasks.datasets.sources import source
 from mdl.tasks.texts import check_whole, first_line, parsed
@@ -44,11 +45,8 @@ class Files:
         """Returns what `find` returns; absence is an error."""
         found = self.find(*names)
         if found is None:
-            known = source(self.name)
-            raise FileNotFoundError(
-                f"{self.folder / names[0]} does not exist; {known.title} has {known.files} "
-                f"(from {known.origin}): set data_dir to their folder"
-            )
+            known, path = source(self.name), self.folder / names[0]
+            raise FileNotFoundError(f"{path} does not exist{meant_file(path)}; {known.title}: {known.remedy}")
         return found
 
 

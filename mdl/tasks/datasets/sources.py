@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mdl.names import meant
+
 
 @dataclass(frozen=True)
 class Source:
@@ -15,6 +17,8 @@ class Source:
         rows: Each split with its number of rows; None where it is not known or not fixed.
         urls: Each file to download, by its published name. A revision is pinned where the place has revisions. Empty
             where nothing is downloaded.
+        harness: The task of lm_eval that is made of the same rows; "" where there is none.
+        setting: Of a task, that names the folder of its files.
     """
 
     title: str
@@ -22,6 +26,18 @@ class Source:
     files: str
     rows: Mapping[str, int | None]
     urls: Mapping[str, str] = field(default_factory=dict)
+    harness: str = ""
+    setting: str = "data_dir"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the files are not to be had, for messages."""
+        own = "rows of your own go with mdl custom --config.task.data=FILE"
+        other = f", and lm_eval's copy on the hub with mdl custom --config.task.data=lm_eval:{self.harness}"
+        return (
+            f"get {self.files} from {self.origin} and give their folder with --config.task.{self.setting}=FOLDER; "
+            f"{own}{other if self.harness else ''}"
+        )
 
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -39,6 +55,7 @@ SOURCES: Mapping[str, Source] = {
         "train.jsonl and test.jsonl",
         {"train": 7473, "test": 1319},
         {name: f"{_GSM8K}/{name}" for name in ("train.jsonl", "test.jsonl")},
+        harness="gsm8k",
     ),
     "metamathqa": Source(
         "MetaMathQA",
@@ -46,6 +63,7 @@ SOURCES: Mapping[str, Source] = {
         "MetaMathQA-395K.json",
         {"train": 395_000},
         {"MetaMathQA-395K.json": f"{_METAMATH}/MetaMathQA-395K.json"},
+        setting="train_dir",
     ),
     "flores200": Source(
         "FLORES-200",
@@ -61,6 +79,7 @@ SOURCES: Mapping[str, Source] = {
         "any aligned corpus: NLLB, Multi30k, Tatoeba, your own",
         "two line-aligned files (train.en and train.fr) or one file with English, a tab and French on each line",
         {"train": None},
+        setting="train_dir",
     ),
     "ifeval": Source(
         "IFEval",
@@ -83,6 +102,7 @@ SOURCES: Mapping[str, Source] = {
         "train.tsv, dev.tsv and test.tsv",
         {"train": 6920, "dev": 872, "test": 1821},
         {name: f"{_SST2}/{name}" for name in ("train.tsv", "dev.tsv", "test.tsv")},
+        harness="sst2",
     ),
 }
 
@@ -94,8 +114,8 @@ def source(name: str, split: str | None = None) -> Source:
         ValueError: No data set has that name, or it has no such split.
     """
     if name not in SOURCES:
-        raise ValueError(f"unknown data set {name!r}; known data sets: {', '.join(sorted(SOURCES))}")
+        raise ValueError(f"unknown data set {name!r}{meant(name, sorted(SOURCES))}")
     found = SOURCES[name]
     if split is not None and split not in found.rows:
-        raise ValueError(f"{name} has no split {split!r}; its splits are {', '.join(found.rows)}")
+        raise ValueError(f"{name} has no split {split!r}{meant(split, found.rows)}")
     return found

@@ -119,8 +119,19 @@ def test_what_cannot_be_is_named():
     ):
         with pytest.raises(ValueError, match=told):
             list(eigenpruning.encode(Encoder(), STORIES, TINY, settings, search))
-    few = eigenpruning.unmade(STORIES, TINY, Settings(examples=5000), Search())
-    assert "5000 training examples are wanted" in str(few[0])
+
+
+def test_in_place_of_more_examples_than_there_are_all_are_taken(monkeypatch):
+    there = len(TINY.train)
+    (few,) = eigenpruning.unmade(STORIES, TINY, Settings(examples=5000), Search())
+    assert str(few).startswith(f"examples=5000: there are {there} training examples; a program of {there} is made")
+
+    def choose(checkpoint, train, order, count, *more):
+        raise LookupError(f"{count} are chosen")
+
+    monkeypatch.setattr(eigenpruning.examples, "choose", choose)
+    with pytest.raises(LookupError, match=f"^{there} are chosen"):
+        next(eigenpruning.encode(Encoder(), STORIES, TINY, Settings(examples=5000), Search()))
 
 
 def test_models_without_biases_stay_without_them_where_nothing_is_coded():

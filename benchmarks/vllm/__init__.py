@@ -1,0 +1,1 @@
+"""Exported adapters in vLLM: `python -m benchmarks.vllm`."""
