@@ -25,19 +25,11 @@ import sys
 
 from absl import flags
 
-<<<<<<< HEAD
-from experiments import document_points, document_speed, document_tables
-=======
-from experiments import document_tables, flagged
->>>>>>> wt-users
+from experiments import document_points, document_speed, document_tables, flagged
 from experiments.document_tables import REPOSITORY
 from mdl.analysis import tables
 from mdl.files import write_then_rename
-<<<<<<< HEAD
-=======
 from mdl.names import meant
-from mdl.results import Result
->>>>>>> wt-users
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with code 1 where a page is not what it would be.")
 DOCS = REPOSITORY / "docs"
@@ -53,17 +45,10 @@ def rewritten(text: str) -> str:
     """
 
     def table(found: re.Match) -> str:
-<<<<<<< HEAD
         opened, kind, asked, closed = found.groups()
         if kind not in _TABLES:
-            raise ValueError(f"table of kind {kind!r}: use one of {', '.join(_TABLES)}")
+            raise ValueError(f"table of kind {kind!r}: no such kind{meant(kind, _TABLES)}")
         return opened + tables.markdown(_TABLES[kind](*asked.split())) + closed
-=======
-        opened, kind, path, closed = found.groups()
-        if kind not in _KINDS:
-            raise ValueError(f"table of kind {kind!r}: no such kind{meant(kind, _KINDS)}")
-        return opened + tables.markdown(_KINDS[kind](path)) + closed
->>>>>>> wt-users
 
     def inline(found: re.Match) -> str:
         opened, kind, asked, closed = found.groups()
