@@ -132,14 +132,13 @@ def _accelerator(path: str) -> list[list[str]]:
 
 
 def _loading(path: str) -> list[list[str]]:
-    """Seconds of the processor, and memory over the model's bytes, ours and the peer's."""
+    """Seconds, and memory over the model's bytes, ours and the peer's."""
     found = content(path)
     rows = [["what is read", *found]]
     for name, told in (("weights", "weights"), ("whole", "weights and tokenizer, ours with the fingerprint")):
         cells = []
         for one in found.values():
-            spent = one[name]["processor_seconds"]
-            ratio = one[name]["processor_seconds_ratio"]
+            spent, ratio = one[name]["seconds"], one[name]["seconds_ratio"]
             cells.append(f"{spent['mdl']:.3f} against {spent['transformers']:.3f}: {ratio:.2f}")
         rows.append([told, *cells])
     peaks = (one["weights"]["peak_over_model"] for one in found.values())

@@ -74,36 +74,39 @@ def read_params(
         stored, inner = {alias: stored[name] for alias, name in aliases.items()}, read
         read = lambda name: inner(aliases[name])
     _check_tensors(config, wanted, stored, source)
-    memory, told = copying.Memory(), Progress("loaded, tensors:")
-    with copying.threads() as workers:
+    told = Progress("loaded, tensors:")
+
+    def pieces() -> Iterator[tuple[Path, np.ndarray, str, Any]]:
         for number, tensor in enumerate(wanted, start=1):
             told(number, len(wanted))
             if all(map(skip, tensor.paths)):
                 continue
             array = read(tensor.name)
-
-            def copied(part: np.ndarray, name: str = tensor.name) -> np.ndarray:
-                target = memory.empty(part.shape, jnp.dtype(dtype))
-                if not copying.copy(part, target, workers, allow_nan):
-                    raise ValueError(
-                        f"{source}: {name} has weights that are not finite; "
-                        "copy or download it again, or pass allow_nan=True"
-                    )
-                return target
-
-            pieces = list(tensor.split(array))
             tied = tensor.paths[0] == ("embed_tokens",) and config.tie_embeddings and head in stored
             if tied and not np.array_equal(read(head), array, equal_nan=allow_nan):
                 raise ValueError(
                     f"{source}: {head} differs from {tensor.name}, though tie_word_embeddings is true; set it to "
                     "false in config.json to use both, or remove the tensor that is not meant"
                 )
-            for path, piece in zip(tensor.paths, pieces, strict=True):
-                if place is None:
-                    yield path, jax.device_put(copied(piece), may_alias=True)  # nothing else writes to it
-                else:  # only the parts that this process's devices have are read
-                    part = lambda index, piece=piece: copied(piece[index])
-                    yield path, transfers.put(part, piece.shape, place(path, piece.shape))
+            for path, piece in zip(tensor.paths, list(tensor.split(array)), strict=True):
+                yield path, piece, tensor.name, None if place is None else place(path, piece.shape)
+
+    def placed(one: tuple[Path, np.ndarray, str, Any]) -> tuple[Path, jax.Array]:
+        path, piece, name, where = one
+
+        def part(index: Any = ...) -> np.ndarray:
+            if not allow_nan and not copying.is_finite(piece[index]):
+                raise ValueError(
+                    f"{source}: {name} has weights that are not finite; "
+                    "copy or download it again, or pass allow_nan=True"
+                )
+            return copying.cast(piece[index], dtype)
+
+        if where is None:
+            return path, jax.device_put(part(), may_alias=False)
+        return path, transfers.put(part, piece.shape, where)  # only what this process's devices have is read
+
+    yield from copying.ahead(placed, pieces(), lambda one: one[1].size * jnp.dtype(dtype).itemsize)
 
 
 def flat(params: Params) -> Iterator[tuple[Path, Any]]:

@@ -1,102 +1,73 @@
 """Weights from files to devices: every bit pattern, every layout, and nothing that is not finite."""
 
-import gc
-import mmap
-import weakref
+import threading
+import time
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 
+from mdl import startup
 from mdl.checkpoints import copying
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 PATTERNS = np.arange(1 << 16, dtype=np.uint16)
 
 
-@pytest.fixture(scope="module")
-def workers():
-    with copying.threads() as workers:
-        yield workers
-
-
-def copied(source, dtype, workers, allow_nan=False):
-    target = copying.Memory().empty(source.shape, np.dtype(dtype))
-    return copying.copy(source, target, workers, allow_nan), target
-
-
 @pytest.mark.parametrize("source", [BFLOAT16, np.dtype(np.float16)], ids=str)
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float16), BFLOAT16], ids=str)
-def test_every_bit_pattern_is_cast_as_numpy_casts_it(source, dtype, workers):
+def test_every_bit_pattern_is_cast_as_numpy_casts_it(source, dtype):
     patterns = PATTERNS.view(source)
     bits = f"u{dtype.itemsize}"
-    for array in (patterns, patterns.reshape(256, 256), patterns.reshape(256, 256).T):
+    for array in (patterns, patterns.reshape(256, 256), patterns.reshape(256, 256).T, patterns.reshape(4, 128, 128)[1]):
         with np.errstate(all="ignore"):  # some are beyond float16
-            finite, target = copied(array, dtype, workers, allow_nan=True)
+            placed = np.asarray(jax.device_put(copying.cast(array, dtype), may_alias=False))
             want = np.ascontiguousarray(array, dtype)
-        assert finite
-        np.testing.assert_array_equal(target.view(bits), want.view(bits))
+        np.testing.assert_array_equal(placed.view(bits), want.view(bits))
 
 
-@pytest.mark.parametrize("shape", [(3,), (1000, 700), (700, 1000), (1, 5), (5, 1)])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_large_arrays_are_copied_whole_and_only_they(shape, transposed, workers, monkeypatch):
-    monkeypatch.setattr(copying, "_BLOCK", 1 << 12)  # so that they have many blocks, the last one not whole
-    whole = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
-    source = whole[1].T if transposed else whole[1]
-    around = np.zeros((3, *source.shape), np.float32)
-    assert copying.copy(source, around[1], workers)
-    np.testing.assert_array_equal(around, np.stack([np.zeros_like(source), source, np.zeros_like(source)]))
+def test_what_has_the_type_stays_where_it_lies():
+    array = np.ones((3, 4), np.float32).T
+    assert copying.cast(array, np.float32) is array
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, BFLOAT16], ids=str)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [(0, 0), (199, 99), (100, 7)])
-def test_one_number_that_is_not_finite_is_seen(dtype, value, at, workers, monkeypatch):
-    monkeypatch.setattr(copying, "_BLOCK", 1 << 10)
+def test_one_number_that_is_not_finite_is_seen(dtype, value, at, monkeypatch):
+    monkeypatch.setattr(copying, "_BLOCK", 1 << 10)  # so that there are many blocks, the last one not whole
     array = np.ones((200, 100), dtype)
-    assert copied(array, np.float32, workers)[0]
+    whole = {"as it is": array, "transposed": array.T, "flat": array.reshape(-1), "deep": array.reshape(2, 100, 100)}
+    assert all(map(copying.is_finite, whole.values()))
     array[at] = value
-    assert not copied(array, np.float32, workers)[0]
-    assert not copied(array.T, np.float32, workers)[0]
-    assert copied(array, np.float32, workers, allow_nan=True)[0]
+    assert not any(map(copying.is_finite, whole.values()))
+    assert copying.is_finite(np.zeros((0, 5), dtype)) and copying.is_finite(dtype(1) if dtype != BFLOAT16 else array[1])
 
 
-def test_a_cpu_device_takes_the_memory_as_it_lies_and_a_piece_is_given_back(monkeypatch):
-    made = []
+@pytest.mark.parametrize("size, most_ahead", [(1 << 30, 2), (1 << 25, 3)])
+def test_calls_ahead_are_in_order_and_few(size, most_ahead, monkeypatch):
+    monkeypatch.setattr(startup, "cores", lambda: 2)
+    lock, under_way, most = threading.Lock(), [0], [0]
 
-    class Watched(mmap.mmap):
-        pass
+    def slow(number):
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.02 * (number % 3))
+        with lock:
+            under_way[0] -= 1
+        return number
 
-    def watched(*how, **options):
-        piece = Watched(*how, **options)
-        made.append(weakref.ref(piece))
-        return piece
-
-    monkeypatch.setattr(copying.mmap, "mmap", watched)
-    memory = copying.Memory()
-    shapes = [(3,), (5, 7), (1 << 20,), (copying._PIECE,), (2,)]  # the last but one is 4 pieces large
-    arrays = [memory.empty(shape, np.dtype(np.float32)) for shape in shapes]
-    for number, array in enumerate(arrays):
-        array[...] = number
-    placed = [jax.device_put(array, jax.devices("cpu")[0], may_alias=True) for array in arrays]
-    for number, (array, there) in enumerate(zip(arrays[:3], placed[:3], strict=True)):
-        assert there.unsafe_buffer_pointer() == array.ctypes.data
-        assert (np.asarray(there) == number).all()
-    assert len(made) == 3
-    del array, there, arrays, placed[3:]
-    gc.collect()
-    assert [piece() is None for piece in made] == [False, True, False]  # the third is what memory has left
-    del placed
-    gc.collect()
-    assert [piece() is None for piece in made] == [True, True, False]
+    drawn = []
+    items = (drawn.append(i) or i for i in range(9))
+    found = copying.ahead(slow, items, lambda item: size)
+    assert next(found) == 0 and len(drawn) == most_ahead + 1  # what lies further on was not read yet
+    assert [0, *found] == list(range(9)) and most[0] == 2
 
 
-def test_a_donated_parameter_is_still_computed_with(workers):
-    """An array in foreign memory cannot be overwritten in place: its donation costs a copy, not its values."""
-    _, target = copied(np.arange(4096, dtype=np.float32), np.float32, workers)
-    given = jax.device_put(target, may_alias=True)
-    got = jax.jit(lambda x: x + 1, donate_argnums=0)(given)
-    np.testing.assert_array_equal(got, np.arange(1, 4097))
-    np.testing.assert_array_equal(target, np.arange(4096))
+def test_an_error_ahead_is_raised_in_its_place():
+    found = copying.ahead(lambda number: 1 / number, [1, 0, 2], lambda item: 8)
+    assert next(found) == 1.0
+    with pytest.raises(ZeroDivisionError):
+        next(found)
