@@ -203,10 +203,9 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
                 ) from None
             rows.append(_object(row, f"{path}, line {number}"))
             lines.append(number)
-    if len(rows) == 1 and any(
-        isinstance(value, list) and value and isinstance(value[0], dict) for value in row.values()
-    ):
-        raise ValueError(_one_object(path, row))
+    of_rows = lambda value: isinstance(value, list) and value and isinstance(value[0], dict)
+    if len(rows) == 1 and path.suffix.lower() == ".json" and any(map(of_rows, rows[0].values())):
+        raise ValueError(_one_object(path, rows[0]))
     return lines, rows
 
 
