@@ -16,6 +16,7 @@ from mdl import results, runs
 from mdl.analysis import comparison
 from mdl.analysis.frontier import settled
 from mdl.files import write_then_rename
+from mdl.names import meant
 
 _RESULTS = flags.DEFINE_list("results", None, "Files of results, or working directories, of one task.", required=True)
 _TARGETS = flags.DEFINE_list("targets", None, "Test performances at which bits are compared.")
@@ -33,6 +34,9 @@ def main(_) -> None:
     """Prints the table; exits with code 1 and one line on wrong input."""
     try:
         points = settled(point for path in _RESULTS.value for point in _read(pathlib.Path(path)))
+        strange = [name for name in _APART.value if name not in comparison.SIZES]
+        if strange:
+            raise ValueError(f"--apart={strange[0]}: no such size{meant(strange[0], comparison.SIZES)}")
         sizes = [name for name in comparison.SIZES if name not in _APART.value]
         if _BASE.value is None or _TARGETS.value is None:
             for name, seeds in comparison.variants(points, sizes).items():

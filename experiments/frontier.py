@@ -27,6 +27,7 @@ from mdl import (
     scalars,
     sharding,
     startup,
+    tasks,
 )
 from mdl.checkpoints import checkpoint as checkpoint_files
 from mdl.checkpoints import hub
@@ -36,9 +37,12 @@ from mdl.machine.programs import MODELLESS
 from mdl.methods import METHODS
 from mdl.methods.parametric import adapter
 from mdl.methods.prompts import prompt
+from mdl.names import meant
 from mdl.tasks import harness
 from mdl.verification import Setup
 from mdl.workdir import Workdir
+
+_CHECKPOINT = ("source", "stage", "seed", "dtype")  # fields of a config's checkpoint
 
 
 def define_flags(default: str) -> None:
@@ -138,6 +142,7 @@ def measure(
     started = time.monotonic()
     phases.end_with_caller()
     allowed = config.get("allow_scripts", False) if allow_scripts is None else allow_scripts
+    _check_named(config)
     _check_used(config, given or {}, allowed)
     _tell_of_the_example(config, given or {})
     if place is not None and phase == "all":
@@ -168,8 +173,7 @@ def measure(
         for checkpoint in checkpoints
     ]
     if phase in ("all", "encode"):
-        for setup in setups:  # what is not there is told before anything is measured
-            checkpoint_files.find(setup.source, setup.stage, setup.seed)
+        _look_through(setups)
     scripts = [search for search in searches if search.method in MODELLESS]
     if scripts and allowed:
         setups.insert(0, dataclasses.replace(setups[0], source="", stage=results.NO_MODEL, seed=0))
@@ -177,6 +181,7 @@ def measure(
         logging.info("%d searches for scripts are left out: they are not allowed", len(scripts))
         searches = [search for search in searches if search.method not in MODELLESS]
     verify, shared = config.get("verify", "all"), {}
+    measurement.check_choices(verify, config.choose_on)
     if share is not None and phase != "report":
         divided = plan.lines(setups, searches, share.workers, verify)
         plan.write(pathlib.Path(workdir), divided)
@@ -195,6 +200,7 @@ def measure(
         stack.enter_context(distributed.together())
         where = stack.enter_context(directories.directory(workdir))
         measured = measurement.Measurement(where, allow_scripts=allowed, **shared)
+        measured.load(setups)
         record, how = measured.record, (verify, config.choose_on)
         stack.enter_context(record.hold())
         if keeps_scalars:
@@ -216,10 +222,36 @@ def measure(
         logging.info("%d points in %s, %.0f s", len(record.points()), record.results_path, time.monotonic() - started)
 
 
+def _look_through(setups: Sequence[Setup]) -> None:
+    """Raises ValueError where a checkpoint is not there or its files are cut: before anything is measured."""
+    for setup in setups:
+        found = checkpoint_files.find(setup.source, setup.stage, setup.seed)
+        if setup.stage != "random":
+            found.stored_dtype()  # looks through the files of weights
+
+
 def _publish(record: Workdir, choose_on: str) -> None:
     from experiments.published import publish  # here: it loads what draws, and a phase that only computes draws nothing
 
     publish(record, choose_on)
+
+
+def _check_named(config: ConfigDict) -> None:
+    """Raises ValueError where a checkpoint or a search of a config has a field that there is none of, or lacks one."""
+    if "name" not in config.task:
+        raise ValueError(f"the config's task has no name{meant('', tasks.TASKS)}")
+    searched = {field.name for field in dataclasses.fields(measurement.Search)}
+    for what, own, known, needed in (
+        ("checkpoint", config.checkpoints, _CHECKPOINT, _CHECKPOINT[:3]),
+        ("search", config.searches, sorted(searched), ("method",)),
+    ):
+        for number, one in enumerate(own, start=1):
+            for name in one:
+                if name not in known:
+                    raise ValueError(f"{what} {number} of the config: no such field {name!r}{meant(name, known)}")
+            for name in needed:
+                if name not in one:
+                    raise ValueError(f"{what} {number} of the config has no {name}; it needs {' and '.join(needed)}")
 
 
 def _check_used(config: ConfigDict, given: Mapping[str, Any], allowed: bool) -> None:

@@ -18,6 +18,7 @@ from experiments import flagged
 from mdl.checkpoints import checkpoint as checkpoints
 from mdl.files import write_then_rename
 from mdl.json_files import one_line
+from mdl.names import meant_file
 
 _TASKS = flags.DEFINE_list("tasks", None, "Names of lm_eval's tasks or groups, or YAML files.", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Name, directory, GGUF file or owner/name@revision.")
@@ -44,7 +45,9 @@ def main(_) -> None:
         if bool(_CHECKPOINT.value) == bool(_WORKDIR.value):
             raise ValueError("give --checkpoint, or --workdir of a run")
         if _WORKDIR.value and not pathlib.Path(_WORKDIR.value).is_dir():
-            raise ValueError(f"{_WORKDIR.value}: no such directory; give the --workdir of a run")
+            raise ValueError(
+                f"{_WORKDIR.value}: no such directory; give the --workdir of a run{meant_file(_WORKDIR.value)}"
+            )
         if _WORKDIR.value:
             found = {r.program: r.forgetting for r in forgetting.add(_WORKDIR.value, *how)}
         else:

@@ -22,6 +22,7 @@ from mdl import scalars
 from mdl.analysis import boards, complexity, figures, fits, frontier, published, record, report, tables, views, words
 from mdl.analysis.comparison import base_of, reductions
 from mdl.files import told, write_then_rename
+from mdl.names import meant_file
 from mdl.results import NO_MODEL
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "What a task binary filled.")
@@ -61,7 +62,7 @@ def _of_workdir(path: pathlib.Path) -> None:
     from mdl.workdir import Workdir
 
     if not path.is_dir():
-        raise ValueError(f"{path}: no such directory; give the --workdir of a run")
+        raise ValueError(f"{path}: no such directory; give the --workdir of a run{meant_file(path)}")
     publish(Workdir(path).load(), _CHOOSE_ON.value, _RULE.value, _at())
 
 
@@ -104,6 +105,9 @@ def write(paths: list[pathlib.Path], out: pathlib.Path) -> None:
     Raises:
         ValueError: a file cannot be read, or there are no points.
     """
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: No such file; give a run's results.jsonl{meant_file(path)}")
     records = record.read(paths)
     if not (records.points or _PUBLISHED.value):
         told = "; ".join(records.faults[:3]) or "they hold none"

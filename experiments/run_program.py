@@ -27,7 +27,7 @@ from mdl.evaluation import evaluate, inputs
 from mdl.files import write_then_rename
 from mdl.machine import programs, running
 from mdl.machine.answering import Input
-from mdl.names import meant
+from mdl.names import meant, meant_file
 
 _PROGRAM = flags.DEFINE_string("program", None, "The program file; a sidecar beside it checks it.", required=True)
 _CHECKPOINT = flags.DEFINE_string(
@@ -63,6 +63,9 @@ def main(_) -> None:
 
 
 def _run() -> bytes:
+    if not pathlib.Path(_PROGRAM.value).is_file():
+        remedy = f"give a program file that an experiment wrote{meant_file(_PROGRAM.value)}"
+        raise ValueError(f"--program={_PROGRAM.value}: No such file; {remedy}")
     if _PROMPTS.value and _TASK.value:
         raise ValueError("--prompts and --task are both given; choose one")
     if _PROMPTS.value:

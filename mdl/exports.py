@@ -15,6 +15,7 @@ from mdl.machine.programs import SIDECAR, ProgramError
 from mdl.machine.running import Decoded, decode
 
 PROGRAM, CARD = "mdl.program", "README.md"  # files of an exported directory
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what its `--max-lora-rank` may be
 _MOST = 60  # characters of a setting's value in a card
 
 
@@ -115,8 +116,18 @@ def card(path: pathlib.Path, source: str, checkpoint: Checkpoint, decoded: Decod
             f"    mdl run --program={PROGRAM if library == 'peft' else path.name} --checkpoint={source} "
             "--prompts=PROMPTS.jsonl",
             "",
+            *(_serving(source, decoded.adapted.config.lora.rank) if library == "peft" else ()),
         ]
     )
+
+
+def _serving(source: str, rank: int) -> list[str]:
+    """How vLLM serves adapters of a rank, as lines of a card."""
+    room = next((most for most in VLLM_RANKS if most >= rank), None)
+    if room is None:
+        return [f"vLLM loads ranks up to {VLLM_RANKS[-1]}, and these have {rank}: serve merged weights.", ""]
+    command = f"    vllm serve {source} --enable-lora --max-lora-rank={room} --lora-modules NAME=."
+    return ["Serve the weights here with vLLM, from this folder:", "", command, ""]
 
 
 def _score(point: results.Result) -> str:

@@ -16,6 +16,7 @@ from mdl.harness_model import Model
 from mdl.machine import programs
 from mdl.machine.running import arithmetic
 from mdl.results import NO_MODEL, Result
+from mdl.tasks.harness import unknown
 from mdl.workdir import Workdir
 
 _FEWSHOT_SEED = 1234  # lm_eval's own default
@@ -34,10 +35,15 @@ def evaluate(model: LM, names: Sequence[str], limit: int | None = None, num_fews
         Task -> "metric,filter" -> value.
 
     Raises:
-        ValueError, KeyError, OSError: a task cannot be had.
+        ValueError, OSError: a task cannot be had.
     """
     files = all(pathlib.Path(name).is_file() for name in names)
-    tasks = TaskManager(include_defaults=not files).load(list(names))
+    manager = TaskManager(include_defaults=not files)
+    try:
+        tasks = manager.load(list(names))
+    except KeyError:
+        strange = next((name for name in names if name not in manager.all_tasks), names[0])
+        raise ValueError(unknown(strange, manager.all_tasks)) from None
     for task in tasks["tasks"].values():
         task.set_config("num_fewshot", num_fewshot)
         task.set_fewshot_seed(_FEWSHOT_SEED)

@@ -16,6 +16,7 @@ from mdl.machine import programs
 from mdl.names import meant
 from mdl.recording import Recorder
 from mdl.searches import Search, grid
+from mdl.tasks import Task
 from mdl.verification import Here, Setup, Verifiers
 from mdl.watching import Progress
 from mdl.workdir import Workdir
@@ -59,6 +60,18 @@ class Measurement:
         self.record, self.allow_scripts, self.resamples = Workdir(workdir, run), allow_scripts, resamples
         self._only, self._saving, self._budget = only, saving, budget
         self._recorders: dict[str, Recorder] = {}
+        self._tasks: dict[str, Task] = {}
+
+    def load(self, setups: Sequence[Setup]) -> None:
+        """Loads each setup's task, once: what is wrong with one is told before anything is written.
+
+        Raises:
+            ValueError, OSError: a task cannot be had.
+        """
+        for setup in setups:
+            name = _evaluated(setup)
+            if name not in self._tasks:
+                self._tasks[name] = setup.load_task()
 
     def measure(
         self,
@@ -148,9 +161,7 @@ class Measurement:
 
     def _encode(self, setups, searches, verify, choose_on, pool) -> None:
         """`pool` verifies what is encoded; None where it is only left on disk."""
-        for name, value, known in (("verify", verify, VERIFY), ("choose_on", choose_on, CHOOSE_ON)):
-            if value not in known:
-                raise ValueError(f"{name}={value!r}: no such value{meant(value, known)}")
+        check_choices(verify, choose_on)
         if any(search.method in programs.MODELLESS for search in searches) and not self.allow_scripts:
             raise ValueError("the searches have scripts, and these are run only with --allow_scripts")
         shape = None
@@ -169,16 +180,29 @@ class Measurement:
 
     def _claim(self, setups: Sequence[Setup]) -> list[Recorder]:
         """What records points of each setup, once it is known that all are of the directory's one evaluation."""
-        names = [scope.digest(setup.task, setup.dev, setup.test) for setup in setups]
-        tasks = {}
+        self.load(setups)
+        names, claimed = [_evaluated(setup) for setup in setups], set()
         for setup, name in zip(setups, names, strict=True):
-            if name not in tasks:
-                tasks[name] = setup.load_task()
-                self.record.claim(scope.evaluation(setup, tasks[name]))
+            if name not in claimed:
+                claimed.add(name)
+                self.record.claim(scope.evaluation(setup, self._tasks[name]))
         for setup, name in zip(setups, names, strict=True):
             if name not in self._recorders:
-                self._recorders[name] = Recorder(self.record, setup, tasks[name], self.allow_scripts, self.resamples)
+                how = (self.allow_scripts, self.resamples)
+                self._recorders[name] = Recorder(self.record, setup, self._tasks[name], *how)
         return [self._recorders[name] for name in names]
+
+
+def check_choices(verify: str, choose_on: str) -> None:
+    """Raises ValueError unless both are among what there is; see `Measurement.encode`."""
+    for name, value, known in (("verify", verify, VERIFY), ("choose_on", choose_on, CHOOSE_ON)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: no such value{meant(value, known)}")
+
+
+def _evaluated(setup: Setup) -> str:
+    """Tells one task, with the examples that are scored, from another."""
+    return scope.digest(setup.task, setup.dev, setup.test)
 
 
 def _check_verifiers(verifiers: int) -> None:

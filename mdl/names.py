@@ -35,8 +35,8 @@ def meant(name: object, known: Iterable[object]) -> str:
 def meant_file(path: str | os.PathLike) -> str:
     """The end of a message on a file or folder that there is none of: what lies beside it and is called alike."""
     if not pathlib.Path(path).parent.is_dir():
-        return f"; nor does the folder {pathlib.Path(path).parent}"
-    near = beside(path)
+        return f"; there is no folder {pathlib.Path(path).parent}"
+    near = [] if pathlib.Path(path).exists() else beside(path)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from absl import logging
 
@@ -24,6 +24,7 @@ from mdl.checkpoints import checkpoint as checkpoints
 from mdl.json_files import one_line
 from mdl.machine.header import Arithmetic
 from mdl.machine.running import run
+from mdl.names import meant
 from mdl.results import NO_MODEL
 from mdl.tasks.task import Task
 
@@ -67,6 +68,9 @@ class Setup:
                 raise ValueError(f"{name}={value!r}: a whole number, 1 or more, is wanted")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: a natural number is wanted")
+        kinds = get_args(get_type_hints(Arithmetic)["dtype"])
+        if self.dtype not in kinds:
+            raise ValueError(f"dtype={self.dtype!r}: no such type of weights{meant(self.dtype, kinds)}")
 
     def load_task(self) -> Task:
         """The task."""

@@ -79,7 +79,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path):
     biased = steered(tmp_path / "biased.program")
     for arguments, message in (
         (["--checkpoint=stories260k", f"--program={biased}", "--to=huggingface"], "this program adds biases"),
-        (["--checkpoint=gpt5"], "checkpoint 'gpt5' is unknown"),
+        (["--checkpoint=gpt5"], "checkpoint 'gpt5': no such file"),
         (["--checkpoint=stories260k", f"--program={tmp_path / 'none.program'}"], "No such file"),
     ):
         done = convert(*arguments, f"--output={tmp_path / 'out'}")

@@ -221,7 +221,7 @@ def test_malformed_prompts_are_named(prequential, tmp_path, capsys, content):
         ("config.searches = (search('zeroshot'),)", "unknown method 'zeroshot'"),
         ("config.searches = (search('icl', settings={'chad': True}),)", "unknown setting 'chad'"),
         ("config.searches = (search('icl', shoots=(1,)),)", "unknown search field 'shoots'"),
-        ("config.checkpoints[0].source = 'nothing'", "checkpoint 'nothing' is unknown"),
+        ("config.checkpoints[0].source = 'nothing'", "checkpoint 'nothing': no such file"),
         ("config.task.size = 'huge'", "size='huge': no such value; there are tiny, full"),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_programs_score_on_another_task_and_with_its_settings(prequential, tmp
     assert score["metric"] == "accuracy" and score["n"] == 4 and "macro F1" in score["others"]
     with pytest.raises(SystemExit):
         _main(*where, "--set=label=0")
-    assert "--set=label=0: name=value is wanted" in capsys.readouterr().err
+    assert "--set=label=0: task custom has no setting 'label'; did you mean labels?" in capsys.readouterr().err
 
 
 def test_a_program_beside_its_run_is_scored_on_the_runs_examples(prequential, tmp_path, capsys):

@@ -78,7 +78,8 @@ def test_what_there_is_and_what_was_meant(installed):
     for name in ("stories", "gsm8k", "custom", "report", "run", "convert"):
         assert f"\n  {name} " in listed.stdout
     wrong = mdl("gsm9k")
-    assert (wrong.returncode, wrong.stderr) == (1, "error: mdl gsm9k: no such command; did you mean gsm8k?\n")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: mdl gsm9k: no such command; did you mean gsm8k? There are compare, ")
 
 
 def test_a_size_of_a_shipped_config_and_its_help(installed):
@@ -89,7 +90,7 @@ def test_a_size_of_a_shipped_config_and_its_help(installed):
     assert len(screen.stdout.splitlines()) <= 52
     wrong = mdl("gsm8k", "--workdir=w", "--config=smollm2_135")
     assert wrong.returncode == 1
-    assert "unknown size 'smollm2_135'; did you mean smollm2_135m?" in wrong.stderr.splitlines()[-1]
+    assert "unknown size 'smollm2_135' of configs/gsm8k.py; did you mean smollm2_135m" in wrong.stderr.splitlines()[-1]
 
 
 def test_the_demo_its_report_and_its_program(installed):

@@ -39,11 +39,14 @@ def test_an_empty_list_is_refused():
 @pytest.mark.parametrize(
     "search, message",
     [
-        ({"method": "lira"}, "unknown method 'lira'; known: zero_shot"),
-        ({"method": "lora", "search": {"rates": 1e-3}}, "lora: unknown search field 'rates'; known: .*learning_rate"),
+        ({"method": "lira"}, "unknown method 'lira'; did you mean lora. There are zero_shot"),
+        (
+            {"method": "lora", "search": {"rates": 1e-3}},
+            "lora: unknown search field 'rates'; there are .*learning_r",
+        ),
         ({"method": "lora", "search": {"learning_rate": "fast"}}, "learning_rate='fast': float is wanted"),
         ({"method": "lora", "search": {"widths": 4}}, "widths=4: a list is wanted"),
-        ({"method": "lora", "search": {"order": "best"}}, "order='best': one of 'given'"),
+        ({"method": "lora", "search": {"order": "best"}}, "order='best': no such value; there are given"),
         ({"method": "lora", "search": {"epochs": (1.5,)}}, "epochs=1.5: int is wanted"),
         ({"method": "lora", "settings": {"rank": -1}}, "rank=-1"),
     ],

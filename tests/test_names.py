@@ -28,7 +28,7 @@ def test_files_beside_one_that_there_is_none_of(tmp_path):
     (tmp_path / "reviews.jsonl").touch()
     assert meant_file(tmp_path / "review.json") == f"; did you mean {tmp_path / 'reviews.jsonl'}?"
     assert meant_file(tmp_path / "other") == ""
-    assert meant_file(tmp_path / "no" / "a") == f"; nor does the folder {tmp_path / 'no'}"
+    assert meant_file(tmp_path / "no" / "a") == f"; there is no folder {tmp_path / 'no'}"
     assert beside(tmp_path / "no" / "a") == []
 
 

@@ -6,9 +6,12 @@ import sys
 
 import pytest
 from absl import flags
+from ml_collections import ConfigDict
 
 from experiments import flagged, frontier, overrides
 from experiments.configs import custom, gsm8k
+from mdl.checkpoints import checkpoint, huggingface
+from mdl.verification import Setup
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEFAULT = str(ROOT / "experiments/configs/gsm8k.py:tiny")
@@ -110,6 +113,40 @@ def test_a_flag_that_is_not_used_is_refused_before_anything_is_measured(tmp_path
     with pytest.raises(ValueError, match=message):
         frontier.measure(config, str(tmp_path / "w"), given=dict.fromkeys(given, 1))
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        (
+            "checkpoints",
+            {"source": "a", "stag": "random"},
+            "checkpoint 1 .* no such field 'stag'; did you mean stage",
+        ),
+        ("checkpoints", {"source": "a"}, "checkpoint 1 of the config has no stage; it needs source and stage and seed"),
+        ("searches", {"method": "icl", "stage": ()}, "search 1 of .*: no such field 'stage'; did you mean stages"),
+        ("searches", {"settings": {}}, "search 1 of the config has no method"),
+    ],
+)
+def test_fields_of_a_config_of_ones_own_are_checked(tmp_path, field, value, message):
+    config = gsm8k.get_config("tiny")
+    config[field] = (ConfigDict(value),)
+    with pytest.raises(ValueError, match=message):
+        frontier.measure(config, str(tmp_path / "w"))
+    assert not (tmp_path / "w").exists()
+
+
+def test_weights_that_are_cut_are_told_before_anything_is_measured(tmp_path):
+    ours = checkpoint.load("stories260k")
+    huggingface.save(tmp_path / "cut", ours.config, ours.params, ours.tokenizer)
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    source = {"source": str(tmp_path / "cut"), "seed": 0, "task": {}}
+    with pytest.raises(ValueError, match="dtype='float33': no such type of weights; did you mean float32 or"):
+        Setup(stage="random", dtype="float33", **source)
+    frontier._look_through([Setup(stage="random", **source)])
+    with pytest.raises(ValueError, match=r"model\.safetensors: cannot be read as safetensors .*; copy or download it"):
+        frontier._look_through([Setup(stage="random", **source), Setup(stage="pretrained", **source)])
 
 
 def test_flags_that_are_used_are_taken():

@@ -165,7 +165,7 @@ def test_an_encoding_process_that_fails_is_told_once_and_one_that_outlives_its_p
     binary = (sys.executable, "-m", "experiments.gsm8k", f"--workdir={tmp_path / 'w'}", "--nobeside")
     failed = _run(*binary, f"--config={wrong}")
     lines = failed.communicate(timeout=300)[1].splitlines()
-    assert failed.returncode == 1 and sum("checkpoint 'nothing' is unknown" in line for line in lines) == 1
+    assert failed.returncode == 1 and sum("checkpoint 'nothing': no such file" in line for line in lines) == 1
     config.write_text(CONFIG.replace('search("zero_shot")', 'search("prequential", examples=(4000,))'))
     killed = _run(*binary, f"--config={config}")
     deadline, children = time.monotonic() + 120, []

@@ -72,7 +72,7 @@ def read_text(path: str, what: str, wanted: str) -> str:
     try:
         return pathlib.Path(path).expanduser().read_text(encoding="utf-8").rstrip("\n")
     except OSError as error:
-        raise ValueError(f"{what} {path}: {error.strerror}{meant_file(path)}; give the path of {wanted}") from None
+        raise ValueError(f"{what} {path}: {error.strerror}; give the path of {wanted}{meant_file(path)}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} {path}: not UTF-8 ({error}); save it as UTF-8") from None
 

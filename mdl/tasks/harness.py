@@ -89,6 +89,13 @@ def harness(
     )
 
 
+def unknown(name: str, known: Sequence[str]) -> str:
+    """What is said of a name that is none of lm_eval's tasks, of which there are thousands."""
+    near = difflib.get_close_matches(name, known, 3)
+    told = f"did you mean {' or '.join(near)}?" if near else "give one of its names, or a YAML file"
+    return f"{name}: lm_eval has no such task; {told}"
+
+
 def _loaded(name: str) -> Any:
     """A task of lm_eval, with its data."""
     try:
@@ -100,9 +107,7 @@ def _loaded(name: str) -> Any:
     try:
         tasks = manager.load(name)["tasks"]
     except KeyError:
-        near = difflib.get_close_matches(name, manager.all_tasks, 3)
-        told = f"did you mean {' or '.join(near)}?" if near else "give one of its names, or a YAML file"
-        raise ValueError(f"{PREFIX}{name}: lm_eval has no such task; {told}") from None
+        raise ValueError(f"{PREFIX}{unknown(name, manager.all_tasks)}") from None
     except Exception as error:  # noqa: BLE001 (its data comes from anywhere)
         raise ValueError(
             f"{PREFIX}{name}: lm_eval cannot load it: {type(error).__name__}: {first_line(error)}; offline, give a "

@@ -132,7 +132,7 @@ def _file(path: Path, encoding: str, columns: Sequence[str], delimiter: str) -> 
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{path} {what}{meant_file(path)}; data is a file of rows, tfds:NAME, hf:NAME, lm_eval:NAME or example:NAME"
+            f"{path} {what}; data is a file of rows, tfds:NAME, hf:NAME, lm_eval:NAME or example:NAME{meant_file(path)}"
         )
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: {suffix or 'no suffix'}: no format that is read{meant(suffix, SUFFIXES)}")
@@ -196,17 +196,23 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
                 except ValueError:
                     whole = None
                 if isinstance(whole, dict):
-                    raise ValueError(
-                        f"{path} is one object with {', '.join(map(repr, list(whole)[:5]))}; rows are wanted: a list "
-                        "of objects, or an object a line"
-                    ) from None
+                    raise ValueError(_one_object(path, whole)) from None
                 raise ValueError(
                     f"{path}, line {number}: not JSON ({first_line(error)}): {line.strip()[:80]!r}; every line must be "
                     "one object"
                 ) from None
             rows.append(_object(row, f"{path}, line {number}"))
             lines.append(number)
+    of_rows = lambda value: isinstance(value, list) and value and isinstance(value[0], dict)
+    if len(rows) == 1 and path.suffix.lower() == ".json" and any(map(of_rows, rows[0].values())):
+        raise ValueError(_one_object(path, rows[0]))
     return lines, rows
+
+
+def _one_object(path: Path, whole: dict) -> str:
+    """What is wrong with a file that is one object."""
+    fields = ", ".join(map(repr, list(whole)[:5]))
+    return f"{path} is one object with {fields}; rows are wanted: a list of objects, or an object a line"
 
 
 def _json_list(path: Path, text: str) -> list[dict]:
@@ -289,6 +295,11 @@ def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[s
 def _header(path: Path, line: int, cells: Sequence[str]) -> tuple[str, ...]:
     header = tuple(cell.strip() for cell in cells)
     names = [name for name in header if name]
+    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+    if other:
+        logging.warning(
+            "%s: one column, %r: if cells are separated by %r, say delimiter=%r", path, *header, other, other
+        )
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"{path}, line {line}: the header {', '.join(map(repr, header[:20]))} has a repeated name or none; "

@@ -96,8 +96,9 @@ class Template:
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{where}: field {name!r} has no value; fill it in or drop the row")
         if not isinstance(value, (str, int, float)):
+            item = next(iter(value), "KEY") if isinstance(value, Mapping) else 0
             raise ValueError(
-                f"{where}: field {name!r} is {str(value)[:80]!r}; name one item of it, as in {{{name}[0]}}"
+                f"{where}: field {name!r} is {str(value)[:80]!r}; name one item of it, as in {{{name}[{item}]}}"
             )
         return value
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -14,7 +15,7 @@ from tiny import our_logits, tiny_config, torch_logits
 
 from mdl import exports, tasks
 from mdl.checkpoints import checkpoint as checkpoints
-from mdl.checkpoints import huggingface, peft, transformer
+from mdl.checkpoints import families, huggingface, peft, transformer
 from mdl.checkpoints.adapters import add_adapters
 from mdl.checkpoints.config import Lora
 from mdl.codes import Encoder
@@ -35,6 +36,7 @@ CASES = {
     "prequential": ({"rank": 2, "learning_rate": 1e-2}, {"examples": (8,), "epochs": (1,), "max_tokens": 127}),
     "adapter": ({}, {"directories": (str(SAMPLE),), "widths": (4,)}),
 }
+PACKED = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}  # as vLLM names them
 TOKENS = np.array([[1, 5, 99, 300, 17, 42, 260, 3]], np.int32)
 
 
@@ -74,6 +76,7 @@ def test_an_exported_program_computes_the_same_in_peft_and_comes_back_byte_for_b
     assert exports.program_in(tmp_path / "out", STORIES).read_bytes() == path.read_bytes()
     card = (tmp_path / "out/README.md").read_text()
     assert f"{path.stat().st_size:,} bytes" in card and f"`{method}`" in card
+    assert "vllm serve stories260k --enable-lora --max-lora-rank=8 --lora-modules NAME=." in card  # ranks 2 and 3
     np.testing.assert_allclose(_peft_logits(base, tmp_path / "out"), ours, atol=1e-4)
 
 
@@ -164,6 +167,36 @@ def test_an_adapter_of_another_checkpoint_is_refused(tmp_path):
         peft.load(tmp_path, STORIES.config)
     with pytest.raises(ValueError, match=r"gpt2 keeps queries, keys and values in one matrix"):
         peft.load(SAMPLE, dataclasses.replace(tiny_config(), family="gpt2"))
+
+
+def test_what_is_written_keeps_the_rules_of_vllm(tmp_path):
+    """Those of vllm 0.32 in `lora/peft_helper.py`, `lora_model.py` and `utils.py`; `benchmarks.vllm` runs it."""
+    config, params = _adapted(tiny_config(), 3, 3.5)
+    peft.save(tmp_path / "a", config, params, "tiny")
+    about = json.loads((tmp_path / "a" / peft.CONFIG).read_text())
+    assert (type(about["r"]), about["r"], about["lora_alpha"]) == (int, 3, 3.5)
+    assert set(about["target_modules"]) == PACKED
+    refused = ("modules_to_save", "use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora")
+    assert about["bias"] == "none" and not any(about.get(name) for name in (*refused, "use_qalora"))
+    assert about.get("init_lora_weights", True) is True
+    tensors = safetensors.numpy.load_file(tmp_path / "a" / peft.WEIGHTS)
+    for name, value in tensors.items():
+        module, kind = re.fullmatch(r"base_model\.model\.(.+)\.(lora_[AB])\.weight", name).groups()
+        assert module.rpartition(".")[2] in about["target_modules"] and value.dtype == np.float32
+        assert value.shape[0 if kind == "lora_A" else 1] == about["r"]
+    assert len(tensors) == 2 * len(PACKED) * config.num_layers
+    fused = [name for name, family in families.FAMILIES.items() if set(_suffixes(family)) != PACKED]
+    assert fused == ["gpt2", "gpt_neox"]  # which are not exported
+
+
+def _suffixes(family):
+    """The last part of the name of each projection of a family."""
+    return (theirs.split(".")[-2] for ours, theirs in family.names.items() if ours.endswith(".kernel"))
+
+
+@pytest.mark.parametrize("rank, line", [(1, "rank=1 "), (9, "rank=16 "), (512, "rank=512 "), (513, "ranks up to 512")])
+def test_a_card_says_which_rank_vllm_is_told(rank, line):
+    assert line in "\n".join(exports._serving("base", rank))
 
 
 def test_alpha_comes_back_as_it_was(tmp_path):

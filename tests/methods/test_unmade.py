@@ -42,7 +42,7 @@ def _task(count):
         ("blockwise", {"first": 8}, {"examples": 20}, []),
         ("lora", {}, {"examples": 21}, ["examples=21: there are 20 training examples, and programs of all"]),
         ("bayesian_lora", {}, {"examples": 20}, []),
-        ("readout", {}, {"examples": 21}, ["examples=21: there are 20 training examples, and programs of all"]),
+        ("readout", {}, {"numbers": (1,)}, [r"numbers=\(1,\): the task's examples have no choices"]),
         (
             "icl",
             {},

@@ -493,6 +493,7 @@ WRONG_SIZES = (-1, 0, 0.0, 1.5, -0.1, "x", True, float("nan"), float("inf"), Non
         (None, {"template": "{text[a]}"}, r"line 1: \{text\[a\]\} is not to be found in 'thing number 0'"),
         ([{"text": None, "label": "a"}], {}, r"line 1: field 'text' has no value; fill it in"),
         ([{"text": ["a"], "label": "a"}], {}, r"field 'text' is \"\['a'\]\"; name one item of it, as in \{text\[0\]\}"),
+        ([{"text": {"de": "x"}, "label": "a"}], {}, r"field 'text' is .*; name one item of it, as in \{text\[de\]\}"),
         ([*rows(3), {"text": "x", "label": " "}], {}, r"mine\.jsonl, line 4: the completion is empty"),
         ([{"text": " ", "label": "a"}], {"template": "{text}"}, "line 1: the prompt is empty"),
         ([*rows(5), {"text": "x", "label": "ugly"}], {"metric": "accuracy", "labels": "bad,good"},

@@ -235,11 +235,14 @@ def test_an_unknown_name_is_one_line_and_torch_is_not_imported():
     code = (
         "import sys\nfrom mdl.tasks import load\n"
         "try: load('custom', data='lm_eval:arc_eazy')\nexcept ValueError as error: print(error)\n"
-        "import mdl.harness_model\nassert 'torch' not in sys.modules"
+        "import mdl.harness_model\nassert 'torch' not in sys.modules\n"
+        "from mdl import forgetting\n"
+        "try: forgetting.evaluate(None, ['boolqq'])\nexcept ValueError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "lm_eval:arc_eazy: lm_eval has no such task; did you mean arc_easy" in done.stdout
+    assert "boolqq: lm_eval has no such task; did you mean boolq" in done.stdout
 
 
 def test_an_answer_that_is_none_counts_as_wrong(files):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import time
 
 import numpy as np
@@ -124,6 +125,7 @@ def test_files_without_header_and_with_other_delimiters(tmp_path):
         ("a.parquet", b"nonsense", r"a\.parquet: not a Parquet file"),
         ("a.xlsx", b"x", r"\.xlsx: no format that is read; there are \.jsonl"),
         ("a", b"x", r"no suffix: no format that is read; there are"),
+        ("a.json", b'{"rows": [{"a": 1}]}', r"a\.json is one object with 'rows'; rows are wanted"),
         ("a.jsnl", b"x", r"\.jsnl: no format that is read; did you mean \.jsonl or .*There are \.jsonl, \.ndjson"),
     ],
 )
@@ -224,12 +226,12 @@ def test_parquet_values_are_what_other_formats_have(tmp_path, monkeypatch):
 def test_wrong_settings(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.csv does not exist; data is a file of rows, tfds:NAME"):
         tables.read(str(tmp_path / "nothing.csv"))
-    with pytest.raises(FileNotFoundError, match=r"b\.csv does not exist; nor does the folder .*/no"):
+    with pytest.raises(FileNotFoundError, match=r"b\.csv does not exist; .*; there is no folder .*/no"):
         tables.read(str(tmp_path / "no" / "b.csv"))
     with pytest.raises(FileNotFoundError, match=r"is no file"):
         tables.read(str(tmp_path))
     path = write(tmp_path / "rows.jsonl", ROWS)
-    with pytest.raises(FileNotFoundError, match=r"row\.json does not exist; did you mean .*/rows\.jsonl\?"):
+    with pytest.raises(FileNotFoundError, match=r"row\.json does not exist; .*; did you mean .*/rows\.jsonl\?"):
         tables.read(str(tmp_path / "row.json"))
     with pytest.raises(
         ValueError, match="encoding='utf-9': no such encoding; did you mean utf-8 or .* are utf-8, latin"
@@ -323,3 +325,11 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
     assert outcome.faults == []
     assert outcome.counts["read"] >= 5 and outcome.counts["refused"] >= 20
     assert outcome.growth < 2**28
+
+
+def test_a_header_of_one_column_that_holds_another_delimiter_is_told(tmp_path, caplog):
+    path = tmp_path / "rows.csv"
+    path.write_text("text;label\nx;bad\n")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert tables.read(str(path)).rows == [{"text;label": "x;bad"}]
+    assert "one column, 'text;label': if cells are separated by ';', say delimiter=';'" in caplog.text

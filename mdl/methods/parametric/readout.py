@@ -36,7 +36,7 @@ from mdl.codes.coder import flag
 from mdl.codes.settings import ranged, usual
 from mdl.machine import answers
 from mdl.machine.generation import run_prefix, spread
-from mdl.methods.method import Adapted, Encoded, Example
+from mdl.methods.method import Adapted, Encoded, Example, Task, Unmade
 from mdl.methods.parametric import numbers, parametric
 from mdl.methods.parametric.numbers import STEPS, WIDTH, Sent
 from mdl.packing import bucket
@@ -288,7 +288,17 @@ def _run(coder, checkpoint, settings: Settings | None, before: str | None, depth
     return Adapted(config, {**params, "layers": kept, "norm": norm}, before), header
 
 
-unmade = parametric.unmade
+def unmade(checkpoint, task, settings, search) -> list[Unmade]:
+    """A task without choices; or more examples than there are, of which all are taken."""
+    if _chooses(task):
+        return parametric.unmade(checkpoint, task, settings, search)
+    return [
+        Unmade({"numbers": search.numbers}, "the task's examples have no choices, which is what readout tells apart")
+    ]
+
+
+def _chooses(task: Task) -> bool:
+    return any(example.choices for example in task.train)
 
 
 def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
@@ -297,6 +307,8 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     Whatever `settings` are, the search sets them.
     """
     del settings
+    if not _chooses(task):
+        return
     wide, layers = checkpoint.config.hidden_size, checkpoint.config.num_layers
     depths = tuple(sorted({depth or layers for depth in search.depths}, reverse=True))
     if not depths or depths[0] > layers:

@@ -9,6 +9,7 @@ import pathlib
 
 from mdl.methods.method import Encoded, Prompting, Unmade, finish
 from mdl.methods.prompts.prompting import GAP, decode, room, run
+from mdl.names import meant_file
 
 __all__ = ["Search", "Settings", "decode", "digests", "encode", "read", "unmade"]
 
@@ -47,7 +48,9 @@ def read(path: str) -> str:
     try:
         words = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ValueError(f"prompt file {path}: {error.strerror}; give the path of a text file") from None
+        raise ValueError(
+            f"prompt file {path}: {error.strerror}; give the path of a text file{meant_file(path)}"
+        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(
             f"prompt file {path}: byte {error.object[error.start]:#04x} at {error.start} is not UTF-8; save it as UTF-8"

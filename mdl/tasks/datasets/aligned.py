@@ -78,7 +78,7 @@ def bitext(place: Path) -> Iterator[dict[str, str]]:
         found = [other] if (other := _pair(place)) else [(place, None)]
     else:
         raise FileNotFoundError(
-            f"{place} does not exist{meant_file(place)}; name a folder with train.en and train.fr, or a TSV file"
+            f"{place} does not exist; name a folder with train.en and train.fr, or a TSV file{meant_file(place)}"
         )
     if not found:
         raise FileNotFoundError(

@@ -46,7 +46,7 @@ class Files:
         found = self.find(*names)
         if found is None:
             known, path = source(self.name), self.folder / names[0]
-            raise FileNotFoundError(f"{path} does not exist{meant_file(path)}; {known.title}: {known.remedy}")
+            raise FileNotFoundError(f"{path} does not exist; {known.title}: {known.remedy}{meant_file(path)}")
         return found
 
 
