@@ -225,9 +225,9 @@ def test_a_program_that_is_not_verified_stays_an_estimate_and_is_tried_again(tmp
 
 
 def test_wrong_choices_are_named(tmp_path, setup):
-    with pytest.raises(ValueError, match="verify='some': one of all, frontier is wanted"):
+    with pytest.raises(ValueError, match="verify='some': no such value; there are all, frontier"):
         _measure(tmp_path, setup, verify="some")
-    with pytest.raises(ValueError, match="choose_on='train': one of dev, test is wanted"):
+    with pytest.raises(ValueError, match="choose_on='train': no such value; there are dev, test"):
         _measure(tmp_path, setup, choose_on="train")
 
 

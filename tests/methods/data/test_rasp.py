@@ -146,7 +146,7 @@ def _stream(source, steps):
     "source, steps, message",
     [
         ("__import__('os').system('touch /tmp/hacked')", 1, "a source is a template in quotes"),
-        ("'{ab}'\nopen('/etc/passwd')", 1, "neither a sequence nor one of"),
+        ("'{ab}'\nopen('/etc/passwd')", 1, "is no sequence and no operation"),
         ("'{ab 2-3}'\nMap(lambda x: x, indices)", 1, "tracr cannot compile"),
         ("'{ab 2-3}'\nMap(lambda x: x, tokens)", 1 << 20, "steps=1048576: at most 16384"),
         ("'" + "long " * 399 + "{ab}'\nMap(lambda x:x,tokens)", 1, "tokens, and the context holds"),
