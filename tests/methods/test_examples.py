@@ -173,7 +173,7 @@ def test_more_than_there_are_is_all_and_none_is_none(order):
 
 
 def test_an_order_that_there_is_none_of_is_named():
-    with pytest.raises(ValueError, match="order='longest': no such order; there are given, random, short, likely, gain"):
+    with pytest.raises(ValueError, match="'longest': no such order; there are given, random, short, likely, gain"):
         _chosen("longest", 3)
 
 
