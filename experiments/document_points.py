@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments.document_tables import REPOSITORY
 from mdl import results
@@ -126,13 +126,18 @@ def _listed(path: str) -> list[list[str]]:
     return rows
 
 
-def _programs(path: str) -> list[list[str]]:
-    """All points of each group, the shortest first."""
+def _frontier(path: str) -> list[list[str]]:
+    """The points of each group that dev chose, the shortest first."""
+    return _programs(path, frontier.select)
+
+
+def _programs(path: str, of: Callable[[list[Result]], list[Result]] = list) -> list[list[str]]:
+    """All points of each group, the shortest first; or those that a function takes of them."""
     points = points_of(path)
     scale, describe = Scale(points), words.describer(points)
     rows = [["checkpoint", "bytes", "program", "dev", f"test, 95 % (n = {points[0].n:,})"]]
     for label, group in frontier.by_stage(points).items():
-        for place, r in enumerate(sorted(group, key=lambda r: (r.bits["total"], r.key))):
+        for place, r in enumerate(sorted(of(group), key=lambda r: (r.bits["total"], r.key))):
             named = f"{label}, {r.checkpoint}" if r.checkpoint else label
             size, dev = f"{r.bits['total'] / 8:,.0f}", scale.told(r.dev_performance)
             rows.append(["" if place else named, size, f"`{describe(r)}`", dev, scale.with_interval(r)])
@@ -236,6 +241,7 @@ KINDS = {
     "tasks": _tasks,
     "points": _listed,
     "programs": _programs,
+    "frontier": _frontier,
     "methods": _methods,
     "variants": _variants,
     "seeds": _seeds,

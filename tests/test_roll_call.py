@@ -54,7 +54,7 @@ def test_all_are_told_who_did_not_come(coordinator):
 
 
 def test_who_leaves_again_is_missing(coordinator):
-    server = threading.Thread(target=lambda: told.extend(_hold(coordinator, (0, 3), seconds=3.0)))
+    server = threading.Thread(target=lambda: told.extend(_hold(coordinator, (0, 3), seconds=1.5)))
     told: list[str] = []
     server.start()
     time.sleep(0.3)

@@ -81,7 +81,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 def find(home, endpoint, *sources):
     environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "PYTHONPATH": str(ROOT)}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "2"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "30"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(sources)],
         env=environment,

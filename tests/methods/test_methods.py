@@ -58,7 +58,7 @@ CASES = {
     "prompt": ("prompt", {}, prompt.Search((PROMPT,))),
     "full": ("prequential", dataclasses.asdict(FULL), prequential.Search((4, 8), (0, 2), max_tokens=127)),
     "lora": ("prequential", dataclasses.asdict(LORA), prequential.Search((8,), (0, 1))),
-    "replayed": ("prequential", dataclasses.asdict(REPLAYED), prequential.Search((8, 12), (0,), "likely", 127)),
+    "replayed": ("prequential", dataclasses.asdict(REPLAYED), prequential.Search((8, 12), (0,), "given", 127)),
     "rows": ("prequential", {**dataclasses.asdict(FULL), "rows": 8}, prequential.Search((8, 16), (0,), max_tokens=127)),
     "blockwise": ("blockwise", BLOCKS, blockwise.Search(16, "short", 127)),
     "lora weights": ("lora", {"rank": 2}, lora.Search(**FEW, widths=(16, 4, 2))),
