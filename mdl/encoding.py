@@ -236,7 +236,7 @@ class Encoding:
         if wanted is None and hasattr(METHODS[search.method], "unmade"):
             unmade += map(str, METHODS[search.method].unmade(self.checkpoint, self.task, settings, yielded))
             for text in unmade:
-                logging.warning("%s %s, not made: %s", self.stage, search.method, text)
+                logging.warning("%s %s, not as asked: %s", self.stage, search.method, text)
         left = None if wanted is None else set(wanted)
         writes = keep or search.source == "verified"
         with self._progress(search_key, search, writes, left) as progress:
@@ -247,7 +247,7 @@ class Encoding:
             found = METHODS[search.method].encode(coder, self.checkpoint, self.task, settings, yielded)
             if not self._record_all(found, progress, search_key, search, wanted, left, keep, points):
                 unmade.append(f"what comes after {self.share:.2g} operations, the search's share of the budget")
-                logging.warning("%s %s, not made: %s", self.stage, search.method, unmade[-1])
+                logging.warning("%s %s, not as asked: %s", self.stage, search.method, unmade[-1])
             return time.monotonic() - progress.started
 
     def _record_all(

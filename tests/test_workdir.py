@@ -437,7 +437,7 @@ def test_chats_with_a_base_model_are_left_out_with_a_notice(tmp_path, rows, caps
     searches = [Search("zero_shot", {"chat": True}), Search("urial", {"chat": True}, {"shots": (0,)})]
     made = Measurement(tmp_path / "w")
     made.measure([setup], searches)
-    with pytest.raises(ValueError, match="no points; pretrained zero_shot, not made: chat=True: stories260k has"):
+    with pytest.raises(ValueError, match="no points; pretrained zero_shot, not as asked: chat=True: stories260k has"):
         published.publish(made.record)
     assert len(made.record.searches()) == 2
 

@@ -376,7 +376,7 @@ def missing(searches: Iterable[dict]) -> str:
         if "failed" in search:
             lines[f"{name} failed, and is tried again by the next run: {search['failed']}"] = None
         for text in search.get("unmade", ()):
-            lines[f"{name}, not made: {text}"] = None
+            lines[f"{name}, not as asked: {text}"] = None
         for text in search.get("unverified", {}).values():
             lines[f"{name}, not verified, and tried again by the next run: {text}"] = None
     return "\n".join(map(plain, lines))
