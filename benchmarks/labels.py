@@ -1,4 +1,4 @@
-r"""Bits for the same loss on real labels and answers: few numbers and searched prompts beside coded examples.
+r"""Bits for the same loss on real labels and answers: few numbers, and prompts for labels, beside coded examples.
 
     python -m benchmarks.labels --checkpoint=SmolLM2-135M --task=esnli --data_dir=esnli [--seeds=0,1,2] \
         [--result=benchmarks/results/labels.json]
@@ -57,7 +57,6 @@ TASKS: dict[str, tuple[dict, tuple[_Search, ...]]] = {
         {},
         (
             ("zero_shot", {}, {}),
-            ("searched", {}, _SEARCHED),
             _with(_NORMS, epochs=(2, 5)),
             ("prequential", _LORA | {"learning_rate": 1e-3}, {"examples": (8, 32, 96), "epochs": (3,)}),
         ),

@@ -159,13 +159,17 @@ def _kinds(path: str) -> list[list[str]]:
 
 def _labels(path: str) -> list[list[str]]:
     """At each loss that coded examples reach on dev, bytes of either side's shortest programs."""
-    rows = [["task", "seed", "dev loss, bits", "coded examples: bytes", "few numbers: bytes", "ratio"]]
+    rows = [["task", "seed", "dev loss, bits", "coded examples: bytes", "others: bytes", "which", "ratio"]]
     for name, found in content(path).items():
         (plain,) = (run["programs"][0] for run in found["runs"] if run["method"] == "zero_shot")
-        rows.append([name, "", f"{plain['dev_loss']:.3g}, the model as it is", "", "", ""])
+        rows.append([name, "", f"{plain['dev_loss']:.3g}, the model as it is", "", "", "", ""])
+        which = {p["bytes"]: f"`{' '.join([run['method'], run.get('place', '')]).strip()}`"
+                 for run in found["runs"] for p in run["programs"]}  # fmt: skip
         for one in found["ratios"]:
-            few, ratio = ("not reached", "–") if one["few"] is None else (f"{one['few']:,}", f"{one['ratio']:.2f}")
-            rows.append(["", str(one["seed"]), f"{one['loss']:.3g}", f"{one['prequential']:,}", few, ratio])
+            cells = ["not reached", "", "–"]
+            if one["few"] is not None:
+                cells = [f"{one['few']:,}", which[one["few"]], f"{one['ratio']:.2f}"]
+            rows.append(["", str(one["seed"]), f"{one['loss']:.3g}", f"{one['prequential']:,}", *cells])
     return rows
 
 
