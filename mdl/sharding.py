@@ -303,6 +303,15 @@ def whole(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: _constrained(x, PartitionSpec()), tree)
 
 
+def settled(tree: Tree) -> Tree:
+    """Waits for what several CPU devices compute, and returns it.
+
+    XLA runs their parts in a pool of as many threads as there are devices. What is dispatched behind it waits there for
+    its inputs, and would take a thread that a part still needs, for which the others wait in a sum.
+    """
+    return jax.block_until_ready(tree) if active() and platform() == "cpu" else tree
+
+
 def table(x: jax.Array) -> jax.Array:
     """A table that rows look things up in, [V, D]: where `tensor` splits it, whole along D, or lookups are gathered."""
     if _sizes().get("tensor", 1) == 1:

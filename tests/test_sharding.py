@@ -103,12 +103,12 @@ def test_two_processes_compute_and_write_what_one_does(measured):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    layouts = "8,1,1", "2,2,2=lora"
+    layouts = "8,1,1", "8,1,1=full"
     (alone, _) = _finish(_start("", *layouts))
     started = [_start(f"127.0.0.1:{port},2,{process}", *layouts, devices=4) for process in (0, 1)]
     (first, _), (second, _) = map(_finish, started)
     assert first == second == alone
-    assert list(first[1]) == ["program lora"]
+    assert list(first[1]) == ["program full"]
     for name, value in measured[0]["8,1,1"].items():  # summed in another order
         if name.endswith(("losses", "codelengths")):
             np.testing.assert_allclose(first[0][name], value, rtol=1e-5)
