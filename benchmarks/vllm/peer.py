@@ -13,14 +13,6 @@ import pathlib
 import sys
 from importlib import metadata
 
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # an error is raised here, whole
-    "VLLM_NO_USAGE_STATS": "1",
-}
-
 
 def told(error: BaseException) -> str:
     """The error's message and that of what it comes from, in one line."""
@@ -50,6 +42,13 @@ def answers(llm, prompts: list[list[int]], max_tokens: int, adapter=None) -> dic
 
 def main(model: str, requests: str, output: str) -> None:
     """Loads the model once, then every adapter."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # an error is raised here, whole
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     import torch
     import vllm
     from vllm.lora.request import LoRARequest
