@@ -108,16 +108,18 @@ def ratios(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for seed in sorted({run["seed"] for run in runs}):
         of = lambda coded, seed=seed: [
-            program
+            {**program, "which": f"{run['method']} {run.get('place', '')}".strip()}
             for run in runs
             if run["seed"] == seed and run["method"] != "zero_shot" and (run["method"] == "prequential") == coded
             for program in run["programs"]
         ]
-        able = lambda coded, most, of=of: [one["bytes"] for one in of(coded) if one["dev_loss"] <= most]
+        able = lambda coded, most, of=of: [one for one in of(coded) if one["dev_loss"] <= most]
+        least = lambda some: min(some, key=lambda program: program["bytes"], default=None)
         for one in of(True):
-            least, short = min(able(True, one["dev_loss"])), min(able(False, one["dev_loss"]), default=None)
-            ratio = None if short is None else round(short / least, 4)
-            found.append({"seed": seed, "loss": one["dev_loss"], "prequential": least, "few": short, "ratio": ratio})
+            coded, short = least(able(True, one["dev_loss"])), least(able(False, one["dev_loss"]))
+            row = {"seed": seed, "loss": one["dev_loss"], "prequential": coded["bytes"]}
+            row |= {"few": short and short["bytes"], "which": short and short["which"]}
+            found.append(row | {"ratio": short and round(short["bytes"] / coded["bytes"], 4)})
     return found
 
 

@@ -163,12 +163,10 @@ def _labels(path: str) -> list[list[str]]:
     for name, found in content(path).items():
         (plain,) = (run["programs"][0] for run in found["runs"] if run["method"] == "zero_shot")
         rows.append([name, "", f"{plain['dev_loss']:.3g}, the model as it is", "", "", "", ""])
-        which = {p["bytes"]: f"`{' '.join([run['method'], run.get('place', '')]).strip()}`"
-                 for run in found["runs"] for p in run["programs"]}  # fmt: skip
         for one in found["ratios"]:
             cells = ["not reached", "", "–"]
             if one["few"] is not None:
-                cells = [f"{one['few']:,}", which[one["few"]], f"{one['ratio']:.2f}"]
+                cells = [f"{one['few']:,}", f"`{one['which']}`", f"{one['ratio']:.2f}"]
             rows.append(["", str(one["seed"]), f"{one['loss']:.3g}", f"{one['prequential']:,}", *cells])
     return rows
 

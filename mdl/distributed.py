@@ -136,7 +136,8 @@ def start(place: Place | None, timeout: int = _COLD_START) -> None:
 def _by_itself() -> Place | None:
     """The place of a process with several CPU devices."""
     asked = _SEVERAL.findall(os.environ.get("XLA_FLAGS", ""))
-    if int(asked[-1] if asked else 1) < 2 or is_started() or xla_bridge.backends_are_initialized():
+    begun = jax_distributed.global_state.client is not None or xla_bridge.backends_are_initialized()
+    if begun or int(asked[-1] if asked else 1) < 2:
         return None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -151,11 +152,6 @@ def _drop_stale() -> None:
         logging.warning("%s: this job has one slice, so they are stale and dropped", ", ".join(sorted(stale)))
         for name in stale:
             del os.environ[name]
-
-
-def is_started() -> bool:
-    """Whether `start` connected this process."""
-    return jax_distributed.global_state.client is not None
 
 
 def count() -> int:

@@ -17,6 +17,7 @@ import json
 import pathlib
 import subprocess
 import tempfile
+import zlib
 from typing import Any
 
 import jax
@@ -69,10 +70,10 @@ def random_model(family: str) -> tuple[ModelConfig, Any, ModelConfig, Any]:
     adapted, both = add_adapters(config, params, Lora(4, 6.0), 1)
 
     def moved(path, leaf):
-        key = jax.random.fold_in(jax.random.key(2), hash(path_text(path)) % 2**31)
+        key = jax.random.fold_in(jax.random.key(2), zlib.crc32(path_text(path).encode()))
         return 0.1 * jax.random.normal(key, leaf.shape) if path[-1].key == "lora_b" else leaf
 
-    path_text = lambda path: tuple(str(key.key) for key in path)
+    path_text = lambda path: ".".join(str(key.key) for key in path)
     return config, params, adapted, jax.tree_util.tree_map_with_path(moved, both)
 
 

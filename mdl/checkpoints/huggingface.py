@@ -88,7 +88,7 @@ def read_params(
                     f"{source}: {head} differs from {tensor.name}, though tie_word_embeddings is true; set it to "
                     "false in config.json to use both, or remove the tensor that is not meant"
                 )
-            for path, piece in zip(tensor.paths, list(tensor.split(array)), strict=True):
+            for path, piece in zip(tensor.paths, tensor.split(array), strict=True):
                 yield path, piece, tensor.name, None if place is None else place(path, piece.shape)
 
     def placed(one: tuple[Path, np.ndarray, str, Any]) -> tuple[Path, jax.Array]:

@@ -209,6 +209,11 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict]]:
     return lines, rows
 
 
+def _other_delimiter(header: list[str]) -> str:
+    """What may separate the cells of a table that was read as one column; empty where nothing tells."""
+    return next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+
+
 def _one_object(path: Path, whole: dict) -> str:
     """What is wrong with a file that is one object."""
     fields = ", ".join(map(repr, list(whole)[:5]))
@@ -251,7 +256,7 @@ def _table(path: Path, text: str, delimiter: str, columns: Sequence[str]) -> tup
             header = _header(path, line, cells)
             continue
         if len(cells) != len(header):
-            other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+            other = _other_delimiter(header)
             hint = f"a cell that holds {delimiter!r} or a quotation mark must be quoted"
             if plain:
                 hint = "a cell cannot hold a tab: use CSV or JSON lines"
@@ -295,7 +300,7 @@ def _quoted(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[s
 def _header(path: Path, line: int, cells: Sequence[str]) -> tuple[str, ...]:
     header = tuple(cell.strip() for cell in cells)
     names = [name for name in header if name]
-    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), "")
+    other = _other_delimiter(header)
     if other:
         logging.warning(
             "%s: one column, %r: if cells are separated by %r, say delimiter=%r", path, *header, other, other
