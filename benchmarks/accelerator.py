@@ -1,7 +1,7 @@
 r"""Exact programs on one accelerator: two processes with cold caches, tokens a second, and model FLOPs utilisation.
 
     python -m benchmarks.accelerator --directory=DIR [--data_dir=gsm8k] [--cases=stories15m/float32,llama_1b/bfloat16] \
-        [--skip=generate] [--result=benchmarks/results/accelerator.json]
+        [--skip=generate] [--cache=FOLDER] [--result=benchmarks/results/accelerator.json]
 
 DIR is stories15M in Hugging Face layout; the other shapes take its tokenizer and random weights. Each case is two
 processes, one after the other, which have the device to themselves and begin with an empty cache of compiled functions:
@@ -10,6 +10,9 @@ processes, one after the other, which have the device to themselves and begin wi
   compiles. Then it measures a coding loop alone, generation, and training: the steps of a prequential estimate on real
   examples, and steps on batches without padding.
 - `decode` decodes that program; the model's digest has to be the encoder's.
+- `peer`, where PyTorch has the device: the same steps and generation by transformers and peft (`accelerator_peer`).
+
+With `--cache` both keep compiled functions there and find them when run again: what takes its time once, first.
 
 FLOPs a token are those of `mdl.planning`: two a number of every matrix forward, as many backward to the inputs, which
 is all that LoRA needs, and attention; what is computed anew counts once. Utilisation is over what the device reaches in
@@ -19,6 +22,7 @@ reading every weight of the model once a step, at the rate of a large copy. Memo
 
 import dataclasses
 import gc
+import hashlib
 import json
 import os
 import pathlib
@@ -53,7 +57,7 @@ TRAINED, TRAINED_BATCH, LENGTH, STEPS = 256, 32, 512, 5  # of training alone
 PROMPTS, NEW = 64, 128  # of generation
 _SIDE, _FLOATS, _TRIES = 8192, 1 << 29, 5
 _GIB = 1 << 30
-PARTS = ("program", "loop", "generate", "estimate", "steps")
+PARTS = ("program", "loop", "generate", "estimate", "steps")  # of `encode`
 CASES = ("stories15m/float32", "stories15m/bfloat16", "llama_1b/bfloat16")
 
 
@@ -62,12 +66,13 @@ def define_flags() -> None:
     flags.DEFINE_string("directory", None, "stories15M in Hugging Face layout.", required=True)
     flags.DEFINE_string("data_dir", "", "A folder with GSM8K's files; tiny GSM8K without.")
     flags.DEFINE_list("cases", list(CASES), f"SHAPE/DTYPE; shapes: stories15m, {', '.join(SHAPES)}.")
-    flags.DEFINE_list("skip", [], f"Of a case: {', '.join(PARTS)}.")
+    flags.DEFINE_list("skip", [], f"Of a case: {', '.join(PARTS)}, peer.")
     flags.DEFINE_integer("activations", 0, "GiB that layers may keep while training; 0 for the default, 1.", 0)
     flags.DEFINE_integer("examples", EXAMPLES, "Of a program.", 1)
     flags.DEFINE_integer("longest", 0, "Tokens of an example at most; 0 for as many as the context holds.", 0)
     flags.DEFINE_integer("layers", 0, "Another number of layers of the random shapes.", 0)
     flags.DEFINE_string("result", "", "Where the record goes; cases that it has of other runs stay.")
+    flags.DEFINE_string("cache", "", "A folder for compiled functions that stays; without, each process begins cold.")
     flags.DEFINE_string("child", "", "What this process does, where another started it.")
     flags.DEFINE_string("workdir", "", "Where both processes of a case have their files.")
 
@@ -185,6 +190,7 @@ class _Case:
             "encode_first_s": middle - began,
             "encode_s": ended - middle,
             "second_run_equal": same,
+            "sha256": hashlib.sha256(made.program.stream).hexdigest(),
         }
 
     def decode(self) -> dict[str, Any]:
@@ -287,7 +293,7 @@ def _child(told: flags.FlagValues) -> None:
 def measure(case: str, told: flags.FlagValues) -> Iterator[dict[str, Any]]:
     """One case, in processes of their own: what is known after each."""
     with tempfile.TemporaryDirectory() as workdir:
-        found = {"activations_gib": told.activations or 1}
+        found = {"activations_gib": told.activations or 1, "compiled_before": bool(told.cache)}
         for what in ("encode",) if "program" in told.skip else ("encode", "decode"):
             command = [
                 *(sys.executable, "-m", "benchmarks.accelerator", f"--child={what}", f"--cases={case}"),
@@ -295,7 +301,7 @@ def measure(case: str, told: flags.FlagValues) -> Iterator[dict[str, Any]]:
                 *(f"--skip={','.join(told.skip)}", f"--activations={told.activations}", f"--layers={told.layers}"),
                 *(f"--examples={told.examples}", f"--longest={told.longest}"),
             ]
-            own = {"JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(workdir) / f"xla-{what}")}
+            own = {"JAX_COMPILATION_CACHE_DIR": told.cache or str(pathlib.Path(workdir) / f"xla-{what}")}
             began = time.perf_counter()
             if subprocess.run(command, env=os.environ | own, cwd=_ROOT).returncode:
                 yield _rounded(found | {"failed": what})
@@ -303,6 +309,25 @@ def measure(case: str, told: flags.FlagValues) -> Iterator[dict[str, Any]]:
             found |= json.loads((pathlib.Path(workdir) / f"{what}.json").read_text())
             found[f"{what}_process_s"] = time.perf_counter() - began
             yield _rounded(found)
+        if "peer" not in told.skip:
+            yield _rounded(found | {"peer": _peer(case, told, pathlib.Path(workdir))})
+
+
+def _peer(case: str, told: flags.FlagValues, workdir: pathlib.Path) -> dict[str, Any]:
+    """What PyTorch reaches with random weights of the same shape, or the last line of why it does not."""
+    shape, kind = case.split("/")
+    if shape == "stories15m":
+        config = pathlib.Path(told.directory) / "config.json"
+    else:
+        config = workdir / "config.json"
+        config.write_text(json.dumps(SHAPES[shape] | ({"num_hidden_layers": told.layers} if told.layers else {})))
+    length = min(LENGTH, json.loads(config.read_text())["max_position_embeddings"])
+    command = [sys.executable, "-m", "benchmarks.accelerator_peer", str(config), kind]
+    command += map(str, (TRAINED_BATCH, length, PROMPTS, NEW))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["nothing was said"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(_) -> None:

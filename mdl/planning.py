@@ -215,8 +215,7 @@ def train(config: ModelConfig, settings: Any, length: int, whole: ModelConfig | 
 def _tiles(config: ModelConfig, positions: int, settings: Any) -> int:
     """In how many tiles of positions a chip computes the losses of a piece."""
     matrix = jax.ShapeDtypeStruct((config.vocab_size, config.hidden_size), KIND)
-    size = cross_entropy._size(cross_entropy.Head(matrix, True, None))
-    return -(-positions // (size * (cross_entropy._UPDATED if settings.train == "full" else 1)))
+    return -(-positions // cross_entropy.tile(cross_entropy.Head(matrix, True, None), settings.train == "full"))
 
 
 def _model(config: ModelConfig, settings: Any) -> tuple[ModelConfig, Tree]:

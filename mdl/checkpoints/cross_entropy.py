@@ -13,7 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mdl import sharding
+
 _SCORES = 1 << 22  # of a tile: what stays in a processor's cache, and fills its matrix units
+_GPU_SCORES = 1 << 27  # reading the head once a tile would take longer than multiplying by it, were tiles small
 _FEWEST, _MOST = 64, 1024  # positions of a tile
 _UPDATED = 4  # times as many where the head is trained, whose gradient is added to once a tile
 
@@ -92,7 +95,7 @@ def per_position(head: Head, hidden: jax.Array, counts: jax.Array, function: Cal
     shape = counts.shape
     hidden, counts = hidden.reshape(-1, hidden.shape[-1]), counts.reshape(-1)
     others = [other.reshape(-1) for other in others]
-    tiles = _Tiles(counts, _size(head))
+    tiles = _Tiles(counts, tile(head))
 
     def found(places):
         return function(head(hidden[places]), *(other[places] for other in others))
@@ -122,9 +125,12 @@ class _Tiles:
         return jax.lax.dynamic_slice(self._order, (tile * self.size,), (self.size,))
 
 
-def _size(head: Head) -> int:
-    fitting = max(_SCORES // head.matrix.shape[0 if head.tied else 1], 1)
-    return min(max(1 << fitting.bit_length() - 1, _FEWEST), _MOST)
+def tile(head: Head, trained: bool = False) -> int:
+    """Positions of a tile; `trained` says whether the gradient of the head is wanted."""
+    gpu = sharding.platform() == "gpu"
+    fitting = max((_GPU_SCORES if gpu else _SCORES) // head.matrix.shape[0 if head.tied else 1], 1)
+    size = min(max(1 << fitting.bit_length() - 1, _FEWEST), _MOST)
+    return size * (_UPDATED if trained and not gpu else 1)
 
 
 Form = tuple[bool, float | None, Callable | None]
@@ -148,7 +154,7 @@ def _forward(form, matrix, hidden, targets, weights, counts):
     matrix, hidden, targets, weights = (x.value for x in (matrix, hidden, targets, weights))
     *about, function = form
     head = Head(matrix, *about)
-    tiles = _Tiles(weights != 0, _size(head) * (_UPDATED if trained else 1))
+    tiles = _Tiles(weights != 0, tile(head, trained))
     product = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
     read = None
     if function is not None:  # what counts and weighs nothing needs no gradient

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from mdl.checkpoints.cross_entropy import Head, cross_entropy, per_position
+from mdl import sharding
+from mdl.checkpoints.cross_entropy import Head, cross_entropy, per_position, tile
 
 FORMS = [(50, True, None), (3000, False, None), (3000, True, 5.0), (70000, True, None), (40000, False, 2.0)]
 
@@ -76,3 +77,13 @@ def test_scores_of_all_positions_are_never_held():
     loss = lambda hidden, matrix, *rest: cross_entropy(Head(matrix, True, None), hidden, *rest)
     compiled = jax.jit(jax.grad(loss)).lower(hidden, matrix, targets, weights).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 64 << 20
+
+
+@pytest.mark.parametrize(
+    "platform, size, trained, wanted",
+    [("cpu", 32000, False, 128), ("cpu", 32000, True, 512), ("cpu", 500000, False, 64), ("cpu", 50, False, 1024)]
+    + [("gpu", 128256, False, 1024), ("gpu", 128256, True, 1024), ("gpu", 1 << 21, False, 64)],
+)
+def test_a_tile_has_as_many_positions_as_a_device_computes_well(monkeypatch, platform, size, trained, wanted):
+    monkeypatch.setattr(sharding, "platform", lambda: platform)
+    assert tile(Head(np.zeros((size, 1), np.float32), True, None), trained) == wanted
