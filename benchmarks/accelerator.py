@@ -10,7 +10,7 @@ processes, one after the other, which have the device to themselves and begin wi
   compiles. Then it measures a coding loop alone, generation, and training: the steps of a prequential estimate on real
   examples, and steps on batches without padding.
 - `decode` decodes that program; the model's digest has to be the encoder's.
-- `peer`, where PyTorch has the device: the same steps and generation by transformers and peft (`accelerator_peer`).
+- `peer`: the same steps and generation by transformers and peft (`accelerator_peer`).
 
 With `--cache` both keep compiled functions there and find them when run again: what takes its time once, first.
 

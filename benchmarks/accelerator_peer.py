@@ -18,13 +18,15 @@ import transformers
 from benchmarks.recipe import peer
 
 _STEPS, _AT_ONCE = 3, (4, 8, 16)
+_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _seconds(run) -> float:
-    torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if _DEVICE == "cuda" else lambda: None
+    wait()
     began = time.perf_counter()
     run()
-    torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - began
 
 
@@ -50,10 +52,10 @@ def main(config: str, kind: str, batch: int, length: int, prompts: int, new: int
         told = json.load(file)
     family = transformers.CONFIG_MAPPING[told.pop("model_type")]
     torch.manual_seed(0)
-    with torch.device("cuda"):
+    with torch.device(_DEVICE):
         made = transformers.AutoModelForCausalLM.from_config(family(**told), dtype=getattr(torch, kind))
     vocabulary, found = made.config.vocab_size, {}
-    text = torch.randint(3, vocabulary, (prompts, 64), device="cuda")
+    text = torch.randint(3, vocabulary, (prompts, 64), device=_DEVICE)
     how = transformers.GenerationConfig(max_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0)
     made.eval()
     made.generation_config.eos_token_id = None
@@ -65,7 +67,7 @@ def main(config: str, kind: str, batch: int, length: int, prompts: int, new: int
     config = peft.LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=list(peer.PROJECTIONS))
     model = peft.get_peft_model(made, config)  # which keeps adapters in float32
     model.train()
-    ids = torch.randint(3, vocabulary, (batch, length), device="cuda")
+    ids = torch.randint(3, vocabulary, (batch, length), device=_DEVICE)
     by_rows = {}
     for rows in _AT_ONCE:
         try:
@@ -81,7 +83,8 @@ def main(config: str, kind: str, batch: int, length: int, prompts: int, new: int
         "batch": batch,
         "length": length,
     }
-    found["peak_bytes"] = torch.cuda.max_memory_allocated()
+    found["device"] = _DEVICE
+    found["peak_bytes"] = torch.cuda.max_memory_allocated() if _DEVICE == "cuda" else None
     found["versions"] = {one.__name__: str(one.__version__) for one in (torch, transformers, peft)}
     print(json.dumps(found), flush=True)
 

@@ -97,38 +97,54 @@ def _rows(path: str) -> list[list[str]]:
 
 
 def _accelerator(path: str) -> list[list[str]]:
-    """What one device did with one checkpoint, in seconds, tokens a second and shares of its limits."""
-    found = content(path)["stories15m/bfloat16"]
-    program, loop, generate, estimate, steps = (
-        found[name] for name in ("program", "loop", "generate", "estimate", "steps")
-    )
+    """What one device did with two shapes, in seconds, tokens a second and shares of what reading the weights takes."""
+    found = content(path)
+    cases = {
+        f"{name.partition('/')[0]}, bfloat16": found[name] for name in ("stories15m/bfloat16", "llama_1b/bfloat16")
+    }
     thousands = lambda one: f"{one['tokens_per_s'] / 1000:,.1f} thousand tokens/s"
-    first = lambda one, name: f"{one[name]:.2f} s"
-    return [
-        ["stories15M, bfloat16, real GSM8K", "measured"],
-        [
-            f"writing an exact program of {program['examples']} examples",
-            f"{first(program, 'encode_s')}; {program['encode_first_s']:.1f} s with compilation",
-        ],
-        *(
-            [
-                f"the coder's loop, {what}, a step of {loop['rows']} rows",
-                f"{loop[what]['ms_a_step']:.2f} ms, {thousands(loop[what])}, "
-                f"{100 * loop[what]['of_bandwidth_limit']:.1f} % of what reading the weights takes",
-            ]
-            for what in ("encode", "decode")
+    step = lambda one: f"{one['ms_a_step']:.2f} ms, {thousands(one)}, {100 * one['of_bandwidth_limit']:.1f} %"
+    first = next(iter(cases.values()))
+    both = lambda first, later: f"{later:.2f} s; {first:.0f} s cold"
+    rows = {
+        f"writing an exact program of {first['program']['examples']} examples": lambda one: both(
+            one["cold"]["program"]["encode_first_s"], one["program"]["encode_s"]
         ),
-        ["generation", f"{generate['ms_a_step']:.2f} ms a step, {thousands(generate)}"],
-        [
-            f"a prequential estimate of {estimate['examples']} examples, steps of {estimate['batch']}",
-            f"{first(estimate, 's')}; {estimate['first_s']:.1f} s with compilation",
-        ],
-        [
-            f"steps of {steps['batch']} × {steps['length']} tokens without padding",
-            f"{thousands(steps)}, {100 * steps['mfu']:.1f} % of the maker's FLOP/s, "
-            f"{100 * steps['mfu_of_measured']:.1f} % of a large product's here",
-        ],
+        "decoding it, in another process": lambda one: both(one["cold"]["decode_first_s"], one["decode_s"]),
+        "the same model, the same bytes when written again, cold or not": lambda one: (
+            "yes"
+            if one["digest_equal"]
+            and one["cold"]["digest_equal"]
+            and one["program"]["second_run_equal"]
+            and one["program"]["sha256"] == one["cold"]["program"]["sha256"]
+            else "no"
+        ),
+        f"the coder's loop, encode, a step of {first['loop']['rows']} rows": lambda one: step(one["loop"]["encode"]),
+        f"the coder's loop, decode, a step of {first['loop']['rows']} rows": lambda one: step(one["loop"]["decode"]),
+        "generation, a step of 64 rows": lambda one: step(one["generate"]),
+        "most memory, by the allocator": lambda one: f"{one['peak_bytes'] / 1e9:.1f} GB",
+    }
+    return [["", *cases], *([name, *map(told, cases.values())] for name, told in rows.items())]
+
+
+def _utilisation(path: str) -> list[list[str]]:
+    """Training by adapters on one device, by how many positions a tile of losses has."""
+    found = content(path)["training"]
+    rows = [
+        ["shape, bfloat16", "tiles of", "steps of 32 × 512 tokens", "MFU", "of a product here", "an estimate", "MFU"]
     ]
+    for case in next(iter(found.values())):
+        for tiles, cases in found.items():
+            one, cells = cases[case], []
+            for name in ("steps", "estimate"):
+                told = one.get(name)
+                cells.append(f"{told['s']:.3f} s" if told else "–")
+                cells.append(f"{100 * told['mfu']:.1f} %" if told else "–")
+                if name == "steps":
+                    cells.append(f"{100 * told['mfu_of_measured']:.0f} %" if told else "–")
+            beside = " (other processes beside it)" if one.get("beside_others") else ""
+            rows.append([case.partition("/")[0], tiles + beside, *cells])
+    return rows
 
 
 def _loading(path: str) -> list[list[str]]:
@@ -187,6 +203,7 @@ KINDS = {
     "memory": _memory,
     "rows": _rows,
     "accelerator": _accelerator,
+    "utilisation": _utilisation,
     "loading": _loading,
     "report": _report,
     "versions": _versions,
