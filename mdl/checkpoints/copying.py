@@ -18,6 +18,7 @@ from mdl import startup
 
 _AHEAD = 1 << 26  # bytes
 _BLOCK = 1 << 17  # numbers: they stay in a core's cache while they are looked at
+_INFINITE = {np.dtype(bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}  # the bits of infinity
 
 
 def ahead(function: Callable[[Any], Any], items: Iterable[Any], size: Callable[[Any], int]) -> Iterator[Any]:
@@ -49,17 +50,19 @@ def is_finite(array: np.ndarray) -> bool:
     if array.ndim < 2:
         array = array[None]
     rows = max(1, _BLOCK // max(1, math.prod(array.shape[1:])))
-    return all(np.isfinite(_exact(array[start : start + rows])).all() for start in range(0, len(array), rows))
+    return all(_all_finite(array[start : start + rows]) for start in range(0, len(array), rows))
+
+
+def _all_finite(block: np.ndarray) -> bool:
+    infinite = _INFINITE.get(block.dtype)
+    if infinite is None:
+        return bool(np.isfinite(block).all())
+    return bool((block.view(np.uint16) & 0x7FFF).max(initial=0) < infinite)  # of magnitudes they are the largest
 
 
 def cast(array: np.ndarray, dtype: jax.typing.DTypeLike) -> np.ndarray:
     """The array in another type, in its own layout; itself where it has that type."""
     dtype = jax.numpy.dtype(dtype)
-    return (_exact(array) if dtype == np.float32 else array).astype(dtype, copy=False)
-
-
-def _exact(array: np.ndarray) -> np.ndarray:
-    """From bfloat16 to float32, whose upper half it is: 20 times as fast as its cast; others as they are."""
-    if array.dtype != bfloat16:
-        return array
-    return np.left_shift(array.view(np.uint16), 16, dtype=np.uint32).view(np.float32)
+    if array.dtype == bfloat16 and dtype == np.float32:  # whose upper half it is: 20 times as fast as its cast
+        return np.left_shift(array.view(np.uint16), 16, dtype=np.uint32).view(np.float32)
+    return array.astype(dtype, copy=False)
