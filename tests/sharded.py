@@ -17,6 +17,8 @@ import tempfile
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from mdl import distributed, sharding, tasks, training, transfers
@@ -52,6 +54,7 @@ def measure() -> dict:
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
     found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
     found["draws"] = [_drawn(shape) for shape in ((64, 24), (24, 1000), (1001, 16))]
+    found["waited for"] = _is_waited_for()
     found["kept on the host"] = sum(x._npy_value is not None for x in jax.tree.leaves((stories.params, random.params)))
     sequences = [training.tokenise(stories.tokenizer, e.prompt, e.completion, 32) for e in task.train[:8]]
     ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 32}
@@ -94,6 +97,13 @@ def write(programs: list[str]) -> dict:
 
 def _given() -> tuple:
     return load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
+
+
+def _is_waited_for() -> list[bool]:
+    """Whether a program that all devices compute has ended once it is called: a compiled one, and an operation."""
+    square = transfers.laid(("lm_head",), np.full((1024, 1024), 1e-3, np.float32))
+    power = jax.jit(lambda x: sharding.whole(jnp.linalg.matrix_power(x, 8)))
+    return [bool(run(square).is_ready()) for run in (power, power, lambda x: x @ x)]  # compiled, and once more
 
 
 def _drawn(shape: tuple[int, int]) -> str:

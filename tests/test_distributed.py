@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import jax
 import pytest
@@ -76,6 +77,23 @@ def test_a_place_is_read(text, place):
 def test_a_place_that_makes_no_sense_is_one_line(text):
     with pytest.raises(ValueError, match=f"--distributed={text}: auto, or HOST:PORT,PROCESSES,PROCESS is wanted"):
         Place.parse(text)
+
+
+def test_what_slurm_says_is_where_a_process_is():
+    """The third of four processes of a step on two nodes, as `srun` starts it; JAX reads its variables."""
+    told = {"JOB_ID": "77", "STEP_NODELIST": "gpu[03,07]", "NTASKS": "4", "PROCID": "2", "LOCALID": "0"}
+    with (
+        mock.patch.dict(os.environ, {f"SLURM_{name}": value for name, value in told.items()}, clear=True),
+        mock.patch.object(jax.config, "update"),
+        mock.patch.object(distributed.roll_call, "hold") as hold,
+        mock.patch.object(jax.distributed, "initialize") as initialize,
+    ):
+        distributed.start(Place.parse("auto"), timeout=60)
+        assert hold.call_args.args == ("gpu03:8476", 4, 2, 60)
+        assert initialize.call_args.args == ("gpu03:8476", 4, 2, [0])
+        del os.environ["SLURM_PROCID"]
+        with pytest.raises(ValueError, match="--distributed=auto: no cluster was found here"):
+            distributed.start(Place.parse("auto"), timeout=60)
 
 
 def test_one_process_waits_for_nobody(tmp_path):

@@ -72,6 +72,12 @@ def test_a_checkpoint_is_the_same_wherever_it_lies(measured, layout):
     assert measured[0][layout]["kept on the host"] == 0  # digesting weights leaves no copy of them
 
 
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_one_program_of_several_devices_ends_before_the_next_begins(measured, layout):
+    """With more of them under way than XLA lets a device have, its threads wait for each other for ever."""
+    assert measured[0][layout]["waited for"] == [True] * 3
+
+
 def test_what_is_trained_is_split(measured):
     share = {layout: found["full on a device"] for layout, found in measured[0].items()}
     assert share == {"1,1,1": 1.0, "8,1,1": 1.0, "1,8,1": 1 / 8, "2,2,2": 1 / 4}
