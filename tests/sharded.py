@@ -1,12 +1,13 @@
 """What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py PLACE LAYOUT …`.
 
 A JSON object a layout on standard output, one line each. PLACE is that among several processes, empty for one that
-sums as several do, or `-` for one that sums in its own way, which is faster. `1,1,1` is one device of those that
-XLA_FLAGS make; behind `LAYOUT+lora+full` these of `PROGRAMS` are written and decoded as well, and behind
-`LAYOUT=lora+full` nothing else is done.
+sums as several do, or `-` for one that sums in its own way, which is faster: tokens are coded in each of its layouts.
+`1,1,1` is one device of those that XLA_FLAGS make; behind `LAYOUT+lora+full` these of `PROGRAMS` are written and
+decoded as well, and behind `LAYOUT=lora+full` nothing else is done.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -30,13 +31,12 @@ from mdl.methods import METHODS
 from mdl.methods.data import blockwise, combined, prequential, rasp, self_taught
 
 _SOURCE = str(pathlib.Path(__file__).parent / "methods" / "first.rasp")
-_TOKENS = 48  # of a program's examples
+_TOKENS = 32  # of a program's examples
 _RATES = {"lora": 1e-3, "full": 1e-4}
 _FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
 PROGRAMS = {
-    "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((8,), (1,), max_tokens=_TOKENS)),
+    "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((4,), (1,), max_tokens=_TOKENS)),
     "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=_TOKENS)),
-    "short": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((4,), (1,), max_tokens=_TOKENS)),
     "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=_TOKENS)),
     "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=_TOKENS)),
     "self_taught": (
@@ -48,8 +48,8 @@ PROGRAMS = {
 }
 
 
-def measure() -> dict:
-    """Losses, codelengths in bits and answers under the layout in use."""
+def measure(coded: bool) -> dict:
+    """Losses, codelengths in bits and answers under the layout in use; where `coded`, of tokens that are coded, too."""
     stories, task = _given()
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
     found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
@@ -67,6 +67,8 @@ def measure() -> dict:
         found[f"{train} codelengths"] = tokens.codelengths(learner.config, learner.params, ids, **ends)[0].tolist()
         leaf = jax.tree.leaves(learner.trainable)[0]
         found[f"{train} on a device"] = leaf.addressable_shards[0].data.size / leaf.size
+        if not coded:
+            continue
         coder = Encoder()
         tokens.code(coder, learner.config, learner.params, ids, rows=8, **ends)
         found[f"{train} coded"] = [coder.bits]
@@ -96,7 +98,9 @@ def write(programs: list[str]) -> dict:
 
 
 def _given() -> tuple:
-    return load("stories260k", place=sharding.placement()), tasks.load("gsm8k", size="tiny", seed=0)
+    task = tasks.load("gsm8k", size="tiny", seed=0)
+    brief = sorted(task.train, key=lambda example: len(example.completion))[:16]  # whose answers fit
+    return load("stories260k", place=sharding.placement()), dataclasses.replace(task, train=brief)
 
 
 def _is_waited_for() -> list[bool]:
@@ -131,7 +135,7 @@ def main() -> None:
         text, alone, names = re.fullmatch(r"([\d,]+)([+=]?)(.*)", argument).groups()
         layout = sharding.Layout.parse(text)
         with contextlib.nullcontext() if layout == sharding.Layout() else sharding.using(layout):
-            found = ({} if alone == "=" else measure()) | write(names.split("+") if names else [])
+            found = ({} if alone == "=" else measure(place == "-")) | write(names.split("+") if names else [])
         print(json.dumps(found), flush=True)
         jax.clear_caches()
 

@@ -148,7 +148,7 @@ def test_who_is_missing_who_failed_and_who_was_killed_is_named(tmp_path):
 
 def _gsm8k(workdir: pathlib.Path, devices: int, *more: str) -> subprocess.Popen:
     """A run of `distributed_config`, one process of it."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"  # compiles fast
     own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     own["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
     config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
