@@ -1,7 +1,7 @@
 """What a layout of devices must not change, computed in a process of its own: `python tests/sharded.py PLACE LAYOUT …`.
 
 A JSON object a layout on standard output, one line each. PLACE is that among several processes, empty for one that
-sums as several do, or `-` for one that sums in its own way, which is faster: tokens are coded in each of its layouts.
+sums as several do, or `-` for one that sums in its own way, which is faster: more is measured in each of its layouts.
 `1,1,1` is one device of those that XLA_FLAGS make; behind `LAYOUT+lora+full` these of `PROGRAMS` are written and
 decoded as well, and behind `LAYOUT=lora+full` nothing else is done.
 """
@@ -36,7 +36,7 @@ _RATES = {"lora": 1e-3, "full": 1e-4}
 _FEW = {"batch": 4, "rank": 2, "learning_rate": 1e-3}
 PROGRAMS = {
     "lora": ("prequential", {**_FEW, "train": "lora"}, prequential.Search((4,), (1,), max_tokens=_TOKENS)),
-    "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((8,), (0,), max_tokens=_TOKENS)),
+    "full": ("prequential", {"batch": 4, "train": "full"}, prequential.Search((4,), (1,), max_tokens=_TOKENS)),
     "blockwise": ("blockwise", {"first": 4, "epochs": 1, "batch": 4}, blockwise.Search(8, max_tokens=_TOKENS)),
     "combined": ("combined", _FEW, combined.Search((8,), second=8, max_tokens=_TOKENS)),
     "self_taught": (
@@ -48,8 +48,12 @@ PROGRAMS = {
 }
 
 
-def measure(coded: bool) -> dict:
-    """Losses, codelengths in bits and answers under the layout in use; where `coded`, of tokens that are coded, too."""
+def measure(briefly: bool) -> dict:
+    """Losses, codelengths in bits and answers under the layout in use.
+
+    Args:
+        briefly: nothing is coded, and LoRA is not trained: programs are written elsewhere.
+    """
     stories, task = _given()
     random = load("stories260k", stage="random", seed=3, place=sharding.placement())
     found = {"fingerprint": stories.fingerprint, "random": random.fingerprint}
@@ -60,14 +64,14 @@ def measure(coded: bool) -> dict:
     ends = {"bos": stories.tokenizer.bos_id, "eos": stories.tokenizer.eos_id, "max_tokens": 32}
     batch = training.arrays(sequences, prompt_weight=0.3, **ends)
     ids = [sequence.tokens for sequence in sequences]
-    for train, rate in _RATES.items():
-        settings = prequential.Settings(train=train, learning_rate=rate)
+    for train in ("full",) if briefly else ("lora", "full"):
+        settings = prequential.Settings(train=train, learning_rate=_RATES[train])
         learner = training.learner(stories.config, stories.params, settings)
         found[f"{train} losses"] = [float(learner.update(*batch)) for _ in range(3)]
         found[f"{train} codelengths"] = tokens.codelengths(learner.config, learner.params, ids, **ends)[0].tolist()
         leaf = jax.tree.leaves(learner.trainable)[0]
         found[f"{train} on a device"] = leaf.addressable_shards[0].data.size / leaf.size
-        if not coded:
+        if briefly:
             continue
         coder = Encoder()
         tokens.code(coder, learner.config, learner.params, ids, rows=8, **ends)
@@ -76,7 +80,7 @@ def measure(coded: bool) -> dict:
         assert tokens.code(decoder, learner.config, learner.params, None, rows=8, **ends) == ids
     model = stories.config, stories.params
     prompts = [[stories.tokenizer.bos_id, *own[: 4 + i]] for i, own in enumerate(ids)]
-    found["greedy"] = generate(*model, stories.tokenizer, prompts, max_new_tokens=24)
+    found["greedy"] = generate(*model, stories.tokenizer, prompts, max_new_tokens=8 if briefly else 24)
     found["likelihoods"] = log_likelihoods(*model, [(own[:6], own[6:12]) for own in ids]).tolist()
     return found
 
@@ -135,7 +139,7 @@ def main() -> None:
         text, alone, names = re.fullmatch(r"([\d,]+)([+=]?)(.*)", argument).groups()
         layout = sharding.Layout.parse(text)
         with contextlib.nullcontext() if layout == sharding.Layout() else sharding.using(layout):
-            found = ({} if alone == "=" else measure(place == "-")) | write(names.split("+") if names else [])
+            found = ({} if alone == "=" else measure(briefly=place != "-")) | write(names.split("+") if names else [])
         print(json.dumps(found), flush=True)
         jax.clear_caches()
 
