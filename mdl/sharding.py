@@ -24,6 +24,8 @@ from absl import logging
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mdl import dispatching
+
 Tree = Any
 Axes = tuple[str | tuple[str, ...] | None, ...]  # of each dimension of an array
 
@@ -117,6 +119,8 @@ _told: set[tuple] = set()
 def mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of a layout; axes are `Auto`: the compiler lays out what is not said.
 
+    Where several devices of a CPU are in it, their programs are run one by one from here on.
+
     Raises:
         ValueError: there is another number of devices.
     """
@@ -126,6 +130,8 @@ def mesh(layout: Layout, devices: Sequence[jax.Device] | None = None) -> Mesh:
             f"mesh {layout.data},{layout.fsdp},{layout.tensor} has {layout.devices} devices, and there are "
             f"{len(devices)}; give numbers whose product is that"
         )
+    if devices[0].platform == "cpu" and len(devices) > 1:
+        dispatching.one_by_one()
     shape = layout.data, layout.fsdp, layout.tensor
     # As `jax.make_mesh` does, which refuses what is no product of sides of a TPU's torus, such as 64 x 2 of 4 x 4 x 8.
     placed = mesh_utils.create_device_mesh(shape, list(devices), allow_split_physical_axes=True)
@@ -301,15 +307,6 @@ def whole(tree: Tree) -> Tree:
     if not active():
         return tree
     return jax.tree.map(lambda x: _constrained(x, PartitionSpec()), tree)
-
-
-def settled(tree: Tree) -> Tree:
-    """Waits for what several CPU devices compute, and returns it.
-
-    XLA runs their parts in a pool of as many threads as there are devices. What is dispatched behind it waits there for
-    its inputs, and would take a thread that a part still needs, for which the others wait in a sum.
-    """
-    return jax.block_until_ready(tree) if active() and platform() == "cpu" else tree
 
 
 def table(x: jax.Array) -> jax.Array:

@@ -251,10 +251,9 @@ class Learner:
             rate = self._rate * min(1.0, (self.steps + 1) / (self._warmup + 1))
             self.state.hyperparams["learning_rate"] = np.float32(rate)
         step = np.uint32(self.steps)
-        moved = _update(*self._made_for, anew, read)(
+        self.trainable, self.state, loss, found = _update(*self._made_for, anew, read)(
             self.trainable, self.frozen, self.state, step, total, batch, counts
         )
-        self.trainable, self.state, loss, found = sharding.settled(moved)
         self.steps += 1
         return loss, found
 

@@ -18,7 +18,7 @@ def get_config():
         batch_size=8,
         threads=1,
         verifiers=1,
-        max_tokens=64,
+        max_tokens=48,
         mesh="2,2,1",
     )
     own.save.minutes = 1 / 60

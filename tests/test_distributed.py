@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import jax
 import pytest
@@ -78,6 +79,23 @@ def test_a_place_that_makes_no_sense_is_one_line(text):
         Place.parse(text)
 
 
+def test_what_slurm_says_is_where_a_process_is():
+    """The third of four processes of a step on two nodes, as `srun` starts it; JAX reads its variables."""
+    told = {"JOB_ID": "77", "STEP_NODELIST": "gpu[03,07]", "NTASKS": "4", "PROCID": "2", "LOCALID": "0"}
+    with (
+        mock.patch.dict(os.environ, {f"SLURM_{name}": value for name, value in told.items()}, clear=True),
+        mock.patch.object(jax.config, "update"),
+        mock.patch.object(distributed.roll_call, "hold") as hold,
+        mock.patch.object(jax.distributed, "initialize") as initialize,
+    ):
+        distributed.start(Place.parse("auto"), timeout=60)
+        assert hold.call_args.args == ("gpu03:8476", 4, 2, 60)
+        assert initialize.call_args.args == ("gpu03:8476", 4, 2, [0])
+        del os.environ["SLURM_PROCID"]
+        with pytest.raises(ValueError, match="--distributed=auto: no cluster was found here"):
+            distributed.start(Place.parse("auto"), timeout=60)
+
+
 def test_one_process_waits_for_nobody(tmp_path):
     assert distributed.exchange("alone", "text") == ["text"]
     assert distributed.pass_by("save") == ("save",) and distributed.writes() and distributed.count() == 1
@@ -130,7 +148,7 @@ def test_who_is_missing_who_failed_and_who_was_killed_is_named(tmp_path):
 
 def _gsm8k(workdir: pathlib.Path, devices: int, *more: str) -> subprocess.Popen:
     """A run of `distributed_config`, one process of it."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"  # compiles fast
     own = {**os.environ, "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     own["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.jax_compilation_cache_dir)
     config = f"--config={_ROOT / 'tests' / 'distributed_config.py'}"
