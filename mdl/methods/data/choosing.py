@@ -57,10 +57,13 @@ class Chooser:
         rounds, found = run.rounds, {}
         for number in range(1 if rounds.fixed else self.search.rounds):
             better, places = False, offered(number)
-            for place, units in ((place, units) for place, units in enumerate(places) if units):
-                worths = [0.0] if rounds.fixed and len(units) == 1 else self.worths(run, units)
-                price = self.search.price * rounds.bits(number, len(units))
-                for index, worth in enumerate(worths):
+            alone = 1 if rounds.fixed else 0  # so many are no choice
+            asked = [unit for units in places if len(units) > alone for unit in units]
+            worths = iter(self.worths(run, asked) if asked else ())
+            for place, units in enumerate(places):
+                price = self.search.price * rounds.bits(number, len(units)) if units else 0.0
+                for index in range(len(units)):
+                    worth = next(worths) if len(units) > alone else 0.0
                     if place not in found or worth - price > found[place][0]:
                         found[place], better = (worth - price, number, index), True
             if not better:

@@ -83,7 +83,7 @@ def test_what_is_paid_for_is_the_choice(drawn, rule, choice):
     run, bits = _run(coder, settings, 1, chooser)
     passing = {"drawn": 2}.get(rule, 3)  # of four numbers in a row
     if choice == "sample":  # place i is offered i, i + 4, … : always the same ending
-        assert [len(units) for units in chooser.units] == [4] * passing
+        assert [len(units) for units in chooser.units] == [4 * passing]
         assert len(run.seen) == 4 + passing
         paid = 2.0 * passing
     else:
@@ -91,7 +91,8 @@ def test_what_is_paid_for_is_the_choice(drawn, rule, choice):
         assert len(run.seen) == 4 + passing
         paid = 2.0
     if rule == "coded":
-        kept = [units[-1][0] for units in chooser.units] if choice == "sample" else chooser.units[0][-1]
+        (units,) = chooser.units
+        kept = [unit[0] for unit in units[3::4]] if choice == "sample" else units[-1]
         before = Run(Meter(), STORIES, ":", settings)
         before.show(Meter(), SHOWN)  # the model that they are coded with
         pairs = [(sample.prompt, answer) for sample in kept for answer in run.answers]
@@ -278,7 +279,7 @@ def test_candidates_are_drawn_as_long_as_they_pay(drawn, choice):
     # Rounds have numbers 0-7, 8-15, 16-31, 32-63, …: more is always worth it. Of four places one has nothing to offer.
     places = 3 if choice == "sample" else 1
     sizes = [2, 2, 4, 8, 16, 32, 64, 128]
-    assert chooser.asked == [size for size in sizes for _ in range(places)]
+    assert chooser.asked == [size * places for size in sizes]
     assert [first for first, *_ in drawn] == [0, 8, 16, 32, 64, 128, 256, 512]
     assert [count for _, count, *_ in drawn] == [4 * size for size in sizes]
     went_on, paid, ended = 0, 0.0, 0
