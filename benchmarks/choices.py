@@ -69,7 +69,7 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]
         _LABELS,
     ),
 }
-_SEARCH = {"examples": (0, 16, 64), "rounds": 4}
+SEARCH = {"examples": (0, 16, 64), "rounds": 4}
 
 
 def load(cell: str, name: str, data_dir: str):
@@ -130,7 +130,7 @@ def main(_) -> None:
             for way, own in ways.items():
                 asked = not told.ways or way.replace(",", "") in told.ways
                 if asked and seed not in found.setdefault(way, {}):
-                    programs = measure(checkpoint, task, {**common, **own, "seed": int(seed)}, _SEARCH | search)
+                    programs = measure(checkpoint, task, {**common, **own, "seed": int(seed)}, SEARCH | search)
                     found[way][seed] = programs
                     record["environment"] = startup.environment()
                     write_then_rename(path, (json.dumps(record) + "\n").encode())
