@@ -29,29 +29,36 @@ from mdl.methods import METHODS
 
 _PAY = {"candidates": 0, "least": 4}
 _FULL = {"train": "full", "batch": 8}
-_LABELS: dict[str, dict[str, Any]] = {
-    "coded, of 8": {"answers": "coded"},
-    "coded, as many as pay": {"answers": "coded", **_PAY},
-    "in turn, of 8": {"answers": "turn"},
-    "in turn, of 32": {"answers": "turn", "candidates": 32},
-    "in turn, as many as pay": {"answers": "turn", **_PAY},
-    "own, of 8": {"answers": "own"},
-    "voted, of 8": {"answers": "voted", "votes": 5},
-    "voted and agreed, of 8": {"answers": "voted", "votes": 5, "agreement": 100},
+_Ways = dict[str, tuple[dict[str, Any], dict[str, Any]]]  # name -> settings, search
+_GAIN = {"choose": "gain", "price": 1e-3}
+_LABELS: _Ways = {
+    "coded, of 8": ({"answers": "coded"}, {}),
+    "coded, as many as pay": ({"answers": "coded", **_PAY}, {}),
+    "in turn, of 8": ({"answers": "turn"}, {}),
+    "in turn, of 32": ({"answers": "turn", "candidates": 32}, {}),
+    "in turn, as many as pay": ({"answers": "turn", **_PAY}, {}),
+    "own, of 8": ({"answers": "own"}, {}),
+    "voted, of 8": ({"answers": "voted", "votes": 5}, {}),
+    "voted and agreed, of 8": ({"answers": "voted", "votes": 5, "agreement": 100}, {}),
 }
-_TEXTS: dict[str, dict[str, Any]] = {
-    "drawn, of 8": {"answers": "drawn"},
-    "drawn, as many as pay": {"answers": "drawn", **_PAY},
-    "sampled, of 8": {"answers": "sampled", "votes": 5},
-    "sampled and agreed, of 8": {"answers": "sampled", "votes": 5, "agreement": 51},
-    "sampled, as many as pay": {"answers": "sampled", "votes": 5, **_PAY},
+_GAINS: _Ways = {
+    "in turn, by gain, of 8": ({"answers": "turn"}, _GAIN),
+    "in turn, by gain, as many as pay": ({"answers": "turn", **_PAY}, _GAIN),
+    "voted, by gain, of 8": ({"answers": "voted", "votes": 5}, _GAIN),
+}
+_TEXTS: _Ways = {
+    "drawn, of 8": ({"answers": "drawn"}, {}),
+    "drawn, as many as pay": ({"answers": "drawn", **_PAY}, {}),
+    "sampled, of 8": ({"answers": "sampled", "votes": 5}, {}),
+    "sampled and agreed, of 8": ({"answers": "sampled", "votes": 5, "agreement": 51}, {}),
+    "sampled, as many as pay": ({"answers": "sampled", "votes": 5, **_PAY}, {}),
 }
 # Cell -> (settings and search of all ways, ways).
-CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]] = {
+CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], _Ways]] = {
     "opinions": (
         {**_FULL, "learning_rate": 1e-3, "prompt_weight": 30, "length": 48},
-        {"teacher_rate": 2e-3, "teacher_epochs": 12, "epochs": (8,)},
-        _LABELS,
+        {"teacher_rate": 2e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,)},
+        {**_LABELS, **_GAINS},
     ),
     "stories": (
         {**_FULL, "learning_rate": 3e-4, "prompt_weight": 100, "shown": 1, "length": 128},
@@ -60,7 +67,7 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]
     ),
     "gsm8k": (
         {**_FULL, "learning_rate": 1e-3, "prompt_weight": 30, "shown": 2, "length": 128},
-        {"teacher_rate": 1e-3, "teacher_epochs": 10, "teacher_examples": 256, "epochs": (8,)},
+        {"teacher_rate": 1e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,)},
         _TEXTS,
     ),
     "sst2": (
@@ -69,7 +76,7 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]
         _LABELS,
     ),
 }
-SEARCH = {"examples": (0, 16, 64), "rounds": 4}
+SEARCH = {"examples": (0, 64), "rounds": 4}
 
 
 def load(cell: str, name: str, data_dir: str):
@@ -127,10 +134,10 @@ def main(_) -> None:
         name = f"{cell}, {checkpoint.name}"
         found = record["cells"].setdefault(name, {})
         for seed in told.seeds:
-            for way, own in ways.items():
+            for way, (own, how) in ways.items():
                 asked = not told.ways or way.replace(",", "") in told.ways
                 if asked and seed not in found.setdefault(way, {}):
-                    programs = measure(checkpoint, task, {**common, **own, "seed": int(seed)}, SEARCH | search)
+                    programs = measure(checkpoint, task, {**common, **own, "seed": int(seed)}, SEARCH | search | how)
                     found[way][seed] = programs
                     record["environment"] = startup.environment()
                     write_then_rename(path, (json.dumps(record) + "\n").encode())

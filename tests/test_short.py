@@ -93,9 +93,9 @@ def test_pages_say_why_a_kind_loses(record):
 def test_every_way_of_choosing_is_a_search():
     module = choices.METHODS["self_taught"]
     for common, search, ways in choices.CELLS.values():
-        for own in ways.values():
+        for own, how in ways.values():
             choices.settings.parse(module.Settings, {**common, **own, "seed": 1})
-        choices.settings.parse(module.Search, choices.SEARCH | search, coded=False)
+            choices.settings.parse(module.Search, choices.SEARCH | search | how, coded=False)
     assert set(short.CELLS) < set(choices.CELLS)
 
 

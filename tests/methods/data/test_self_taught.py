@@ -333,7 +333,7 @@ def _chooser(**search):
 
 def test_a_gain_is_the_loss_after_a_step():
     """A batch of the probe itself lowers its loss more than noise does."""
-    run, chooser = _chooser(choose="gain", probe=4)
+    run, chooser = _chooser(choose="gain", probe=4, teacher_examples=8, teacher_epochs=1)
     assert chooser.teacher is not None  # gives the answers that are coded
     real = [Sample(e.prompt, e.completion) for e in examples.balanced(TASK.train, 4)]
     noise = [Sample(f"xq {i} zz\nIt was", " good" if i % 2 else " bad") for i in range(4)]
@@ -371,7 +371,6 @@ def test_examples_that_leave_no_room_for_samples_are_refused():
 @pytest.mark.parametrize(
     "own",
     [
-        {"source": "checkpoint", "answers": "own"},
         {"source": "trained", "answers": "voted", "votes": 3, "candidates": 0, "least": 2},
         {"source": "trained", "answers": "sampled", "votes": 2, "length": 24},
     ],
