@@ -48,10 +48,9 @@ _GAINS: _Ways = {
 }
 _TEXTS: _Ways = {
     "drawn, of 8": ({"answers": "drawn"}, {}),
-    "drawn, as many as pay": ({"answers": "drawn", **_PAY}, {}),
     "sampled, of 8": ({"answers": "sampled", "votes": 5}, {}),
     "sampled and agreed, of 8": ({"answers": "sampled", "votes": 5, "agreement": 51}, {}),
-    "sampled, as many as pay": ({"answers": "sampled", "votes": 5, **_PAY}, {}),
+    "sampled, as many as pay": ({"answers": "sampled", "votes": 5, "candidates": 0, "least": 2}, {"rounds": 3}),
 }
 # Cell -> (settings and search of all ways, ways).
 CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], _Ways]] = {
@@ -62,12 +61,12 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], _Ways]] = {
     ),
     "stories": (
         {**_FULL, "learning_rate": 3e-4, "prompt_weight": 100, "shown": 1, "length": 128},
-        {"teacher_rate": 1e-3, "teacher_epochs": 3, "teacher_examples": 256, "epochs": (2,)},
+        {"teacher_rate": 1e-3, "teacher_epochs": 3, "teacher_examples": 256, "epochs": (2,), "examples": (0, 32)},
         _TEXTS,
     ),
     "gsm8k": (
         {**_FULL, "learning_rate": 1e-3, "prompt_weight": 30, "shown": 2, "length": 128},
-        {"teacher_rate": 1e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,)},
+        {"teacher_rate": 1e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,), "examples": (0, 32)},
         _TEXTS,
     ),
     "sst2": (

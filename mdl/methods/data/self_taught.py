@@ -48,7 +48,7 @@ from mdl.watching import Progress
 
 _MORE = 15 / 16  # probability that another block follows
 _ROWS = 64  # samples drawn side by side
-_NUMBERS = 1 << 30  # draws of samples are numbered below it, those of their answers from it on
+_NUMBERS = 1 << 30  # draws of samples are numbered below it, those of their answers from it on, all within 31 bits
 _HINT = "a larger length, a smaller agreement, or examples of another form may help"
 _ELECTED = ("voted", "sampled")  # answers that votes are taken on
 
@@ -243,7 +243,7 @@ class Run(prequential.Run):
         if own.answers == "own":
             given = [self.answers[best] for best in self._scores(flat, self.adapted()).argmax(axis=1)]
         else:
-            given = self._elected(flat, _NUMBERS + first * own.votes % _NUMBERS)
+            given = self._elected(flat, _NUMBERS + first * own.votes % (_NUMBERS >> 1))
         each = iter(given)
         answered = [[s._replace(completion=next(each)) for s in slot] for slot in found]
         return [[sample for sample in slot if sample.completion is not None] for slot in answered]
