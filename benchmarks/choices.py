@@ -30,21 +30,16 @@ from mdl.methods import METHODS
 _PAY = {"candidates": 0, "least": 4}
 _FULL = {"train": "full", "batch": 8}
 _Ways = dict[str, tuple[dict[str, Any], dict[str, Any]]]  # name -> settings, search
-_GAIN = {"choose": "gain", "price": 1e-3}
 _LABELS: _Ways = {
     "coded, of 8": ({"answers": "coded"}, {}),
     "coded, as many as pay": ({"answers": "coded", **_PAY}, {}),
     "in turn, of 8": ({"answers": "turn"}, {}),
     "in turn, of 32": ({"answers": "turn", "candidates": 32}, {}),
     "in turn, as many as pay": ({"answers": "turn", **_PAY}, {}),
+    "in turn, by gain, of 8": ({"answers": "turn"}, {"choose": "gain"}),
     "own, of 8": ({"answers": "own"}, {}),
     "voted, of 8": ({"answers": "voted", "votes": 5}, {}),
     "voted and agreed, of 8": ({"answers": "voted", "votes": 5, "agreement": 100}, {}),
-}
-_GAINS: _Ways = {
-    "in turn, by gain, of 8": ({"answers": "turn"}, _GAIN),
-    "in turn, by gain, as many as pay": ({"answers": "turn", **_PAY}, _GAIN),
-    "voted, by gain, of 8": ({"answers": "voted", "votes": 5}, _GAIN),
 }
 _TEXTS: _Ways = {
     "drawn, of 8": ({"answers": "drawn"}, {}),
@@ -57,7 +52,7 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], _Ways]] = {
     "opinions": (
         {**_FULL, "learning_rate": 1e-3, "prompt_weight": 30, "length": 48},
         {"teacher_rate": 2e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,)},
-        {**_LABELS, **_GAINS},
+        _LABELS,
     ),
     "stories": (
         {**_FULL, "learning_rate": 3e-4, "prompt_weight": 100, "shown": 1, "length": 128},
