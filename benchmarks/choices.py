@@ -36,6 +36,7 @@ _LABELS: _Ways = {
     "in turn, of 8": ({"answers": "turn"}, {}),
     "in turn, of 32": ({"answers": "turn", "candidates": 32}, {}),
     "in turn, as many as pay": ({"answers": "turn", **_PAY}, {}),
+    "in turn, as many as pay dearly": ({"answers": "turn", **_PAY}, {"price": 5.0}),
     "in turn, by gain, of 8": ({"answers": "turn"}, {"choose": "gain"}),
     "own, of 8": ({"answers": "own"}, {}),
     "voted, of 8": ({"answers": "voted", "votes": 5}, {}),
