@@ -2,10 +2,9 @@ r"""Choices among a model's own samples: rules for their answers, and how many t
 
     python -m benchmarks.choices [--cells=opinions,stories,gsm8k] [--seeds=0,1,2] \
         [--result=benchmarks/results/choices.json]
-    python -m benchmarks.choices --cells=sst2 --checkpoint=stories15M --data_dir=sst2 --seeds=0
 
-Ways of `self_taught` beside each other on the tasks and checkpoints of `benchmarks.short`, and on SST-2: answers coded,
-by one model, or by a vote; a fixed number of candidates, or as many as pay. Each way gives programs without samples
+Ways of `self_taught` beside each other on the tasks and checkpoints of `benchmarks.short`: answers coded, by the model
+as it is, or by a vote; a fixed number of candidates, or as many as pay. Each way gives programs without samples
 (the coded examples alone, trained as often), and with more and more of them. Files are scored as they are in memory, on
 dev and test, and the last of each way is decoded and held against the encoded model. What lies in the record is not
 measured again.
@@ -20,7 +19,6 @@ from absl import app, flags
 
 from benchmarks import self_made, short
 from mdl import evaluation, startup
-from mdl.checkpoints import checkpoint as checkpoints
 from mdl.codes import Encoder, settings
 from mdl.files import write_then_rename
 from mdl.machine import answers, header
@@ -65,20 +63,8 @@ CELLS: dict[str, tuple[dict[str, Any], dict[str, Any], _Ways]] = {
         {"teacher_rate": 1e-3, "teacher_epochs": 6, "teacher_examples": 256, "epochs": (8,), "examples": (0, 32)},
         _TEXTS,
     ),
-    "sst2": (
-        {"learning_rate": 1e-3, "length": 48, "shown": 4},
-        {"teacher_rate": 1e-3, "teacher_epochs": 2, "teacher_examples": 512, "epochs": (2,), "order": "short"},
-        _LABELS,
-    ),
 }
 SEARCH = {"examples": (0, 64), "rounds": 4}
-
-
-def load(cell: str, name: str, data_dir: str):
-    """Checkpoint and task."""
-    if cell in short.CELLS:
-        return short.CELLS[cell].load()
-    return checkpoints.load(name, dtype="float32"), self_made.load_task(cell, data_dir)
 
 
 def measure(checkpoint, task, own: dict, search: dict) -> list[dict[str, Any]]:
@@ -109,11 +95,9 @@ def measure(checkpoint, task, own: dict, search: dict) -> list[dict[str, Any]]:
 
 def define_flags() -> None:
     """Defines the command's flags."""
-    flags.DEFINE_list("cells", list(short.CELLS), f"Some of {', '.join(CELLS)}.")
+    flags.DEFINE_list("cells", list(CELLS), f"Some of {', '.join(CELLS)}.")
     flags.DEFINE_list("ways", [], "Only these ways; all where empty. Commas in a name are left out: 'own of 8'.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Which seeds.")
-    flags.DEFINE_string("checkpoint", "stories15M", "Of SST-2: name, directory or GGUF file.")
-    flags.DEFINE_string("data_dir", "", "The folder with SST-2's train.tsv, dev.tsv and test.tsv.")
     flags.DEFINE_string("result", "benchmarks/results/choices.json", "The record; what it has is not measured again.")
 
 
@@ -124,7 +108,7 @@ def main(_) -> None:
     path = pathlib.Path(told.result)
     record = json.loads(path.read_text()) if path.exists() else {"cells": {}}
     for cell in told.cells:
-        checkpoint, task = load(cell, told.checkpoint, told.data_dir)
+        checkpoint, task = short.CELLS[cell].load()
         common, search, ways = CELLS[cell]
         name = f"{cell}, {checkpoint.name}"
         found = record["cells"].setdefault(name, {})

@@ -105,7 +105,7 @@ def define_flags() -> None:
     flags.DEFINE_string("result", "", "Where the record goes; what it has of other runs stays.")
 
 
-def load_task(name: str, data_dir: str):
+def _task(name: str, data_dir: str):
     """A task; SST-2's files are in a folder."""
     files = {"data": "train", "dev_data": "dev", "test_data": "test"} if name == "sst2" else {}
     paths = {field: str(pathlib.Path(data_dir) / f"{split}.tsv") for field, split in files.items()}
@@ -187,7 +187,7 @@ def main(_) -> None:
     path = pathlib.Path(told.result) if told.result else None
     record = json.loads(path.read_text()) if path and path.exists() else {}
     for name in told.tasks:
-        task = load_task(name, told.data_dir)
+        task = _task(name, told.data_dir)
         for method, own, search in SEARCHES[name]:
             if told.methods and method not in told.methods:
                 continue
