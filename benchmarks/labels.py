@@ -8,7 +8,8 @@ e-SNLI without explanations: the likeliest of three labels is chosen, and the lo
 among them. Training pairs are drawn from the published dev split; dev has its pairs of other premises. GSM8K: the loss
 is the mean bits of an answer and its end, given the question, of examples that the context holds. A program's length is
 its file's, and it is scored as it is in memory. At the loss that each program of `prequential` reaches on dev, the
-ratio is that of the shortest program of the others that reaches it to the shortest of `prequential`.
+ratio is that of the shortest program of the others that reaches it to the shortest of `prequential`. Seeds are measured
+anew, and what the record has of other seeds stays.
 """
 
 import dataclasses
@@ -129,13 +130,14 @@ def main(_) -> None:
     startup.start(told.threads)
     checkpoint = load(told.checkpoint, dtype="float32")
     about, searches = TASKS[told.task]
-    task, runs = tasks.load(told.task, size="full", data_dir=told.data_dir, **about), []
+    task = tasks.load(told.task, size="full", data_dir=told.data_dir, **about)
     task = dataclasses.replace(task, train=fitting(checkpoint, task.train, None))
-    path = pathlib.Path(told.result)
+    path, name, seeds = pathlib.Path(told.result), f"{told.task}, {checkpoint.name}", list(map(int, told.seeds))
     whole = json.loads(path.read_bytes()) if path.exists() else {}
-    for seed in map(int, told.seeds):
+    runs = [run for run in whole.get(name, {}).get("runs", []) if run["seed"] not in seeds]
+    for seed in seeds:
         for method, own, search in searches:
-            if method == "zero_shot" and seed != int(told.seeds[0]):
+            if method == "zero_shot" and any(run["method"] == method for run in runs):
                 continue
             programs = measure(checkpoint, task, method, own, search, seed, told.threads)
             runs.append({"method": method, **own, "seed": seed, "programs": programs})
@@ -143,7 +145,7 @@ def main(_) -> None:
             record |= {"environment": startup.environment()}
             known = [each["ratio"] for each in record["ratios"] if each["ratio"]]
             record["median_ratio"] = float(np.median(known)) if known else None
-            whole[f"{told.task}, {checkpoint.name}"] = record
+            whole[name] = record
             write_then_rename(path, json.dumps(whole, indent=1).encode() + b"\n")
 
 

@@ -171,6 +171,26 @@ def _labels(path: str) -> list[list[str]]:
     return rows
 
 
+def _choices(path: str) -> list[list[str]]:
+    """Ways of choosing among a model's own samples, with the most of them, seed by seed."""
+    rows = [["task", "answers, candidates", "samples kept", "bits a sample", "bytes", "dev, %", "test, %"]]
+    for name, ways in content(path)["cells"].items():
+        seeds = max(ways.values(), key=len)
+        runs = {way: [found[seed] for seed in seeds if seed in found] for way, found in ways.items()}
+        told = {"no samples": [programs[:1] for programs in next(iter(runs.values()))], **runs}
+        for place, (way, own) in enumerate(told.items()):
+            kept, paid = [], []
+            for first, *_, last in (programs for programs in own if len(programs) > 1):
+                kept.append(f"{last['kept']} of {last['places']}")
+                bits = last["payload_bits"] - first["payload_bits"]
+                paid.append(f"{bits / last['kept']:.1f}" if last["kept"] else "–")
+            cells = [", ".join(each) or "–" for each in (kept, paid)]
+            cells.append(", ".join(str(programs[-1]["bytes"]) for programs in own))
+            cells += [", ".join(f"{100 * programs[-1][split]:.1f}" for programs in own) for split in ("dev", "test")]
+            rows.append([name if place == 0 else "", way, *cells])
+    return rows
+
+
 def _curve(path: str) -> list[list[str]]:
     """The share of the gap at each count of numbers, seed by seed, of the first task that has a curve."""
     found = next(each for each in content(path)["curve"].values() if each)
@@ -247,6 +267,7 @@ KINDS = {
     "kinds": _kinds,
     "curve": _curve,
     "labels": _labels,
+    "choices": _choices,
     "kills": _kills,
     "initialising": _initialising,
     "distilled": _distilled,

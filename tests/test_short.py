@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import short
+from benchmarks import choices, short
 from experiments import document_tables
 
 
@@ -88,3 +88,29 @@ def test_pages_say_why_a_kind_loses(record):
     assert rows["`zero_shot`"][2:] == ["2: 0.550, 0.500", "–, –, –", "the model as it is"]
     (_, low, *_) = document_tables._short(str(record.path))
     assert low == ["opinions", "0.65", "400, 400", "40, 40", "`readout`", "0.10, 0.10"]
+
+
+def test_every_way_of_choosing_is_a_search():
+    module = choices.METHODS["self_taught"]
+    for common, search, ways in choices.CELLS.values():
+        for own, how in ways.values():
+            choices.settings.parse(module.Settings, {**common, **own, "seed": 1})
+            choices.settings.parse(module.Search, choices.SEARCH | search | how, coded=False)
+    assert set(short.CELLS) == set(choices.CELLS)
+
+
+def test_ways_of_choosing_are_told_seed_by_seed(tmp_path):
+    names = ("places", "kept", "payload_bits", "bytes", "dev", "test")
+    program = lambda *values: dict(zip(names, values, strict=True))
+    none = program(0, 0, 80.0, 10, 0.5, 0.25)
+    one = {
+        "0": [none, program(8, 4, 92.0, 12, 0.5, 0.5)],
+        "1": [none | {"bytes": 11}, program(8, 0, 80.0, 11, 0.5, 0.3)],
+    }
+    ways = {"of 8": one, "as many as pay": {"0": [none, program(8, 8, 120.0, 15, 0.5, 0.75)]}}
+    (tmp_path / "c.json").write_text(json.dumps({"cells": {"t, m": ways}}))
+    assert document_tables._choices(str(tmp_path / "c.json"))[1:] == [
+        ["t, m", "no samples", "–", "–", "10, 11", "50.0, 50.0", "25.0, 25.0"],
+        ["", "of 8", "4 of 8, 0 of 8", "3.0, –", "12, 11", "50.0, 50.0", "50.0, 30.0"],
+        ["", "as many as pay", "8 of 8", "5.0", "15", "50.0", "75.0"],
+    ]

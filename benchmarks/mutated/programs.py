@@ -56,8 +56,8 @@ _SEARCHES = {  # settings, search: small, and of shapes that the tests compile a
     "seeds": ({}, {"examples": 4, "max_tokens": 95, "steps": (2,)}),
     "searched": ({}, {"budget": 40, "examples": 4, "first": 2, "proposals": 4, "moves": ("example",)}),
     "self_taught": (
-        {"shown": 2, "batch": 2, "candidates": 2, "answers": "own", "length": 128, "train": "full"},
-        {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4},
+        {"shown": 2, "batch": 2, "candidates": 0, "answers": "voted", "length": 128, "train": "full"},
+        {"examples": (2,), "max_tokens": 95, "choose": "gain", "probe": 4, "price": 0.0, "rounds": 2},
     ),
     "script": ({}, {"files": (str(_ROOT / "tests/methods/script.txt"),), "constant": False}),
     "readout": ({}, {"examples": 8, "numbers": (2,)}),

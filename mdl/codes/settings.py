@@ -12,7 +12,7 @@ from mdl.names import meant
 _DEFAULT = 15 / 16  # probability that a field has its default
 _MOSTLY = 3 / 4  # the same where others are usual too
 _LISTED = 31 / 32  # probability that a field has one of its usual values
-_USUAL, _OTHERS, _RANGE = "usual", "others", "range"  # keys of a field's metadata
+_USUAL, _OTHERS, _RANGE, _WHERE = "usual", "others", "range", "where"  # keys of a field's metadata
 
 Range = tuple[float, float]  # least and most, both possible
 
@@ -37,6 +37,33 @@ def ranged(default: Any, within: Range) -> Any:
     return dataclasses.field(default=default, metadata={_RANGE: within})
 
 
+def only(where: str, among: Sequence[Any], default: Any, *others: Any, within: Range | None = None) -> Any:
+    """A field as `mostly` makes it, of which there is something to say only where another has one of some values.
+
+    It is coded only there, and is its default elsewhere. So programs that were made before there was such a value, and
+    all without it, are as they were.
+
+    Args:
+        where: the other field, which stands before this one.
+        among: those of its values.
+    """
+    return dataclasses.field(default=default, metadata={_OTHERS: others, _RANGE: within, _WHERE: (where, tuple(among))})
+
+
+def _applies(field: dataclasses.Field, values: dict[str, Any]) -> bool:
+    """Whether a field has something to say, given the values of those before it."""
+    where, among = field.metadata.get(_WHERE) or (None, ())
+    return where is None or values[where] in among
+
+
+def _check_applies(field: dataclasses.Field, values: dict[str, Any], value: Any) -> None:
+    """Raises ValueError where a value would not be coded."""
+    if value != field.default and not _applies(field, values):
+        where, among = field.metadata[_WHERE]
+        wanted = " or ".join(map(repr, among))
+        raise ValueError(f"{field.name}={value!r}: that is for {where}={wanted}, and {where} is {values[where]!r}")
+
+
 def check_range(field: dataclasses.Field, value: Any) -> None:
     """Raises ValueError, naming field and value, where a number is out of the range that its field says."""
     within = field.metadata.get(_RANGE)
@@ -49,7 +76,7 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
 
     A default costs 0.1 bits and another value 4 bits and what the value takes. A field with k `usual` values costs
     log2 k bits for one of them, and 5 bits and the value otherwise. A field with `mostly` costs 0.4 bits for its
-    default, and for the others 2 bits beside that.
+    default, and for the others 2 bits beside that; one with `only` costs the same, or nothing.
 
     Args:
         coder: either direction.
@@ -60,7 +87,7 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
         An instance of `kind`.
 
     Raises:
-        ValueError: a value is out of its field's range, on either side before the next is coded.
+        ValueError: a value is out of its field's range, on either side before the next is coded, or would not be coded.
     """
     types = typing.get_type_hints(kind)
     values = {}
@@ -69,7 +96,12 @@ def code(coder: Coder, kind: type, settings: Any | None) -> Any:
         listed, others = field.metadata.get(_USUAL), field.metadata.get(_OTHERS)
         if value is not None:
             check_range(field, value)
-        plain = functools.partial(_code_value, coder, types[field.name], default=field.default)
+            _check_applies(field, values, value)
+        if not _applies(field, values):
+            values[field.name] = field.default
+            continue
+        known = listed or (field.default,)
+        plain = functools.partial(_code_value, coder, types[field.name], known=known)
         # Symbol 0 begins at code value 0: a program that is all defaults is all zeros, which take no bytes.
         if listed:
             values[field.name] = one_of(coder, listed, value, plain)
@@ -104,15 +136,15 @@ def _one_of_all(coder: Coder, listed: Sequence[Any], value: Any | None) -> Any:
     return listed[coder.uniform(len(listed), None if value is None else listed.index(value))]
 
 
-def _code_value(coder: Coder, kind: Any, value: Any | None, default: Any) -> Any:
-    """Codes a value that is not the default."""
+def _code_value(coder: Coder, kind: Any, value: Any | None, known: Sequence[Any]) -> Any:
+    """Codes a value that is none of those that have another code; of the choices of a `Literal` one of the rest."""
     if kind is bool:
-        return not default
+        return not known[0]
     if kind is int:
         return natural(coder, value)
     if kind is float:
         return real(coder, value)
-    return _one_of_all(coder, [choice for choice in typing.get_args(kind) if choice != default], value)
+    return _one_of_all(coder, [choice for choice in typing.get_args(kind) if choice not in known], value)
 
 
 def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
@@ -124,7 +156,7 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
         coded: they will be part of a program, in which a float is positive; otherwise it may be 0.
 
     Raises:
-        ValueError: a name or a value that `kind` does not have, naming it and what is allowed.
+        ValueError: a name or a value that `kind` does not have, or not beside the others, naming it and what may be.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
@@ -142,7 +174,10 @@ def parse(kind: type, values: dict[str, Any], *, coded: bool = True) -> Any:
         else:
             parsed[name] = _parse_value(name, types[name], value, coded)
             check_range(fields[name], parsed[name])
-    return kind(**parsed)
+    settings = kind(**parsed)
+    for name, value in parsed.items():
+        _check_applies(fields[name], vars(settings), value)
+    return settings
 
 
 def _parse_value(name: str, wanted: Any, value: Any, coded: bool) -> Any:

@@ -87,9 +87,10 @@ def complete(
     stop: Sequence[str] = (),
     batch_size: int = 32,
     sampling: Sampling | None = None,
+    first: int = 0,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Completions of prompts by an adapted model, greedy unless `sampling` says otherwise."""
+    """Completions of prompts by an adapted model, greedy unless `sampling` says otherwise; see `generate`."""
     ids = [encode(adapted, tokenizer, prompt)[0] for prompt in prompts]
     prefix = _shared(adapted, tokenizer, ids)
     return generate(
@@ -101,6 +102,7 @@ def complete(
         max_new_tokens=max_new_tokens,
         stop=stop,
         sampling=sampling,
+        first=first,
         batch_size=batch_size,
         progress=progress,
     )

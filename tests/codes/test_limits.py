@@ -82,11 +82,12 @@ def test_every_number_of_every_method_has_a_range(kind, field):
     assert field.metadata.get(settings._RANGE) is not None
     for value in (field.default, *field.metadata.get("usual", ()), *field.metadata.get("others", ())):
         settings.check_range(field, value)
-    free = dataclasses.field(default=field.default, metadata={**field.metadata, "range": None})
+    alone = {**field.metadata, settings._WHERE: None}  # there is no other field here
+    free = dataclasses.field(default=field.default, metadata={**alone, "range": None})
     unlimited = dataclasses.make_dataclass("Unlimited", [(field.name, type(field.default), free)])
     limited = dataclasses.make_dataclass(
         "Limited",
-        [(field.name, type(field.default), dataclasses.field(default=field.default, metadata=field.metadata))],
+        [(field.name, type(field.default), dataclasses.field(default=field.default, metadata=alone))],
     )
     value = type(field.default)(10**13)
     message = rf"{field.name}={value!r}: .* to .* is wanted"

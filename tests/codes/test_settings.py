@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdl.codes import Decoder, Encoder, Meter
-from mdl.codes.settings import code, mostly, parse, usual
+from mdl.codes.settings import code, mostly, only, parse, usual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +89,46 @@ def test_listed_settings_are_short():
     assert _bits(Listed(rate=1e-2, train="full")) == pytest.approx(_bits(Listed()), rel=1e-5)
     assert _bits(Listed(rows=32)) == pytest.approx(listed + math.log2(16 / 15) + 2 + 1 + math.log2(32 / 31), rel=1e-5)
     assert _bits(Listed(optimiser="adamw")) == pytest.approx(listed + math.log2(4 / 3) + 4, rel=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """What a method had to say, before there was a further choice."""
+
+    how: Literal["a", "b"] = usual("a", "b")
+    seed: int = mostly(0, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class After:
+    how: Literal["a", "b", "new"] = usual("a", "b")
+    votes: int = only("how", ("new",), 5, 3, 7, within=(1, 9))
+    seed: int = mostly(0, 1, 2)
+
+
+@given(st.sampled_from("ab"), st.integers(0, 5))
+def test_programs_from_before_there_was_a_choice_read_as_before(how, seed):
+    encoder, again = Encoder(), Encoder()
+    code(encoder, Before, Before(how, seed))
+    code(again, After, After(how, seed=seed))
+    assert again.finish() == encoder.finish() and again.bits == encoder.bits
+    assert code(Decoder(encoder.finish()), After, None) == After(how, seed=seed)
+
+
+@given(st.sampled_from([5, 3, 7, 8]), st.integers(0, 5))
+def test_what_is_to_say_only_with_a_choice_is_coded_with_it(votes, seed):
+    encoder = Encoder()
+    code(encoder, After, After("new", votes, seed))
+    assert code(Decoder(encoder.finish()), After, None) == After("new", votes, seed)
+
+
+def test_a_further_choice_takes_five_bits_and_what_is_said_with_it():
+    others = _bits(After()) - 1 - math.log2(32 / 31)
+    assert _bits(After("new")) == pytest.approx(5 + math.log2(4 / 3) + others, rel=1e-5)  # one choice is not listed
+    assert _bits(After("new", 7)) == pytest.approx(5 + 2 + 1 + math.log2(32 / 31) + others, rel=1e-5)
+
+
+@pytest.mark.parametrize("of", [lambda: code(Encoder(), After, After("a", 3)), lambda: parse(After, {"votes": 3})])
+def test_what_would_not_be_coded_is_refused(of):
+    with pytest.raises(ValueError, match="^votes=3: that is for how='new', and how is 'a'$"):
+        of()

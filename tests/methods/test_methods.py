@@ -87,8 +87,8 @@ CASES = {
     "self taught": ("self_taught", TAUGHT, self_taught.Search((0, 4), (0, 1), choose="gain", probe=4)),
     "own batches": (
         "self_taught",
-        {**TAUGHT, "choice": "batch", "answers": "coded", "source": "trained"},
-        self_taught.Search((4,), (0,), teacher_examples=8, teacher_epochs=1),
+        {**TAUGHT, "choice": "batch", "answers": "coded", "source": "trained", "candidates": 0, "least": 2},
+        self_taught.Search((4,), (0,), teacher_examples=8, teacher_epochs=1, rounds=2),
     ),
     "combined": (
         "combined",

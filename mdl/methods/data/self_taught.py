@@ -3,19 +3,27 @@
 A program holds a few coded examples. Behind them the decoder samples more of their kind from the model, by a seed,
 writes around them what all examples have, and drops what rules can tell: samples that are cut, empty or repeated. What
 is coded is the choice among the rest, log2 of their number for each that is kept, and its answer under the model as it
-is by then, where that is not left to a rule. Then comes a step of training, as in `prequential`.
+is by then, where that is not left to a rule: the likeliest, or the one that most votes are for (`votes`). Then comes a
+step of training, as in `prequential`.
 
 That is rejection-sampling fine-tuning (Yuan et al. 2023, arXiv 2308.01825) whose data are a program. Who chooses may
 know all the training data: a teacher trained on them, whose advantage over the student on a sample is what requential
 coding pays for (arXiv 2607.11883); the best of K by index is the simplest form of coding a sample of the teacher's
 distribution with the student's (minimal random coding, Havasi et al. 2018, arXiv 1810.00440; universal sample coding,
 Kobus et al., NeurIPS 2024).
+
+With `candidates=0` their number is not fixed (`rounds`), and the encoder keeps what is worth most beyond the price of
+its index. At a nat of the teacher's advantage for a nat of the index that is, but for noise and the index's code, the
+functional representation of the teacher's distribution by the student's samples: the largest log-ratio less the
+logarithm of the index, which takes little more than the divergence of the two (Li and El Gamal 2018, arXiv 1701.02827).
 """
 
 import dataclasses
+import functools
+import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import numpy as np
 from absl import logging
@@ -25,19 +33,24 @@ from mdl.checkpoints.checkpoint import Checkpoint
 from mdl.codes import Coder
 from mdl.codes.coder import flag, natural
 from mdl.codes.limits import BATCH, check_samples
-from mdl.codes.settings import mostly, ranged, usual
+from mdl.codes.settings import mostly, only, ranged, usual
 from mdl.machine import answers
 from mdl.machine.generation import Sampling, generate
 from mdl.methods import examples
-from mdl.methods.data import prequential
+from mdl.methods.data import prequential, votes
+from mdl.methods.data.choosing import Chooser, Sample
+from mdl.methods.data.rounds import ROUNDS, Rounds
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
 from mdl.methods.prompts.prompting import GAP
-from mdl.training import Learner, Tokenised
+from mdl.training import Tokenised
 from mdl.watching import Progress
 
 _MORE = 15 / 16  # probability that another block follows
 _ROWS = 64  # samples drawn side by side
+_NUMBERS = 1 << 30  # draws of samples are numbered below it, those of their answers from it on, all within 31 bits
+_HINT = "a larger length, a smaller agreement, or examples of another form may help"
+_ELECTED = ("voted", "sampled")  # answers that votes are taken on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +59,33 @@ class Settings:
 
     Attributes:
         shown: coded examples, behind which samples are drawn; the first that are trained on.
-        candidates: samples among which one is chosen.
+        candidates: samples among which one is chosen; 0 for as many as pay.
+        least: candidates of the first round, where their number is not fixed. Each round draws as many as all before.
         choice: an index for each sample that is kept, or one for a whole batch, of which `candidates` are drawn.
         answers: "coded": one of the coded examples' answers, under the model as it is. Free, by rule: "turn", these
             answers in turn, so that all are as frequent; "own", the one that the model finds likeliest; "drawn", what
-            the sample goes on with behind the end of a prompt, which it then has to have.
-        source: samples are drawn from the checkpoint, or from the model as trained so far.
+            the sample goes on with behind the end of a prompt, which it then has to have. By the most of `votes` of the
+            model behind the coded examples, each time in another order: "voted", which of these examples' answers is
+            the likeliest; "sampled", the last word of completions that are drawn, of which the first with it is taken.
+        votes: how many there are.
+        agreement: the least share of them, in percent, that has to be for an answer; else the sample is dropped.
+        source: samples are drawn, and votes given, by the checkpoint, or by the model as trained so far.
         temperature: at which they are drawn.
-        length: the most tokens of a sample.
+        length: the most tokens of a sample, and of a completion that is voted on.
         train, rank, alpha, learning_rate, batch, epoch_batch, prompt_weight, seed, optimiser, warmup: as for
             `prequential`; the seed is that of the samples too.
     """
 
     shown: int = usual(4, 1, 2, 3, 6, 8, 12, 16, within=(1, 64))
-    candidates: int = usual(8, 1, 2, 4, 16, 32, 64, within=(1, 256))
+    candidates: int = usual(8, 1, 2, 4, 16, 32, 64, within=(0, 256))
+    least: int = only("candidates", (0,), 8, 2, 4, 16, within=(1, 64))
     choice: Literal["sample", "batch"] = "sample"
-    answers: Literal["coded", "turn", "own", "drawn"] = usual("coded", "turn", "own", "drawn")
+    answers: Literal["coded", "turn", "own", "drawn", "voted", "sampled"] = usual("coded", "turn", "own", "drawn")
+    votes: int = only("answers", _ELECTED, 5, 3, 7, 9, 15, within=(1, 64))
+    agreement: int = only("answers", _ELECTED, 0, 51, 75, 100, within=(0, 100))
     source: Literal["checkpoint", "trained"] = usual("checkpoint", "trained")
     temperature: float = mostly(1.0, 0.7, 0.8, 0.9, 1.2, within=(0.01, 100.0))
-    length: int = mostly(64, 32, 96, 128, 200, 256, within=(1, 4096))
+    length: int = mostly(64, 32, 96, 128, 200, 256, within=(2, 4096))  # of one token every sample is cut
     train: Literal["lora", "full"] = usual("lora", "full")
     rank: int = ranged(8, RANK)
     alpha: float = ranged(8.0, ALPHA)
@@ -94,6 +115,9 @@ class Search:
             nats of the loss; "gain": what a step on lowers the loss of `probe` training examples most.
         teacher_rate, teacher_epochs, teacher_examples: how the teacher is trained, from the checkpoint.
         probe: training examples that the gain is measured on.
+        price: where the number of candidates is not fixed, what a bit of an index has to bring: nats of the teacher's
+            advantage, or of the probe's mean loss. The default is a nat for a nat.
+        rounds: the most that are drawn then. None is drawn after one that has nothing better for any place.
     """
 
     examples: tuple[int, ...] = (8, 32)
@@ -105,13 +129,8 @@ class Search:
     teacher_epochs: int = 2
     teacher_examples: int = ranged(1024, (1, 10**6))
     probe: int = ranged(64, (1, 10**6))
-
-
-class _Sample(NamedTuple):
-    """A text of the decoder's own; the completion is None where it is still to be coded."""
-
-    prompt: str
-    completion: str | None
+    price: float = math.log(2)
+    rounds: int = ranged(ROUNDS, (1, ROUNDS))
 
 
 class Run(prequential.Run):
@@ -125,6 +144,8 @@ class Run(prequential.Run):
     def __init__(self, coder: Coder, checkpoint: Checkpoint, separator: str | None, settings: Settings | None):
         super().__init__(coder, checkpoint, separator, settings, Settings)
         self.asked = 0
+        self.rounds = Rounds(self.settings.candidates, self.settings.least)
+        self._drawn = 0  # texts, those of votes among them
 
     def show(self, coder: Coder, sequences: list[Tokenised] | None) -> None:
         """Codes the examples that samples are drawn behind, and learns from them.
@@ -141,9 +162,12 @@ class Run(prequential.Run):
         self.answers = tuple(dict.fromkeys(completions))
         self._opening, self._closing = _shape(prompts, self.rules.separator)
         self._known = set(prompts)
-        shown = "".join(prompt + completion + GAP for prompt, completion in zip(prompts, completions, strict=True))
-        self._context = tokenizer.begin(tokenizer.encode(shown + self._opening))
-        if len(self._context) + own.length > self.checkpoint.config.max_length:
+        shown = [prompt + completion + GAP for prompt, completion in zip(prompts, completions, strict=True)]
+        orders = votes.orders(own.shown, own.votes, own.seed) if own.answers in _ELECTED else []
+        self._orders = ["".join(shown[place] for place in order) for order in orders]
+        self._context = tokenizer.begin(tokenizer.encode("".join(shown) + self._opening))
+        wanted = own.length * (2 if own.answers == "sampled" else 1)
+        if len(self._context) + wanted > self.checkpoint.config.max_length:
             raise ValueError(
                 f"shown={own.shown}: {len(self._context)} tokens of examples and samples of length={own.length} exceed "
                 f"the context of {self.checkpoint.config.max_length}"
@@ -151,48 +175,57 @@ class Run(prequential.Run):
         for start in range(0, own.shown, own.batch):
             self._learn(self.seen[start : start + own.batch])
 
-    def samples(self, coder: Coder, chooser: "_Chooser | None") -> None:
+    def samples(self, coder: Coder, chooser: Chooser | None) -> None:
         """Draws the candidates of one batch, codes which are kept, with their answers, and takes a step on them.
 
         Args:
             chooser: None when decoding.
         """
-        own, offered = self.settings, self._candidates(coder)
-        if chooser is not None:
-            offered = [chooser.answered(self, slot) for slot in offered]
-        if own.choice == "sample":
-            choices = [[[sample] for sample in slot] for slot in offered]
-        else:
-            width = max(map(len, offered))
-            choices = [[[slot[k] for slot in offered if k < len(slot)] for k in range(width)]]
-        kept: list[_Sample] = []
-        for units in filter(None, choices):
-            index = None if chooser is None else chooser.choose(self, units)
-            kept += units[coder.uniform(len(units), index)] if len(units) > 1 else units[0]
+        own = self.settings
+        offered = functools.cache(functools.partial(self._offered, chooser))
+        places = own.batch if own.choice == "sample" else 1
+        picks = [(None, None)] * places if chooser is None else chooser.pick(self, offered)
+        rounds = [self.rounds.code(coder, number) for number, _ in picks]
+        candidates = sum(len(self.rounds.numbers(number)) for number in set(rounds))
+        self._drawn += own.batch * candidates * (1 + len(self._orders))
+        check_samples(self._drawn, coder.coded)
+        kept: dict[str, Sample] = {}
+        for place, (_, index) in enumerate(picks):
+            units = offered(rounds[place])[place]
+            if units:
+                unit = units[coder.uniform(len(units), index)] if len(units) > 1 else units[0]
+                kept |= {sample.prompt: sample for sample in unit}
         self.asked += own.batch
-        new = [self._tokenised(sample) for sample in self._with_answers(coder, kept)]
-        self._known |= {sample.prompt for sample in kept}
+        new = [self._tokenised(sample) for sample in self._with_answers(coder, list(kept.values()))]
+        self._known |= set(kept)
         self.seen += new
         if new:
             self._learn(new)
 
-    def _candidates(self, coder: Coder) -> list[list[_Sample]]:
-        """For each place in a batch the samples that pass the rules, with the answers that rules give."""
+    def _offered(self, chooser: Chooser | None, number: int) -> list[list[list[Sample]]]:
+        """Of each place of a batch what one is chosen of in a round: samples, or whole batches for the one place."""
+        slots = self._candidates(number)
+        if chooser is not None:
+            slots = [chooser.answered(self, slot) for slot in slots]
+        if self.settings.choice == "sample":
+            return [[[sample] for sample in slot] for slot in slots]
+        return [[[slot[k] for slot in slots if k < len(slot)] for k in range(max(map(len, slots)))]]
+
+    def _candidates(self, number: int) -> list[list[Sample]]:
+        """For each place in a batch the samples of a round that pass the rules, with the answers that rules give."""
         own, tokenizer = self.settings, self.checkpoint.tokenizer
-        learner, count = self.learner, own.batch * own.candidates
-        check_samples(own.candidates * self.asked + count, coder.coded)
-        frozen = own.source == "checkpoint"
         line = self._closing[:1] if self._closing[:1] == "\n" else self._closing
+        numbers = self.rounds.numbers(number)
+        first = (self.asked * self.rounds.all + own.batch * numbers.start) % _NUMBERS
         texts = generate(
-            self.checkpoint.config if frozen else learner.config,
-            self.checkpoint.params if frozen else learner.params,
+            *self._source(),
             tokenizer,
-            [[]] * count,
+            [[]] * (own.batch * len(numbers)),
             prefix=self._context,
             max_new_tokens=own.length,
             stop=(GAP,) if own.answers == "drawn" else tuple(dict.fromkeys((line, GAP))),
             sampling=Sampling(own.temperature, seed=own.seed),
-            first=own.candidates * self.asked,
+            first=first,
             batch_size=_ROWS,
         )
         found, known = [[] for _ in range(own.batch)], set(self._known)
@@ -201,46 +234,88 @@ class Run(prequential.Run):
             if sample is not None and sample.prompt not in known:
                 known.add(sample.prompt)
                 found[place % own.batch].append(sample)
+        if own.answers in ("coded", "drawn"):
+            return found
         if own.answers == "turn":
             turn = lambda place: self.answers[(self.asked + place) % len(self.answers)]
             return [[s._replace(completion=turn(place)) for s in slot] for place, slot in enumerate(found)]
+        flat = [sample for slot in found for sample in slot]
         if own.answers == "own":
-            flat = [sample for slot in found for sample in slot]
-            best = iter(self._scores(flat).argmax(axis=1))
-            return [[s._replace(completion=self.answers[next(best)]) for s in slot] for slot in found]
-        return found
+            given = [self.answers[best] for best in self._scores(flat, self.adapted()).argmax(axis=1)]
+        else:
+            given = self._elected(flat, _NUMBERS + first * own.votes % (_NUMBERS >> 1))
+        each = iter(given)
+        answered = [[s._replace(completion=next(each)) for s in slot] for slot in found]
+        return [[sample for sample in slot if sample.completion is not None] for slot in answered]
 
-    def _passed(self, text: str) -> _Sample | None:
+    def _source(self) -> tuple:
+        """Config and weights of the model that samples are drawn from."""
+        own = self.checkpoint if self.settings.source == "checkpoint" else self.learner
+        return own.config, own.params
+
+    def _elected(self, samples: Sequence[Sample], first: int) -> list[str | None]:
+        """The completion of each sample that most votes are for; None where too few are.
+
+        Args:
+            first: number of the first completion that is drawn.
+        """
+        own, prompts = self.settings, [sample.prompt for sample in samples]
+        line = () if any("\n" in answer for answer in self.answers) else ("\n",)  # examples say where one ends
+        ballots = []
+        for place, before in enumerate(self._orders if samples else ()):
+            model = Adapted(*self._source(), before)
+            if own.answers == "voted":
+                best = self._scores(samples, model).argmax(axis=1)
+                ballots.append([(self.answers[i], self.answers[i]) for i in best])
+                continue
+            texts = answers.complete(
+                model,
+                self.checkpoint.tokenizer,
+                prompts,
+                max_new_tokens=own.length,
+                stop=(*line, GAP),
+                sampling=Sampling(own.temperature, seed=own.seed),
+                first=first + place * len(prompts),
+                batch_size=_ROWS,
+            )
+            ballots.append([(votes.verdict(text), text) if self._whole(text) else None for text in texts])
+        return [votes.elected(each, own.agreement) for each in zip(*ballots, strict=True)]
+
+    def _whole(self, text: str) -> bool:
+        """Whether a text that was drawn says something, and came to its end."""
+        return bool(text.strip()) and len(self.checkpoint.tokenizer.encode(text)) < self.settings.length
+
+    def _passed(self, text: str) -> Sample | None:
         """A sample of the coded examples' shape, or None."""
-        if len(self.checkpoint.tokenizer.encode(text)) >= self.settings.length:
+        if not self._whole(text):
             return None
         drawn = self.settings.answers == "drawn"
         body, closing, completion = text.partition(self._closing) if drawn else (text, self._closing, None)
         if not body.strip() or (drawn and not completion.strip()):
             return None
         body = body.rstrip() if self._opening else body.strip()
-        return _Sample(self._opening + body + closing, completion)
+        return Sample(self._opening + body + closing, completion)
 
-    def _scores(self, samples: Sequence[_Sample]) -> np.ndarray:
-        """[n, answers] log-likelihoods of the coded examples' answers after samples, under the model as it is."""
+    def _scores(self, samples: Sequence[Sample], model: Adapted) -> np.ndarray:
+        """[n, answers] log-likelihoods of the coded examples' answers after samples."""
         pairs = [(sample.prompt, answer) for sample in samples for answer in self.answers]
         if not pairs:
             return np.zeros((0, len(self.answers)))
-        found = answers.log_likelihoods(self.adapted(), self.checkpoint.tokenizer, pairs, batch_size=_ROWS)
+        found = answers.log_likelihoods(model, self.checkpoint.tokenizer, pairs, batch_size=_ROWS)
         return np.nan_to_num(found, nan=-1e4).reshape(len(samples), -1)
 
-    def _with_answers(self, coder: Coder, kept: list[_Sample]) -> list[_Sample]:
+    def _with_answers(self, coder: Coder, kept: list[Sample]) -> list[Sample]:
         """The samples with their answers, which are coded where they are not given by a rule."""
         if self.settings.answers != "coded" or not kept:
             return kept
-        scores = self._scores(kept)
+        scores = self._scores(kept, self.adapted())
         log_probs = (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
         known = None not in [sample.completion for sample in kept]
         given = np.array([self.answers.index(s.completion) for s in kept], np.int32) if known else None
         read = coder.categorical(log_probs, given)
         return [s._replace(completion=self.answers[i]) for s, i in zip(kept, np.asarray(read).tolist(), strict=True)]
 
-    def _tokenised(self, sample: _Sample) -> Tokenised:
+    def _tokenised(self, sample: Sample) -> Tokenised:
         return training.tokenise(self.checkpoint.tokenizer, *sample, self.rules.max_tokens)
 
 
@@ -259,77 +334,6 @@ def _shape(prompts: Sequence[str], separator: str) -> tuple[str, str]:
     return opening, closing[max(start, 0) :] or separator
 
 
-class _Chooser:
-    """The encoder's side: what is kept, and with which answer."""
-
-    def __init__(self, run: Run, task, search: Search):
-        self.search, self.checkpoint = search, run.checkpoint
-        train = examples.balanced(task.train, search.teacher_examples)
-        wanted = search.choose == "teacher" or run.settings.answers == "coded"
-        self.teacher = _teacher(run, train, search) if wanted else None
-        probe = examples.tokenised(run.checkpoint, train[: search.probe], search.max_tokens)
-        self._probe = run.rules.arrays(probe, run.settings.prompt_weight)
-
-    def answered(self, run: Run, slot: list[_Sample]) -> list[_Sample]:
-        """The samples with the answers that the teacher gives where no rule does."""
-        if run.settings.answers != "coded" or not slot:
-            return slot
-        pairs = [(sample.prompt, answer) for sample in slot for answer in run.answers]
-        scores = answers.log_likelihoods(self.teacher, self.checkpoint.tokenizer, pairs, batch_size=_ROWS)
-        best = np.nan_to_num(scores, nan=-1e4).reshape(len(slot), -1).argmax(axis=1)
-        return [s._replace(completion=run.answers[i]) for s, i in zip(slot, best, strict=True)]
-
-    def choose(self, run: Run, units: list[list[_Sample]]) -> int:
-        """The index of what is kept."""
-        if len(units) == 1:
-            return 0
-        sequences = [[run._tokenised(sample) for sample in unit] for unit in units]
-        worth = self._gains(run, sequences) if self.search.choose == "gain" else self._advantages(run, units)
-        return int(np.argmax(worth))
-
-    def _gains(self, run: Run, sequences: list[list[Tokenised]]) -> list[float]:
-        """How far a step on each lowers the probe's loss, up to what all share."""
-        worth = []
-        for unit in sequences:
-            tried = run.learner.fork()
-            tried.update(*run.rules.arrays(unit, run.settings.prompt_weight))
-            worth.append(-float(tried.update(*self._probe)))  # the loss before the step
-        return worth
-
-    def _advantages(self, run: Run, units: list[list[_Sample]]) -> list[float]:
-        """Nats by which the teacher finds each likelier than the student, weighted as the loss is."""
-        flat = [sample for unit in units for sample in unit]
-        each = self._gap(run, [(s.prompt, s.completion) for s in flat], ended=True)
-        if run.settings.prompt_weight:
-            each += run.settings.prompt_weight / 100 * self._gap(run, [("", s.prompt) for s in flat], ended=False)
-        ends = np.cumsum([len(unit) for unit in units])
-        return [float(part.sum()) for part in np.split(each, ends[:-1])]
-
-    def _gap(self, run: Run, pairs: list[tuple[str, str]], ended: bool) -> np.ndarray:
-        """[n] nats by which the teacher finds completions likelier than the student does."""
-        how = {"ended": ended, "batch_size": _ROWS}
-        one, other = (
-            answers.log_likelihoods(model, self.checkpoint.tokenizer, pairs, **how)
-            for model in (self.teacher, run.adapted())
-        )
-        return np.nan_to_num(one - other, nan=-1e4)
-
-
-def _teacher(run: Run, train, search: Search) -> Adapted:
-    """A model trained on the training split as the settings say, at a rate of its own."""
-    settings = dataclasses.replace(run.settings, learning_rate=search.teacher_rate)
-    learner: Learner = training.learner(run.checkpoint.config, run.checkpoint.params, settings, settings.optimiser)
-    sequences = examples.tokenised(run.checkpoint, train, search.max_tokens)
-    order = {"batch_size": settings.epoch_batch, "seed": settings.seed}
-    told, steps = Progress("teacher, steps:"), search.teacher_epochs * -(-len(sequences) // settings.epoch_batch)
-    for epoch in range(search.teacher_epochs):
-        for batch in run.rules.epoch(sequences, settings.prompt_weight, **order, epoch=epoch):
-            loss = learner.update(*batch)
-            logging.log_every_n_seconds(logging.INFO, "teacher, epoch %d: loss %.3f", 30, epoch + 1, loss)
-            told(learner.steps, max(steps, learner.steps))
-    return Adapted(learner.config, learner.params)
-
-
 def unmade(checkpoint, task, settings, search) -> list[Unmade]:
     """More coded examples than there are."""
     del checkpoint, search
@@ -346,7 +350,7 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
     ending = examples.shortest_ending(checkpoint.tokenizer, shown, task.separator)
     run = Run(coder, checkpoint, ending, settings)
     run.show(coder, shown)
-    chooser = _Chooser(run, task, search)
+    chooser = Chooser(run, task, search)
     wanted = {-(-number // settings.batch) * settings.batch for number in search.examples}
     progress = Progress("samples:")
     while True:
@@ -367,6 +371,8 @@ def encode(coder, checkpoint, task, settings, search) -> Iterator[Encoded]:
                     tokens,
                 )
         if run.asked >= max(wanted):
+            if run.asked and len(run.seen) == settings.shown:
+                logging.warning("self_taught: of the samples for %d places none passed the rules; %s", run.asked, _HINT)
             return
         flag(coder, True, _MORE)
         run.samples(coder, chooser)
