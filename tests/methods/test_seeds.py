@@ -105,10 +105,10 @@ def test_steps_lower_the_loss_and_more_tries_do_not_raise_it():
         walk = seeds._Walk(slots.Start(STORIES.config, encoded.adapted.params, start.slots))
         return walk.loss(walk.by, batch)
 
-    search = seeds.Search(**{**vars(SEARCH), "steps": (1, 4)})
-    plain = [loss(each) for each in _programs(seeds.Settings(members=64, levels=4), search)]
-    more = seeds.Search(**{**vars(SEARCH), "steps": (1,), "tries": 4})
-    tried = loss(_programs(seeds.Settings(members=64, levels=4), more)[0])
+    search = seeds.Search(**{**vars(SEARCH), "steps": (1, 3)})
+    plain = [loss(each) for each in _programs(seeds.Settings(members=16, levels=4), search)]
+    more = seeds.Search(**{**vars(SEARCH), "steps": (1,), "tries": 2})
+    tried = loss(_programs(seeds.Settings(members=16, levels=4), more)[0])
     before = seeds._Walk(start)
     assert plain[1] < plain[0] < before.loss(before.by, batch)
     assert tried <= plain[0] and math.isfinite(tried)
