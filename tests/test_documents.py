@@ -65,9 +65,9 @@ def test_a_table_is_put_between_its_marks(tmp_path):
     record = {"cells": [{"level": "near 0", "shape": "even", "n": 40, "covered": dict.fromkeys(
         ("bits", "bits_low", "bits_high", "performance"), 0.25)}]}  # fmt: skip
     (tmp_path / "c.json").write_text(json.dumps(record))
-    text = f"before\n<!-- table: coverage {tmp_path / 'c.json'} -->\nstale words\n<!-- end -->\nafter"
+    text = f"before\n<!-- table: coverage {tmp_path / 'c.json'} -->\nstale\n<!-- end -->\nafter"
     found = documents.rewritten(text)
-    assert found.startswith("before\n<!-- table") and found.endswith("<!-- end -->\nafter") and "stale words" not in found
+    assert found.startswith("before\n<!-- table") and found.endswith("<!-- end -->\nafter") and "stale" not in found
     assert "| near 0 | even | 40 | 25.0 % | 25.0 % | 25.0 % | 25.0 % |" in found
     assert documents.rewritten(found) == found
     with pytest.raises(ValueError, match="table of kind 'pie'"):
