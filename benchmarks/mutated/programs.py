@@ -78,16 +78,13 @@ _NUMBERS = (0, 1, 2, 3, 1000, 4096, 65536, 10**6, 10**9, 2**31, 2**32 - 1, 2**47
 _REALS = (1e-300, 1e-12, 1e-7, 1.0, 100.0, 1e6, 1e30, 1e300)
 
 
-def make() -> dict[str, bytes]:
-    """One small file of each method that answers with texts, and of each other output mode."""
+def make(most: int) -> dict[str, bytes]:
+    """One small file of each method that answers with texts, and of each other output mode, so many at most."""
     checkpoint, sums = checkpoints.load(CHECKPOINT), tasks.load("gsm8k", size="tiny", seed=0)
     chosen = tasks.load("custom", **_OPINIONS, metric="label_likelihood", seed=1)  # of tasks that choose
     found = {}
-    for method, mode in [
-        *((m, "text") for m in METHODS),
-        *(("zero_shot", m) for m in _MODES),
-        ("prequential", "label"),
-    ]:
+    kinds = [*((m, "text") for m in METHODS), *(("zero_shot", m) for m in _MODES), ("prequential", "label")]
+    for method, mode in kinds[:most]:
         settings, search = _SEARCHES[method]
         module, task = METHODS[method], chosen if method == "readout" else sums
         coder = begin(Encoder(), method, checkpoint, _arithmetic(), _MODES[mode])
@@ -138,7 +135,7 @@ def _sidecar(data: bytes, fingerprint: str) -> bytes:
 
 
 def _cases(count: int, seed: int, folder: pathlib.Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    checkpoint, whole = checkpoints.load(CHECKPOINT), make()
+    checkpoint, whole = checkpoints.load(CHECKPOINT), make(count)
     prompts = folder / "prompts.jsonl"
     prompts.write_bytes(running.inputs_file(_INPUTS))
     random = np.random.default_rng(seed)
