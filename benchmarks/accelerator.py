@@ -77,12 +77,17 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", "", "Where both processes of a case have their files.")
 
 
+def _config(shape: str, layers: int) -> dict[str, Any]:
+    """Fields of a shape's config.json, with another number of layers where one is given."""
+    return SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})
+
+
 def _load(directory: str, case: str, layers: int) -> Checkpoint:
     """A checkpoint of a case; random ones without a fingerprint, which their programs do not have either."""
     shape, kind = case.split("/")
     if shape == "stories15m":
         return checkpoints.load(directory, dtype=kind)
-    config = SHAPES[shape] | ({"num_hidden_layers": layers} if layers else {})
+    config = _config(shape, layers)
     with tempfile.TemporaryDirectory() as folder:
         for file in pathlib.Path(directory).glob("tokenizer*"):
             (pathlib.Path(folder) / file.name).write_bytes(file.read_bytes())
@@ -320,7 +325,7 @@ def _peer(case: str, told: flags.FlagValues, workdir: pathlib.Path) -> dict[str,
         config = pathlib.Path(told.directory) / "config.json"
     else:
         config = workdir / "config.json"
-        config.write_text(json.dumps(SHAPES[shape] | ({"num_hidden_layers": told.layers} if told.layers else {})))
+        config.write_text(json.dumps(_config(shape, told.layers)))
     length = min(LENGTH, json.loads(config.read_text())["max_position_embeddings"])
     command = [sys.executable, "-m", "benchmarks.accelerator_peer", str(config), kind]
     command += map(str, (TRAINED_BATCH, length, PROMPTS, NEW))

@@ -55,17 +55,12 @@ def main(config: str, kind: str, batch: int, length: int, prompts: int, new: int
     with torch.device(_DEVICE):
         made = transformers.AutoModelForCausalLM.from_config(family(**told), dtype=getattr(torch, kind))
     vocabulary, found = made.config.vocab_size, {}
-    text = torch.randint(3, vocabulary, (prompts, 64), device=_DEVICE)
-    how = transformers.GenerationConfig(max_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0)
-    made.eval()
-    made.generation_config.eos_token_id = None
-    with torch.no_grad():
-        run = lambda: made.generate(input_ids=text, attention_mask=torch.ones_like(text), generation_config=how)
-        seconds = min([_seconds(run) for _ in range(3)][1:])
+    text = torch.randint(3, vocabulary, (prompts, 64)).tolist()
+    with torch.device(_DEVICE):
+        seconds = min([_seconds(lambda: peer.generate(made, text, new, [], prompts)) for _ in range(3)][1:])
     found["generate"] = {"tokens_per_s": prompts * new / seconds, "ms_a_step": 1e3 * seconds / new}
     print(json.dumps(found), flush=True)
-    config = peft.LoraConfig(r=8, lora_alpha=8, lora_dropout=0.0, target_modules=list(peer.PROJECTIONS))
-    model = peft.get_peft_model(made, config)  # which keeps adapters in float32
+    model = peer.adapt(made)  # which keeps adapters in float32
     model.train()
     ids = torch.randint(3, vocabulary, (batch, length), device=_DEVICE)
     by_rows = {}

@@ -171,21 +171,21 @@ def _decode(measured, folder, method="prequential", **environment):
     return done, output, workdir / point.answers
 
 
-def test_a_cold_cache_on_one_core_gives_the_same_answers(measured, tmp_path):
-    """Of the method that draws, scores, votes and trains while it decodes."""
+@pytest.mark.parametrize("method", ["prequential", "self_taught"])
+def test_a_cold_cache_on_one_core_gives_the_same_answers(measured, tmp_path, method):
     cores = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(cores)})
         cold = str(tmp_path / "cache")
-        done, output, scored = _decode(measured, tmp_path, "self_taught", JAX_COMPILATION_CACHE_DIR=cold)
+        done, output, scored = _decode(measured, tmp_path, method, JAX_COMPILATION_CACHE_DIR=cold)
     finally:
         os.sched_setaffinity(0, cores)
     assert done.returncode == 0, done.stderr
     assert output.read_bytes() == scored.read_bytes()
 
 
-def test_other_instructions_give_the_same_answers_or_one_line_that_names_them(measured, tmp_path):
-    instructions = "SSE4_2"
+@pytest.mark.parametrize("instructions", ["AVX2", "SSE4_2"])
+def test_other_instructions_give_the_same_answers_or_one_line_that_names_them(measured, tmp_path, instructions):
     flags = f"--xla_cpu_max_isa={instructions}"
     done, output, scored = _decode(measured, tmp_path, XLA_FLAGS=flags)
     if done.returncode == 0:

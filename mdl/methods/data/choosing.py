@@ -17,7 +17,7 @@ from mdl.methods.method import Adapted
 from mdl.training import Learner, Tokenised
 from mdl.watching import Progress
 
-ROWS = 64  # samples scored side by side
+ROWS = 64  # samples drawn, or scored, side by side
 
 
 class Sample(NamedTuple):
@@ -42,9 +42,7 @@ class Chooser:
         """The samples with the answers that the teacher gives where no rule does."""
         if run.settings.answers != "coded" or not slot:
             return slot
-        pairs = [(sample.prompt, answer) for sample in slot for answer in run.answers]
-        scores = answers.log_likelihoods(self.teacher, self.checkpoint.tokenizer, pairs, batch_size=ROWS)
-        best = np.nan_to_num(scores, nan=-1e4).reshape(len(slot), -1).argmax(axis=1)
+        best = run._scores(slot, self.teacher).argmax(axis=1)
         return [s._replace(completion=run.answers[i]) for s, i in zip(slot, best, strict=True)]
 
     def pick(self, run, offered: Callable[[int], list[list[list[Sample]]]]) -> list[tuple[int, int]]:

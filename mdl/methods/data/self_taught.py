@@ -38,7 +38,7 @@ from mdl.machine import answers
 from mdl.machine.generation import Sampling, generate
 from mdl.methods import examples
 from mdl.methods.data import prequential, votes
-from mdl.methods.data.choosing import Chooser, Sample
+from mdl.methods.data.choosing import ROWS, Chooser, Sample
 from mdl.methods.data.rounds import ROUNDS, Rounds
 from mdl.methods.examples import ALPHA, PERCENT, RANK, RATE, RATES, SEED, WARMUP
 from mdl.methods.method import Adapted, Encoded, Unmade, few, finish
@@ -47,7 +47,6 @@ from mdl.training import Tokenised
 from mdl.watching import Progress
 
 _MORE = 15 / 16  # probability that another block follows
-_ROWS = 64  # samples drawn side by side
 _NUMBERS = 1 << 30  # draws of samples are numbered below it, those of their answers from it on, all within 31 bits
 _HINT = "a larger length, a smaller agreement, or examples of another form may help"
 _ELECTED = ("voted", "sampled")  # answers that votes are taken on
@@ -226,7 +225,7 @@ class Run(prequential.Run):
             stop=(GAP,) if own.answers == "drawn" else tuple(dict.fromkeys((line, GAP))),
             sampling=Sampling(own.temperature, seed=own.seed),
             first=first,
-            batch_size=_ROWS,
+            batch_size=ROWS,
         )
         found, known = [[] for _ in range(own.batch)], set(self._known)
         for place, text in enumerate(texts):
@@ -276,7 +275,7 @@ class Run(prequential.Run):
                 stop=(*line, GAP),
                 sampling=Sampling(own.temperature, seed=own.seed),
                 first=first + place * len(prompts),
-                batch_size=_ROWS,
+                batch_size=ROWS,
             )
             ballots.append([(votes.verdict(text), text) if self._whole(text) else None for text in texts])
         return [votes.elected(each, own.agreement) for each in zip(*ballots, strict=True)]
@@ -301,7 +300,7 @@ class Run(prequential.Run):
         pairs = [(sample.prompt, answer) for sample in samples for answer in self.answers]
         if not pairs:
             return np.zeros((0, len(self.answers)))
-        found = answers.log_likelihoods(model, self.checkpoint.tokenizer, pairs, batch_size=_ROWS)
+        found = answers.log_likelihoods(model, self.checkpoint.tokenizer, pairs, batch_size=ROWS)
         return np.nan_to_num(found, nan=-1e4).reshape(len(samples), -1)
 
     def _with_answers(self, coder: Coder, kept: list[Sample]) -> list[Sample]:
